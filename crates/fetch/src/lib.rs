@@ -1,0 +1,1 @@
+//! Everything that talks to a network: sources, downloads, unpacking into the store.

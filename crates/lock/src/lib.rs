@@ -1,0 +1,1 @@
+//! train.lock: the canonical reader and writer, what satisfies a request, and healing.

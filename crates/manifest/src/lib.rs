@@ -1,0 +1,1 @@
+//! train.toml: from text with places to a validated workspace.

@@ -1,0 +1,1 @@
+//! Plan, keys and their reasons, scheduler, executors and run records.

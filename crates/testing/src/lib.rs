@@ -1,0 +1,1 @@
+//! What the tests of trainlock share: contexts, output filters and a server with faults.

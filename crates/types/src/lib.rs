@@ -1,0 +1,28 @@
+//! The shared, validated words of trainlock: names, digests, paths, platforms, source URLs,
+//! tree listings, requests, diagnostics and events.
+//!
+//! This crate does no IO: nothing here opens a file, a socket or the clock.
+
+mod diagnostic;
+mod digest;
+mod event;
+mod listing;
+mod name;
+mod path;
+mod platform;
+mod request;
+mod source;
+mod units;
+mod value;
+
+pub use diagnostic::{Diagnostic, SourceText};
+pub use digest::{Digest, DigestError, Hasher};
+pub use event::{Event, Events, StepOutcome};
+pub use listing::{Entry, EntryKind, Listing, ListingError, LISTING_IN_LOCK};
+pub use name::{Name, NameError, nearest};
+pub use path::{PathError, RelPath};
+pub use platform::{Platform, UnknownPlatform};
+pub use request::{Algorithm, Checksum, ChecksumError, DataRequest, DataSource, ToolMatch, ToolProvider, ToolRequest};
+pub use source::{SourceUrl, UrlError};
+pub use units::{HumanDuration, HumanSize, UnitError, parse_duration, parse_size};
+pub use value::{Params, Value, quoted};

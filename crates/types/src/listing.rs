@@ -1,0 +1,213 @@
+//! The listing of a tree: what a folder holds, a line a file, sorted; its digest names the tree.
+//!
+//! A line is `<sha256> <size> <path>`. An executable file has `+x` behind its sha256; a symbolic
+//! link has `+l`, and its "content" is the text that it points to. Lines end with `\n` and are sorted
+//! by the bytes of the path (which can hold no control character: see [`RelPath`]). Empty folders,
+//! times and all other modes are left out (as git does).
+
+use crate::{Digest, Hasher, RelPath};
+use std::fmt::Write as _;
+
+/// Up to this many files a listing stands in train.lock itself.
+pub const LISTING_IN_LOCK: usize = 256;
+
+/// What an entry of a tree is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A regular file that its owner may execute.
+    Executable,
+    /// A symbolic link; its content is the path that it holds.
+    Symlink,
+}
+
+/// One file of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it lies, relative to the tree's root.
+    pub path: RelPath,
+    /// The digest of its content.
+    pub sha256: Digest,
+    /// The length of its content in bytes.
+    pub size: u64,
+    /// Whether it is a file, a program or a link.
+    pub kind: EntryKind,
+}
+
+/// A tree's entries, sorted by path, each path once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing(Vec<Entry>);
+
+/// Why a text is no listing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ListingError {
+    /// A line that is not `<sha256> <size> <path>`.
+    #[error("line {0} of the listing is not `<sha256> <size> <path>`")]
+    Line(usize),
+    /// Lines out of order or twice the same path, or a file that is also a folder.
+    #[error("`{0}` stands twice or out of order in the listing")]
+    Order(RelPath),
+}
+
+impl Listing {
+    /// A listing of these entries; refuses a path twice, and a file inside a file.
+    pub fn new(mut entries: Vec<Entry>) -> Result<Listing, ListingError> {
+        entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        Listing::sorted(entries)
+    }
+
+    fn sorted(entries: Vec<Entry>) -> Result<Listing, ListingError> {
+        let mut files: Vec<&RelPath> = Vec::new();
+        for (i, entry) in entries.iter().enumerate() {
+            if i > 0 && entries[i - 1].path >= entry.path {
+                return Err(ListingError::Order(entry.path.clone()));
+            }
+            // `a`, `a.b`, `a/c`: the file that could also be a folder need not be the line before.
+            while files.last().is_some_and(|f| !entry.path.as_str().starts_with(f.as_str())) {
+                files.pop();
+            }
+            if files.iter().any(|f| entry.path.below(f).is_some()) {
+                return Err(ListingError::Order(entry.path.clone()));
+            }
+            files.push(&entry.path);
+        }
+        Ok(Listing(entries))
+    }
+
+    /// The entries, sorted by path.
+    pub fn entries(&self) -> &[Entry] {
+        &self.0
+    }
+
+    /// The entries themselves.
+    pub fn into_entries(self) -> Vec<Entry> {
+        self.0
+    }
+
+    /// How many entries there are.
+    pub fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// The bytes of all entries together.
+    pub fn size(&self) -> u64 {
+        self.0.iter().map(|e| e.size).sum()
+    }
+
+    /// The digest that names the tree: that of the listing's text.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Hasher::new();
+        let mut line = String::new();
+        for entry in &self.0 {
+            line.clear();
+            entry.write(&mut line);
+            line.push('\n');
+            hasher.update(line.as_bytes());
+        }
+        hasher.finish()
+    }
+
+    /// The listing's text.
+    pub fn to_text(&self) -> String {
+        let mut text = String::with_capacity(self.0.len() * 100);
+        for entry in &self.0 {
+            entry.write(&mut text);
+            text.push('\n');
+        }
+        text
+    }
+
+    /// A listing from its text.
+    pub fn parse(text: &str) -> Result<Listing, ListingError> {
+        let line = |(i, line)| Entry::parse(line).ok_or(ListingError::Line(i + 1));
+        Listing::sorted(text.lines().enumerate().map(line).collect::<Result<_, _>>()?)
+    }
+
+    /// The part below `folder`, with paths from there; the entry itself, under an empty path, if
+    /// `folder` names a file. Empty if there is nothing there.
+    pub fn below(&self, folder: &RelPath) -> Vec<Entry> {
+        let start = self.0.partition_point(|e| e.path < *folder);
+        self.0[start..]
+            .iter()
+            .take_while(|e| e.path.as_str().starts_with(folder.as_str()))
+            .filter_map(|e| e.path.below(folder).map(|path| Entry { path, ..e.clone() }))
+            .collect()
+    }
+}
+
+impl Entry {
+    /// The line of this entry, without its line feed.
+    pub fn to_line(&self) -> String {
+        let mut line = String::new();
+        self.write(&mut line);
+        line
+    }
+
+    fn write(&self, out: &mut String) {
+        let mark = match self.kind {
+            EntryKind::File => "",
+            EntryKind::Executable => "+x",
+            EntryKind::Symlink => "+l",
+        };
+        out.push_str(&self.sha256.to_hex());
+        let _ = write!(out, "{mark} {} {}", self.size, self.path);
+    }
+
+    /// An entry from its line.
+    pub fn parse(line: &str) -> Option<Entry> {
+        let (hash, rest) = line.split_once(' ')?;
+        let (size, path) = rest.split_once(' ')?;
+        let (hash, kind) = match hash.split_once('+') {
+            None => (hash, EntryKind::File),
+            Some((hash, "x")) => (hash, EntryKind::Executable),
+            Some((hash, "l")) => (hash, EntryKind::Symlink),
+            Some(_) => return None,
+        };
+        let path = RelPath::parse(path).ok()?;
+        Some(Entry { path, sha256: hash.parse().ok()?, size: size.parse().ok()?, kind })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, kind: EntryKind) -> Entry {
+        Entry { path: RelPath::parse(path).unwrap(), sha256: Digest::of(path.as_bytes()), size: path.len() as u64, kind }
+    }
+
+    #[test]
+    fn text_and_back() {
+        let listing = Listing::new(vec![
+            entry("b/x y", EntryKind::Executable),
+            entry("ä", EntryKind::File),
+            entry("a", EntryKind::Symlink),
+        ])
+        .unwrap();
+        let text = listing.to_text();
+        assert_eq!(text.lines().map(|l| l.rsplit_once(' ').unwrap().1).collect::<Vec<_>>(), ["a", "y", "ä"]);
+        assert_eq!(Listing::parse(&text), Ok(listing.clone()));
+        assert_eq!(listing.digest(), Digest::of(text.as_bytes()));
+        assert_eq!(listing.count(), 3);
+        assert_eq!(listing.size(), 1 + 5 + 2);
+    }
+
+    #[test]
+    fn a_path_twice_or_a_file_in_a_file_is_refused() {
+        let twice = vec![entry("a", EntryKind::File), entry("a", EntryKind::File)];
+        assert!(Listing::new(twice).is_err());
+        let inside = vec![entry("a", EntryKind::File), entry("a-b", EntryKind::File), entry("a/c", EntryKind::File)];
+        assert!(Listing::new(inside).is_err());
+        assert!(Listing::parse("zz 1 a\n").is_err());
+    }
+
+    #[test]
+    fn parts() {
+        let listing = Listing::new(["a/b/1", "a/b/2", "a/b-c", "a/c"].map(|p| entry(p, EntryKind::File)).into()).unwrap();
+        let paths = |p: &str| listing.below(&RelPath::parse(p).unwrap()).into_iter().map(|e| e.path.to_string()).collect::<Vec<_>>();
+        assert_eq!(paths("a/b"), ["1", "2"]);
+        assert_eq!(paths("a/c"), [""]);
+        assert!(paths("x").is_empty());
+    }
+}
