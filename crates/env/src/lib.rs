@@ -1,1 +1,19 @@
-//! From pins to something a step can stand in: tools, environment, staging folder, process.
+//! From pins to something that a step can stand in: the machine's tools, the step's environment,
+//! its staging folder and its process.
+//!
+//! The only crate that may hold `unsafe`: one call of `wait4(2)`, for which no safe wrapper reports
+//! what the process used.
+
+mod cancel;
+mod machine;
+mod process;
+mod stage;
+mod tools;
+mod vars;
+
+pub use cancel::Cancel;
+pub use machine::Machine;
+pub use process::{Ended, Invocation, ProcessError, Stop, run};
+pub use stage::{Stage, StageError};
+pub use tools::{HostTool, HostTools, ToolError, VersionText};
+pub use vars::{STEP_PATH, base_variables};

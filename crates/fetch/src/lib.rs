@@ -1,1 +1,28 @@
 //! Everything that talks to a network: sources, downloads, unpacking into the store.
+//!
+//! This crate prints nothing and decides nothing about manifests or locks. Its one entrance is the
+//! [`Fetcher`]: at lock time it finds out what requests stand for, later it brings exactly what is
+//! locked. Both end in the store: bytes get there only through its hashing writers, which were told what
+//! to expect, or whose answer is about to be locked.
+//!
+//! Inside, one thread with an async runtime owns all connections; each transfer has a worker thread
+//! that hashes and writes what comes through a bounded channel, and holds all decisions (retries,
+//! mirrors, archives) as plain sequential code. A module each: the sources ([`http`], [`file`]), the
+//! runtime and client ([`net`]), what leads a file into the store ([`receive`]), archives.
+
+mod archive;
+mod error;
+mod fetcher;
+mod file;
+mod http;
+mod net;
+mod netrc;
+mod receive;
+mod retry;
+mod settings;
+mod tree;
+
+pub use archive::ArchiveError;
+pub use error::{FetchError, Mismatch, Reason, SourceFailure, SourceFailures};
+pub use fetcher::{Content, Fetcher, Resolved, Want, Wanted};
+pub use settings::{Cancel, Settings};

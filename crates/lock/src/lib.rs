@@ -1,1 +1,21 @@
 //! train.lock: the canonical reader and writer, what satisfies a request, and healing.
+//!
+//! This crate does no IO beyond the lock's own file, and asks nobody: it knows what was locked, not how.
+
+mod entry;
+mod error;
+mod file;
+mod heal;
+mod pin;
+mod read;
+mod satisfies;
+mod scan;
+mod write;
+
+pub use error::{LockError, Merge};
+pub use heal::{Healed, heal};
+pub use pin::{Content, DataPin, Determinism, Extra, Lock, ToolPin};
+pub use satisfies::{Reason, satisfies, tool_satisfies};
+
+/// The version of the format that this crate reads and writes.
+pub const VERSION: i64 = 1;

@@ -1,1 +1,13 @@
 //! What the tests of trainlock share: contexts, output filters and a server with faults.
+//!
+//! Nothing here reaches further than the loopback interface and a temporary folder.
+
+mod authority;
+mod context;
+mod fault;
+mod server;
+
+pub use authority::Authority;
+pub use context::{Ran, TestContext};
+pub use fault::Fault;
+pub use server::{FaultServer, Request, refusing_url};

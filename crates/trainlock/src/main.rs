@@ -1,2 +1,26 @@
-//! A workspace build tool with a lockfile, for reproducible training pipelines.
-fn main() {}
+//! The command-line program. The only part of trainlock that knows the terminal, colour, `$HOME` and
+//! the process's environment; one file a command in `commands`.
+
+mod cli;
+mod commands;
+mod exit;
+mod locking;
+mod project;
+mod report;
+mod settings;
+mod signals;
+mod ui;
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    let cli = cli::Cli::parse();
+    let ui = ui::Ui::new(&cli.global);
+    match commands::run(cli, &ui) {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            ui.failure(&failure);
+            failure.code.into()
+        }
+    }
+}

@@ -23,6 +23,20 @@ pub enum StepOutcome {
     Interrupted,
 }
 
+impl StepOutcome {
+    /// The word in records and in `--json`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            StepOutcome::Fresh => "fresh",
+            StepOutcome::Restored => "restored",
+            StepOutcome::Ran => "ran",
+            StepOutcome::Failed => "failed",
+            StepOutcome::Skipped => "skipped",
+            StepOutcome::Interrupted => "interrupted",
+        }
+    }
+}
+
 /// Something that happened.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]

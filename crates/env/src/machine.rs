@@ -1,0 +1,61 @@
+//! Facts of this machine, for the run record.
+
+use serde::{Deserialize, Serialize};
+
+/// What a run record says of the machine that it ran on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Machine {
+    /// The platform's name, for example `linux-x86_64`.
+    pub platform: String,
+    /// The processor's model as it names itself; empty where unknown.
+    pub cpu: String,
+    /// How many processors this process may use.
+    pub cpus: usize,
+    /// Bytes of memory; 0 where unknown.
+    pub memory: u64,
+    /// The kernel's name and release.
+    pub kernel: String,
+    /// The C library that the machine's programs use, for example `glibc 2.36`; empty where unknown.
+    pub libc: String,
+}
+
+impl Machine {
+    /// Reads the facts; what can't be had is left empty.
+    pub fn here() -> Machine {
+        let uname = rustix::system::uname();
+        let proc = |name: &str| fs_err::read_to_string(format!("/proc/{name}")).unwrap_or_default();
+        let field = |text: &str, key: &str| {
+            let line = text.lines().find(|l| l.starts_with(key)).unwrap_or_default();
+            line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+        };
+        let kib = field(&proc("meminfo"), "MemTotal");
+        Machine {
+            platform: trainlock_types::Platform::host().to_string(),
+            cpu: field(&proc("cpuinfo"), "model name"),
+            cpus: cpus(),
+            memory: kib.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024,
+            kernel: format!("{} {}", uname.sysname().to_string_lossy(), uname.release().to_string_lossy()),
+            libc: libc_name(),
+        }
+    }
+}
+
+/// How many processors this process may use.
+pub(crate) fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// glibc's libc.so.6 is a program that says its version; its file also carries the text, which
+/// costs no process to read, but the loader's own answer is only one call away.
+fn libc_name() -> String {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: gnu_get_libc_version has no preconditions and returns a static C string.
+        #[expect(unsafe_code, reason = "glibc tells its version by this call alone")]
+        let version = unsafe { std::ffi::CStr::from_ptr(libc::gnu_get_libc_version()) };
+        return format!("glibc {}", version.to_string_lossy());
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    String::new()
+}

@@ -1,0 +1,330 @@
+//! Tools from the host: found on PATH, asked for their version, remembered until they change.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use trainlock_types::{ToolProvider, ToolRequest};
+
+/// How long a tool may take to say its version.
+const PROBE_TIME: Duration = Duration::from_secs(20);
+
+/// A program of this machine that serves as a tool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HostTool {
+    /// Where PATH leads.
+    pub found: PathBuf,
+    /// The program that really runs: for a Python behind a version manager's shim or in a virtual
+    /// environment, the interpreter itself.
+    pub program: PathBuf,
+    /// Its version, as semver.
+    pub version: String,
+    /// The command that it was asked with.
+    pub probe: Vec<String>,
+    /// Size, modification time (seconds, nanoseconds) and inode of the program when it was asked.
+    pub stamp: (u64, i64, i64, u64),
+}
+
+/// Why a host tool can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// Not on PATH.
+    #[error("tool `{name}`: no program `{program}` on PATH")]
+    NotFound {
+        /// The tool.
+        name: String,
+        /// What was looked for.
+        program: String,
+    },
+    /// The probe could not be run, or failed.
+    #[error("tool `{name}`: `{command}` failed: {reason}")]
+    Probe {
+        /// The tool.
+        name: String,
+        /// The command.
+        command: String,
+        /// How.
+        reason: String,
+    },
+    /// The probe's output holds nothing that looks like a version.
+    #[error("tool `{name}`: no version in what `{command}` prints: {output:?}")]
+    NoVersion {
+        /// The tool.
+        name: String,
+        /// The command.
+        command: String,
+        /// The beginning of what it printed.
+        output: String,
+    },
+}
+
+/// The machine's tools, with what earlier commands found out about them.
+#[derive(Debug)]
+pub struct HostTools {
+    path: OsString,
+    file: PathBuf,
+    known: BTreeMap<String, HostTool>,
+    changed: bool,
+}
+
+impl HostTools {
+    /// Tools on `path` (the value of PATH); what was learnt is kept in `file`, a cache that may be
+    /// missing or damaged.
+    pub fn new(path: OsString, file: PathBuf) -> HostTools {
+        let known = fs_err::read(&file).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+        HostTools { path, file, known, changed: false }
+    }
+
+    /// The tool that `request` asks for. A program that was asked before and has not changed since
+    /// is not asked again.
+    pub fn get(&mut self, request: &ToolRequest) -> Result<HostTool, ToolError> {
+        let ToolProvider::Host { probe, .. } = &request.provider else {
+            unreachable!("only tools from the host are looked for on the host")
+        };
+        let default = [request.name.to_string(), "--version".to_owned()];
+        let probe: &[String] = if probe.is_empty() { &default } else { probe };
+        let missing = |program: &str| ToolError::NotFound { name: request.name.to_string(), program: program.to_owned() };
+        let found = find(&request.name, &self.path).ok_or_else(|| missing(&request.name))?;
+        if let Some(known) = self.known.get(request.name.as_str())
+            && known.found == found
+            && known.probe == probe
+            && stamp(&known.program).is_ok_and(|s| s == known.stamp)
+        {
+            return Ok(known.clone());
+        }
+        let asked = find(&probe[0], &self.path).ok_or_else(|| missing(&probe[0]))?;
+        let output = ask(&request.name, &asked, probe)?;
+        let version = VersionText::find(&output).ok_or_else(|| ToolError::NoVersion {
+            name: request.name.to_string(),
+            command: probe.join(" "),
+            output: output.chars().take(200).collect(),
+        })?;
+        let program = program_behind(&request.name, &found)?;
+        let tool = HostTool {
+            stamp: stamp(&program).map_err(|e| failed(&request.name, probe, e.to_string()))?,
+            version: version.to_string(),
+            probe: probe.to_vec(),
+            found,
+            program,
+        };
+        self.known.insert(request.name.to_string(), tool.clone());
+        self.changed = true;
+        Ok(tool)
+    }
+
+    /// Keeps what was learnt for the next command. It is a cache: failing to write it is no error.
+    pub fn save(&mut self) {
+        if std::mem::take(&mut self.changed)
+            && let Ok(text) = serde_json::to_vec_pretty(&self.known)
+        {
+            let temporary = self.file.with_extension(format!("{}.tmp", std::process::id()));
+            let _ = fs_err::write(&temporary, text).and_then(|()| fs_err::rename(&temporary, &self.file));
+        }
+    }
+}
+
+fn failed(name: &str, probe: &[String], reason: String) -> ToolError {
+    ToolError::Probe { name: name.to_owned(), command: probe.join(" "), reason }
+}
+
+/// The first executable file of this name on `path`; a name with `/` stands for itself.
+fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
+    let good = |file: &Path| {
+        fs_err::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|p| p.is_absolute() && good(p));
+    }
+    std::env::split_paths(path).filter(|d| d.is_absolute()).map(|d| d.join(program)).find(|p| good(p))
+}
+
+/// What a probe prints. It runs in the caller's environment: version managers need it.
+fn ask(name: &str, program: &Path, probe: &[String]) -> Result<String, ToolError> {
+    use std::io::Read;
+    let (mut read, write) = std::io::pipe().map_err(|e| failed(name, probe, e.to_string()))?;
+    let mut child = {
+        let mut command = std::process::Command::new(program);
+        let err = write.try_clone().map_err(|e| failed(name, probe, e.to_string()))?;
+        command.args(&probe[1..]).stdin(std::process::Stdio::null()).stdout(write).stderr(err);
+        command.spawn().map_err(|e| failed(name, probe, e.to_string()))?
+    };
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = read.by_ref().take(64 << 10).read_to_end(&mut text);
+        let _ = sender.send(text);
+    });
+    let Ok(text) = receiver.recv_timeout(PROBE_TIME) else {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(failed(name, probe, format!("no answer in {} seconds", PROBE_TIME.as_secs())));
+    };
+    let text = String::from_utf8_lossy(&text).into_owned();
+    match child.wait() {
+        Ok(status) if status.success() => Ok(text),
+        Ok(status) => Err(failed(name, probe, format!("{status}: {}", text.trim().chars().take(300).collect::<String>()))),
+        Err(error) => Err(failed(name, probe, error.to_string())),
+    }
+}
+
+/// The program that runs in the end. A Python says so itself: on PATH there is often a version
+/// manager's shim, which would not work in a step's environment, or a virtual environment's link.
+fn program_behind(name: &str, found: &Path) -> Result<PathBuf, ToolError> {
+    let python = name.strip_prefix("python").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+    if !python {
+        return Ok(found.to_owned());
+    }
+    let probe = ["-I", "-c", "import os, sys; print(os.path.realpath(sys.executable))"].map(str::to_owned);
+    let command: Vec<String> = std::iter::once(name.to_owned()).chain(probe).collect();
+    let output = ask(name, found, &command)?;
+    let program = PathBuf::from(output.trim_end_matches('\n'));
+    if program.is_absolute() && program.is_file() {
+        Ok(program)
+    } else {
+        Err(failed(name, &command, format!("it printed {output:?} in place of its own path")))
+    }
+}
+
+fn stamp(program: &Path) -> std::io::Result<(u64, i64, i64, u64)> {
+    let m = fs_err::metadata(program)?;
+    Ok((m.size(), m.mtime(), m.mtime_nsec(), m.ino()))
+}
+
+/// Versions in what programs print, mapped to semver by these rules: the first number with a dot in
+/// it counts (a letter other than `v` or `n` just before it makes it part of a word); missing parts
+/// are zero and parts beyond the third are dropped (`22.04` is `22.4.0`, `1.2.3.4` is `1.2.3`); `a`,
+/// `b`, `c`, `rc`, `alpha`, `beta`, `pre` and `dev` behind the numbers make a pre-release
+/// (`3.13.0rc1` is `3.13.0-rc1`); all else behind the numbers is dropped.
+#[derive(Debug)]
+pub struct VersionText;
+
+impl VersionText {
+    /// The first version in a text.
+    pub fn find(text: &str) -> Option<semver::Version> {
+        let bytes = text.as_bytes();
+        let digits = |from: usize| bytes[from..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let mut at = 0;
+        while at < bytes.len() {
+            let length = digits(at);
+            if length == 0 {
+                at += 1;
+                continue;
+            }
+            let mut parts = vec![&text[at..at + length]];
+            let mut end = at + length;
+            while bytes.get(end) == Some(&b'.') && digits(end + 1) > 0 {
+                let length = digits(end + 1);
+                parts.push(&text[end + 1..end + 1 + length]);
+                end += 1 + length;
+            }
+            let before = at.checked_sub(1).map(|i| bytes[i]);
+            let two_before = at.checked_sub(2).map(|i| bytes[i]);
+            let word = match before {
+                Some(b'v' | b'n') => two_before.is_some_and(|b| b.is_ascii_alphanumeric()),
+                Some(b) => b.is_ascii_alphabetic() || b == b'_',
+                None => false,
+            };
+            if parts.len() >= 2 && !word {
+                let mut numbers = parts.iter().map(|p| p.parse::<u64>()).chain(std::iter::repeat(Ok(0)));
+                let mut next = || numbers.next().and_then(Result::ok);
+                let mut version = semver::Version::new(next()?, next()?, next()?);
+                version.pre = pre_release(&text[end..]);
+                return Some(version);
+            }
+            at = end;
+        }
+        None
+    }
+}
+
+fn pre_release(rest: &str) -> semver::Prerelease {
+    let rest = rest.strip_prefix(['-', '.', '~']).unwrap_or(rest);
+    let text: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
+    let word: &str = text.trim_end_matches(|c: char| c.is_ascii_digit());
+    if ["a", "b", "c", "rc", "alpha", "beta", "pre", "dev"].contains(&word) {
+        semver::Prerelease::new(&text).unwrap_or_default()
+    } else {
+        semver::Prerelease::EMPTY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trainlock_types::{Name, ToolMatch};
+
+    #[test]
+    fn versions_in_what_programs_print() {
+        for (text, version) in [
+            ("Python 3.11.7\n", "3.11.7"),
+            ("ffmpeg version 6.1.2-static https://johnvansickle.com", "6.1.2"),
+            ("ffmpeg version n6.1 Copyright (c) 2000-2023", "6.1.0"),
+            ("git version 2.47.3", "2.47.3"),
+            ("GNU bash, version 5.2.15(1)-release (x86_64-pc-linux-gnu)", "5.2.15"),
+            ("v20.20.2", "20.20.2"),
+            ("Ubuntu 22.04", "22.4.0"),
+            ("Python 3.13.0rc1", "3.13.0-rc1"),
+            ("x86_64 tool2.5 1.2.3.4", "1.2.3"),
+        ] {
+            assert_eq!(VersionText::find(text).map(|v| v.to_string()).as_deref(), Some(version), "{text}");
+        }
+        for text in ["", "no version", "build 590", "99999999999999999999999.1"] {
+            assert_eq!(VersionText::find(text), None, "{text}");
+        }
+    }
+
+    fn request(name: &str) -> ToolRequest {
+        ToolRequest {
+            member: None,
+            name: Name::entry(name).unwrap(),
+            version: "*".into(),
+            requirement: semver::VersionReq::STAR,
+            provider: ToolProvider::Host { probe: vec![], accept: ToolMatch::Version },
+        }
+    }
+
+    fn script(folder: &Path, name: &str, text: &str) -> PathBuf {
+        let file = folder.join(name);
+        // Written under another name first: a file that some process has open for writing can't be executed.
+        let temporary = folder.join("new");
+        fs_err::write(&temporary, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs_err::set_permissions(&temporary, PermissionsExt::from_mode(0o755)).unwrap();
+        fs_err::rename(&temporary, &file).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_tool_is_asked_once_and_again_when_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tools.json");
+        let count = folder.path().join("count");
+        let say = |v: &str| format!("echo x >>{}; echo 'tool {v} or later'", count.display());
+        script(folder.path(), "tool", &say("1.2"));
+        let path = folder.path().as_os_str().to_owned();
+        let version = || {
+            let mut tools = HostTools::new(path.clone(), file.clone());
+            let version = tools.get(&request("tool")).unwrap().version;
+            tools.save();
+            version
+        };
+        assert_eq!((version(), version()), ("1.2.0".into(), "1.2.0".into()));
+        assert_eq!(fs_err::read_to_string(&count).unwrap(), "x\n");
+        script(folder.path(), "tool", &say("10.2.1"));
+        assert_eq!(version(), "10.2.1");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        script(folder.path(), "silent", "true");
+        script(folder.path(), "broken", "echo oh no; exit 3");
+        let mut tools = HostTools::new(folder.path().as_os_str().to_owned(), folder.path().join("t"));
+        let mut error = |name: &str| tools.get(&request(name)).unwrap_err().to_string();
+        assert_eq!(error("absent"), "tool `absent`: no program `absent` on PATH");
+        assert_eq!(error("silent"), "tool `silent`: no version in what `silent --version` prints: \"\"");
+        assert_eq!(error("broken"), "tool `broken`: `broken --version` failed: exit status: 3: oh no");
+    }
+}

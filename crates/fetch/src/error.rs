@@ -1,0 +1,343 @@
+//! What can go wrong while fetching. Addresses in errors are redacted.
+
+use crate::ArchiveError;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+use trainlock_store::StoreError;
+use trainlock_types::{Checksum, Digest};
+
+/// Why an input was not fetched. Nothing wrong is in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// It is not in the store and the network may not be used.
+    #[error("`{name}` is not in the store, and the network is off")]
+    Offline {
+        /// The data set.
+        name: String,
+        /// Its first source.
+        url: String,
+    },
+    /// A kind of source that is not fetched here.
+    #[error("`{name}` comes from {kind}, which this version of trainlock cannot fetch")]
+    Unsupported {
+        /// The data set.
+        name: String,
+        /// The kind of source, in words.
+        kind: &'static str,
+    },
+    /// No source gave it.
+    #[error("could not fetch `{name}`")]
+    Sources {
+        /// The data set.
+        name: String,
+        /// Why, a source each.
+        #[source]
+        failures: SourceFailures,
+    },
+    /// Its archive came, and cannot be unpacked.
+    #[error("could not unpack `{name}`, which came from {url}")]
+    Archive {
+        /// The data set.
+        name: String,
+        /// The first source of the archive.
+        url: String,
+        /// What is wrong with it.
+        #[source]
+        error: ArchiveError,
+    },
+    /// Its archive is the locked one, and what was unpacked is not.
+    #[error("what was unpacked for `{name}` is not what is locked; its archive came from {url}")]
+    Unpacked {
+        /// The data set.
+        name: String,
+        /// The first source of the archive.
+        url: String,
+        /// The difference.
+        #[source]
+        mismatch: Mismatch,
+    },
+    /// The store could not take it.
+    #[error("could not keep `{name}` in the store")]
+    Store {
+        /// The data set.
+        name: String,
+        /// Why.
+        #[source]
+        error: StoreError,
+    },
+    /// The user interrupted.
+    #[error("interrupted while fetching `{name}`")]
+    Interrupted {
+        /// The data set.
+        name: String,
+    },
+}
+
+impl FetchError {
+    /// Whether something came and was not what it should be: an input that failed verification.
+    pub fn is_verification(&self) -> bool {
+        match self {
+            FetchError::Sources { failures, .. } => failures.0.iter().any(|f| matches!(f.reason, Reason::Mismatch { .. })),
+            FetchError::Unpacked { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// What the user can do about it, as a fragment.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            FetchError::Offline { .. } => Some("run `trainlock fetch` once with a network, then everything is in the store".to_owned()),
+            FetchError::Sources { name, failures } => failures.0.iter().find_map(|failure| match &failure.reason {
+                Reason::Denied { sent: true, .. } => Some("the user name and password in netrc were refused".to_owned()),
+                Reason::Denied { .. } => Some(format!(
+                    "put `machine {} login USER password PASSWORD` into ~/.netrc (it is sent over https only)",
+                    failure.host()
+                )),
+                Reason::Html => Some("open the address in a browser: it may want a login, or a quota may be used up".to_owned()),
+                Reason::Mismatch { mismatch: Mismatch::Sha256 { .. } | Mismatch::Size { .. }, .. } => {
+                    Some(format!("if the change upstream is meant, run `trainlock update {name}`"))
+                }
+                Reason::Certificate(_) => Some("set SSL_CERT_FILE to a PEM file with your authority's certificate".to_owned()),
+                _ => None,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Why each source in turn did not give it.
+#[derive(Debug)]
+pub struct SourceFailures(pub Vec<SourceFailure>);
+
+/// Why one source did not give it.
+#[derive(Debug)]
+pub struct SourceFailure {
+    /// The source, redacted.
+    pub url: String,
+    /// Why, at the last try.
+    pub reason: Reason,
+    /// Why at the tries before, in order.
+    pub earlier: Vec<Reason>,
+}
+
+impl SourceFailure {
+    fn host(&self) -> &str {
+        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        rest.split(['/', ':', '?']).next().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for SourceFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let last = self.reason.to_string();
+        write!(f, "{}: {last}", self.url)?;
+        let mut others: Vec<String> = Vec::new();
+        for text in self.earlier.iter().map(Reason::to_string) {
+            if text != last && !others.contains(&text) {
+                others.push(text);
+            }
+        }
+        match (self.earlier.len(), others.is_empty()) {
+            (0, _) => Ok(()),
+            (n, true) => write!(f, " (tried {} times)", n + 1),
+            (n, false) => write!(f, " (tried {} times; before: {})", n + 1, others.join("; ")),
+        }
+    }
+}
+
+impl fmt::Display for SourceFailures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, failure) in self.0.iter().enumerate() {
+            write!(f, "{}{failure}", if i == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SourceFailures {}
+
+/// Why one try at one source failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// The connection did not come about, or broke.
+    #[error("{0}")]
+    Network(String),
+    /// The server's certificate is not one to trust.
+    #[error("the server's certificate is not trusted: {0}")]
+    Certificate(String),
+    /// TLS, proxies or certificates are not set up so that anything can be fetched.
+    #[error("the network cannot be used: {0}")]
+    Setup(String),
+    /// No byte for so long.
+    #[error("no byte came for {0:?}")]
+    Stalled(Duration),
+    /// The body ended too early.
+    #[error("the connection ended after {found} bytes{}", Of(.expected))]
+    CutOff {
+        /// The stated length in bytes.
+        expected: Option<u64>,
+        /// What came.
+        found: u64,
+    },
+    /// 404 or 410.
+    #[error("not found (status {0})")]
+    NotFound(u16),
+    /// 401, 403 or 407.
+    #[error("the server wants credentials or refuses them (status {status})")]
+    Denied {
+        /// The status.
+        status: u16,
+        /// Whether credentials were sent.
+        sent: bool,
+    },
+    /// Another status than 200.
+    #[error("the server answered with status {status}")]
+    Status {
+        /// The status.
+        status: u16,
+        /// How long it asked to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Too many redirects.
+    #[error("more than {0} redirects")]
+    Redirects(usize),
+    /// From https to http.
+    #[error("it redirects from https to {0}, which nothing protects")]
+    Downgrade(String),
+    /// A redirect to nowhere that can be fetched.
+    #[error("it redirects to an address that cannot be used")]
+    BadRedirect,
+    /// A web page where data was expected.
+    #[error("an HTML page came instead of data (a login or quota page?)")]
+    Html,
+    /// Compressed for the way, which is not the data itself.
+    #[error("the body came with `Content-Encoding: {0}` though it was not asked for: its bytes may differ next time")]
+    Encoded(String),
+    /// Something else came than what was stated or locked.
+    #[error("{mismatch}{}", if *.html { " (an HTML page came: a login or quota page?)" } else { "" })]
+    Mismatch {
+        /// The difference.
+        mismatch: Mismatch,
+        /// Whether the server called it HTML.
+        html: bool,
+    },
+    /// A kind of source that is not fetched here.
+    #[error("{0} cannot be fetched by this version of trainlock")]
+    Unsupported(&'static str),
+    /// The network may not be used.
+    #[error("the network is off")]
+    Offline,
+    /// A file of this machine that is not there.
+    #[error("no such file")]
+    NoFile,
+    /// A path of this machine that is not a file.
+    #[error("it is {0}, not a file")]
+    NotAFile(&'static str),
+    /// A file of this machine that cannot be read.
+    #[error("cannot read it: {0}")]
+    Read(io::Error),
+}
+
+impl Reason {
+    /// Whether another try may go better.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Reason::Network(_) | Reason::Stalled(_) | Reason::CutOff { .. } => true,
+            Reason::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
+            _ => false,
+        }
+    }
+}
+
+struct Of<'a>(&'a Option<u64>);
+
+impl fmt::Display for Of<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |n| write!(f, " of {n}"))
+    }
+}
+
+/// What came is not what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// Another length.
+    #[error("expected {expected} bytes, found {}{found}", if *.more { "at least " } else { "" })]
+    Size {
+        /// Bytes expected.
+        expected: u64,
+        /// Bytes found.
+        found: u64,
+        /// Whether there were more, which were not read.
+        more: bool,
+    },
+    /// Other bytes.
+    #[error("expected sha256 {expected}, found {found}")]
+    Sha256 {
+        /// The digest expected.
+        expected: Digest,
+        /// The digest found.
+        found: Digest,
+    },
+    /// Not what the publisher states.
+    #[error("the manifest states {expected}, found {found}")]
+    Checksum {
+        /// The manifest's checksum.
+        expected: Checksum,
+        /// What the bytes have.
+        found: Checksum,
+    },
+    /// Another tree.
+    #[error("expected tree {expected}, found {found}")]
+    Tree {
+        /// The digest expected.
+        expected: Digest,
+        /// The digest found.
+        found: Digest,
+    },
+}
+
+/// Why a transfer ended: a reason to try again or elsewhere, or one to stop.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Source(Reason),
+    Store(StoreError),
+    Interrupted,
+}
+
+impl From<Reason> for Failure {
+    fn from(reason: Reason) -> Failure {
+        Failure::Source(reason)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::Store(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_source_and_reason_is_told_once() {
+        let stalled = || Reason::Stalled(Duration::from_secs(30));
+        let status = || Reason::Status { status: 503, retry_after: None };
+        let failure = |reason, earlier| SourceFailure { url: "https://a.org/x".into(), reason, earlier };
+        let failures = SourceFailures(vec![
+            failure(status(), vec![status(), status()]),
+            failure(Reason::NotFound(404), vec![stalled(), stalled()]),
+            failure(Reason::Html, vec![]),
+        ]);
+        let text = failures.to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "https://a.org/x: the server answered with status 503 (tried 3 times)");
+        assert_eq!(lines[1], "https://a.org/x: not found (status 404) (tried 3 times; before: no byte came for 30s)");
+        assert!(lines[2].starts_with("https://a.org/x: an HTML page came"));
+        let error = FetchError::Sources { name: "raw".into(), failures };
+        assert!(!error.is_verification());
+        assert!(error.hint().unwrap().contains("browser"));
+    }
+}

@@ -1,0 +1,453 @@
+//! What is fetched, from where, in which order: sources, mirrors, retries, locks, archives.
+
+use crate::archive::{self, ArchiveError, Limits};
+use crate::error::{Failure, FetchError, Mismatch, Reason, SourceFailure, SourceFailures};
+use crate::net::Net;
+use crate::receive::{Expect, Progress, Receive};
+use crate::retry::backoff;
+use crate::settings::Settings;
+use crate::tree::{self, UnpackError};
+use crate::{file, http};
+use std::io::BufRead as _;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use trainlock_store::{LockGuard, Session, StoreError, Tree};
+use trainlock_types::{DataRequest, DataSource, Digest, Event, Events, Listing, RelPath, SourceUrl};
+
+/// Fetches data. Nothing is set up before the first byte is needed from a network.
+///
+/// Its methods block, and may not be called from within an async runtime.
+pub struct Fetcher {
+    settings: Settings,
+    events: Events,
+    net: OnceLock<Result<Net, String>>,
+    transfers: AtomicU64,
+}
+
+/// What a data request stands for at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The address as it may be locked: without secrets.
+    pub source: String,
+    /// What steps will see.
+    pub content: Content,
+    /// Digest and size in bytes of the archive that the content was unpacked from.
+    pub archive: Option<(Digest, u64)>,
+}
+
+/// What a data set is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// One file.
+    File {
+        /// Its digest.
+        sha256: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// Many files.
+    Tree {
+        /// The digest of the listing.
+        digest: Digest,
+        /// The bytes of all files together.
+        size: u64,
+        /// How many files and links there are.
+        count: u64,
+        /// All of them.
+        listing: Listing,
+    },
+}
+
+/// Something locked that the store should have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// The data set, for people.
+    pub name: String,
+    /// Where it comes from, in the order in which they are tried.
+    pub sources: Vec<SourceUrl>,
+    /// What exactly.
+    pub content: Wanted,
+}
+
+/// What exactly is wanted. Archives are `(digest, size in bytes)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// The file at the source.
+    File {
+        /// Its digest.
+        sha256: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// One file of the archive at the source.
+    Member {
+        /// The archive.
+        archive: (Digest, u64),
+        /// The file's path in it.
+        member: RelPath,
+        /// The file's digest.
+        sha256: Digest,
+        /// The file's size in bytes.
+        size: u64,
+    },
+    /// All of the archive at the source.
+    Tree {
+        /// The archive.
+        archive: (Digest, u64),
+        /// The digest of the tree's listing.
+        tree: Digest,
+        /// The bytes of all files together.
+        size: u64,
+        /// How many files and links there are.
+        count: u64,
+    },
+}
+
+impl Wanted {
+    /// What the store knows it by.
+    fn digest(&self) -> &Digest {
+        match self {
+            Wanted::File { sha256, .. } | Wanted::Member { sha256, .. } => sha256,
+            Wanted::Tree { tree, .. } => tree,
+        }
+    }
+
+    fn is_in(&self, session: &Session) -> Result<bool, StoreError> {
+        match self {
+            Wanted::File { sha256, size } | Wanted::Member { sha256, size, .. } => Ok(session.store().object(sha256, Some(*size))?.is_some()),
+            Wanted::Tree { tree, .. } => Ok(session.store().has_tree(tree)),
+        }
+    }
+}
+
+/// A `url` request's fields, with mirrors behind the address itself.
+struct UrlRequest<'a> {
+    name: String,
+    sources: Vec<SourceUrl>,
+    expect: Expect<'a>,
+    extract: Option<&'a RelPath>,
+    unpack: bool,
+}
+
+impl Fetcher {
+    /// With these settings; what happens is told to `events`.
+    pub fn new(settings: Settings, events: Events) -> Fetcher {
+        Fetcher { settings, events, net: OnceLock::new(), transfers: AtomicU64::new(0) }
+    }
+
+    /// Finds out what requests stand for, and brings all of it into the store, many at once. The
+    /// answers are in the order of the requests.
+    ///
+    /// # Errors
+    /// For each request by itself. [`FetchError::Unsupported`] for what is not `https:`, `http:` or `file:`.
+    pub fn resolve_all(&self, session: &Session, requests: &[&DataRequest]) -> Vec<Result<Resolved, FetchError>> {
+        self.each(requests, |request| self.resolve(session, &UrlRequest::of(request)?))
+    }
+
+    /// Brings exactly what is wanted into the store, many at once; what is there already is not
+    /// fetched, and of several processes that want the same, one fetches it. The answers are in the
+    /// order of the wants.
+    ///
+    /// # Errors
+    /// For each want by itself.
+    pub fn bring_all(&self, session: &Session, wants: &[Want]) -> Vec<Result<(), FetchError>> {
+        // Most of the time all is there, which needs no threads to find out.
+        let mut results: Vec<Option<Result<(), FetchError>>> = Vec::new();
+        for want in wants {
+            results.push(match want.content.is_in(session) {
+                Ok(true) => Some(Ok(())),
+                Ok(false) => None,
+                Err(error) => Some(Err(FetchError::Store { name: want.name.clone(), error })),
+            });
+        }
+        let missing: Vec<&Want> = wants.iter().zip(&results).filter(|(_, r)| r.is_none()).map(|(want, _)| want).collect();
+        let mut brought = self.each(&missing, |want| self.bring(session, want)).into_iter();
+        let answer = |result: Option<_>| result.or_else(|| brought.next()).unwrap_or(Ok(()));
+        results.into_iter().map(answer).collect()
+    }
+
+    /// Calls `work` for all items, on as many threads as there may be connections.
+    fn each<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+        let workers = self.settings.max_connections.max(1).min(items.len());
+        if workers <= 1 {
+            return items.iter().map(work).collect();
+        }
+        let next = AtomicUsize::new(0);
+        let take = || {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            Some((index, items.get(index)?))
+        };
+        let worker = || std::iter::from_fn(take).map(|(index, item)| (index, work(item))).collect::<Vec<_>>();
+        let mut results: Vec<(usize, R)> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+            threads.into_iter().flat_map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        });
+        results.sort_by_key(|(index, _)| *index);
+        results.into_iter().map(|(_, result)| result).collect()
+    }
+
+    fn resolve(&self, session: &Session, request: &UrlRequest<'_>) -> Result<Resolved, FetchError> {
+        let name = &request.name;
+        let there = match request.expect.digest() {
+            Some(sha256) => session.store().object(&sha256, request.expect.size).map_err(|e| store(name, e))?.map(|path| (sha256, path)),
+            None => None,
+        };
+        let (sha256, size) = match there {
+            Some((sha256, path)) => (sha256, fs_err::metadata(&path).map_err(|e| unreadable(name, &path, e))?.len()),
+            None => self.download(session, name, &request.sources, request.expect)?,
+        };
+        let source = request.sources[0].redacted();
+        let unpacked = match request.extract {
+            Some(member) => {
+                let (sha256, size) = self.extract(session, name, &request.sources, (sha256, size), member, None)?;
+                Content::File { sha256, size }
+            }
+            None if request.unpack => {
+                let tree = self.unpack(session, name, &request.sources, (sha256, size), self.limits(size), None)?;
+                Content::Tree { digest: tree.digest, size: tree.size, count: tree.count, listing: tree.listing }
+            }
+            None => return Ok(Resolved { source, content: Content::File { sha256, size }, archive: None }),
+        };
+        Ok(Resolved { source, content: unpacked, archive: Some((sha256, size)) })
+    }
+
+    fn bring(&self, session: &Session, want: &Want) -> Result<(), FetchError> {
+        let Want { name, sources, content } = want;
+        let _lock = self.lock(session, name, content.digest())?;
+        if content.is_in(session).map_err(|e| store(name, e))? {
+            return Ok(());
+        }
+        match content {
+            Wanted::File { sha256, size } => self.file(session, name, sources, (*sha256, *size)),
+            Wanted::Member { archive, member, sha256, size } => {
+                self.archive(session, name, sources, *archive)?;
+                self.extract(session, name, sources, *archive, member, Some((*sha256, *size))).map(drop)
+            }
+            Wanted::Tree { archive, tree, size, count } => {
+                self.archive(session, name, sources, *archive)?;
+                let limits = Limits { size: *size, count: *count, ..self.limits(archive.1) };
+                self.unpack(session, name, sources, *archive, limits, Some(*tree)).map(drop)
+            }
+        }
+    }
+
+    /// Sees to it that an archive is in the store; two inputs may come from one.
+    fn archive(&self, session: &Session, name: &str, sources: &[SourceUrl], archive: (Digest, u64)) -> Result<(), FetchError> {
+        let is_there = || session.store().object(&archive.0, Some(archive.1)).map_err(|e| store(name, e));
+        if is_there()?.is_some() {
+            return Ok(());
+        }
+        // Locks are taken from the content to its archive, which no chain of hashes can turn into a ring.
+        let _lock = self.lock(session, name, &archive.0)?;
+        if is_there()?.is_some() { Ok(()) } else { self.file(session, name, sources, archive) }
+    }
+
+    fn file(&self, session: &Session, name: &str, sources: &[SourceUrl], (sha256, size): (Digest, u64)) -> Result<(), FetchError> {
+        let expect = Expect { sha256: Some(sha256), size: Some(size), checksum: None };
+        self.download(session, name, sources, expect).map(drop)
+    }
+
+    /// Held while an input is fetched, so that other processes wait for it instead of fetching it too.
+    fn lock(&self, session: &Session, name: &str, digest: &Digest) -> Result<LockGuard, FetchError> {
+        let waiting = |holder| self.events.emit(Event::Waiting { what: format!("data `{name}`"), holder });
+        session.store().lock(&format!("data-{digest}"), waiting).map_err(|e| store(name, e))
+    }
+
+    /// Brings a file into the store from the first source that has it; its digest and size in bytes.
+    fn download(&self, session: &Session, name: &str, sources: &[SourceUrl], expect: Expect<'_>) -> Result<(Digest, u64), FetchError> {
+        let mut progress = Progress::start(&self.events, self.next_id(), name, "fetch", expect.size);
+        let mut failures = Vec::new();
+        for source in sources {
+            match self.source(session, source, expect, &mut progress) {
+                Ok((sha256, size)) => {
+                    progress.finish(Some(sha256));
+                    return Ok((sha256, size));
+                }
+                Err((Failure::Source(reason), earlier)) => failures.push(SourceFailure { url: source.redacted(), reason, earlier }),
+                Err((Failure::Store(error), _)) => {
+                    progress.finish(None);
+                    return Err(store(name, error));
+                }
+                Err((Failure::Interrupted, _)) => {
+                    progress.finish(None);
+                    return Err(FetchError::Interrupted { name: name.to_owned() });
+                }
+            }
+        }
+        progress.finish(None);
+        if failures.iter().all(|f| matches!(f.reason, Reason::Offline)) {
+            return Err(FetchError::Offline { name: name.to_owned(), url: first(sources) });
+        }
+        Err(FetchError::Sources { name: name.to_owned(), failures: SourceFailures(failures) })
+    }
+
+    /// Tries one source until it gives the file or fails for good; with the reasons of earlier tries.
+    fn source(&self, session: &Session, source: &SourceUrl, expect: Expect<'_>, progress: &mut Progress<'_>) -> Result<(Digest, u64), (Failure, Vec<Reason>)> {
+        let mut earlier = Vec::new();
+        for retry in 0.. {
+            if self.settings.cancel.is_thrown() {
+                return Err((Failure::Interrupted, earlier));
+            }
+            let reason = match self.attempt(session, source, expect, progress) {
+                Ok(done) => return Ok(done),
+                Err(Failure::Source(reason)) if reason.may_pass() && retry < self.settings.retries => reason,
+                Err(failure) => return Err((failure, earlier)),
+            };
+            let longest = self.settings.longest_wait;
+            let delay = match reason {
+                Reason::Status { retry_after: Some(after), .. } => after.min(longest),
+                _ => backoff(self.settings.backoff, longest, retry),
+            };
+            progress.retry(&reason, delay);
+            earlier.push(reason);
+            self.settings.cancel.wait(delay);
+        }
+        unreachable!("the last try returns")
+    }
+
+    fn attempt(&self, session: &Session, source: &SourceUrl, expect: Expect<'_>, progress: &mut Progress<'_>) -> Result<(Digest, u64), Failure> {
+        match source {
+            SourceUrl::Http(_) if self.settings.offline => Err(Reason::Offline.into()),
+            SourceUrl::Http(url) => {
+                let net = self.net.get_or_init(|| Net::start(&self.settings));
+                let net = net.as_ref().map_err(|e| Reason::Setup(e.clone()))?;
+                http::fetch(net, session, url, expect, progress)
+            }
+            SourceUrl::File(url) => file::fetch(session, url, expect, progress, &self.settings.cancel),
+            other => Err(Reason::Unsupported(kind(other)).into()),
+        }
+    }
+
+    /// Puts one member of an archive of the store into the store; its digest and size in bytes.
+    fn extract(
+        &self,
+        session: &Session,
+        name: &str,
+        sources: &[SourceUrl],
+        archive: (Digest, u64),
+        member: &RelPath,
+        locked: Option<(Digest, u64)>,
+    ) -> Result<(Digest, u64), FetchError> {
+        let file = open(session, name, &archive.0)?;
+        let mut progress = Progress::start(&self.events, self.next_id(), name, "unpack", locked.map(|(_, size)| size));
+        let limits = self.limits(archive.1);
+        let expect = Expect { sha256: locked.map(|(sha256, _)| sha256), size: locked.map(|(_, size)| size), checksum: None };
+        let extracted = archive::extract(file, limits, member, |size, content| {
+            let mut file = Receive::start(session, expect, Some(size), false)?;
+            loop {
+                let bytes = content.fill_buf().map_err(|e| ArchiveError::from_read(e, Some(member.as_str().as_bytes())))?;
+                if bytes.is_empty() {
+                    return Ok(file.finish()?);
+                }
+                if self.settings.cancel.is_thrown() {
+                    return Err(UnpackError::Failure(Failure::Interrupted));
+                }
+                let n = bytes.len();
+                file.take(bytes)?;
+                progress.add(n as u64);
+                content.consume(n);
+            }
+        });
+        progress.finish(extracted.as_ref().ok().map(|(sha256, _)| *sha256));
+        extracted.map_err(|error| unpack_error(name, sources, error))
+    }
+
+    /// Puts the tree of an archive of the store into the store.
+    fn unpack(
+        &self,
+        session: &Session,
+        name: &str,
+        sources: &[SourceUrl],
+        archive: (Digest, u64),
+        limits: Limits,
+        locked: Option<Digest>,
+    ) -> Result<Tree, FetchError> {
+        let file = open(session, name, &archive.0)?;
+        let size = locked.map(|_| limits.size);
+        let mut progress = Progress::start(&self.events, self.next_id(), name, "unpack", size);
+        let unpacked = tree::unpack(session, file, limits, locked, &self.settings.cancel, |bytes| progress.add(bytes));
+        progress.finish(unpacked.as_ref().ok().map(|tree| tree.digest));
+        unpacked.map_err(|error| unpack_error(name, sources, error))
+    }
+
+    /// For an archive of this size of which nothing else is known.
+    fn limits(&self, size: u64) -> Limits {
+        let bytes = size.saturating_mul(self.settings.unpack_ratio).saturating_add(self.settings.unpack_more);
+        Limits { decoded: bytes, size: bytes, count: self.settings.unpack_count }
+    }
+
+    fn next_id(&self) -> u64 {
+        self.transfers.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl<'a> UrlRequest<'a> {
+    fn of(request: &'a DataRequest) -> Result<UrlRequest<'a>, FetchError> {
+        let name = request.member.as_ref().map_or_else(|| request.name.to_string(), |member| format!("{member}/{}", request.name));
+        let unsupported = |name, kind| Err(FetchError::Unsupported { name, kind });
+        match &request.source {
+            DataSource::Url { url, mirrors, checksum, size, rev, files, extract, unpack } => {
+                if !matches!(url, SourceUrl::Http(_) | SourceUrl::File(_)) {
+                    return unsupported(name, kind(url));
+                }
+                if rev.is_some() || !files.is_empty() {
+                    return unsupported(name, "a revision or several files of a plain address");
+                }
+                let sources = std::iter::once(url).chain(mirrors).cloned().collect();
+                let expect = Expect { sha256: None, size: *size, checksum: checksum.as_ref() };
+                Ok(UrlRequest { name, sources, expect, extract: extract.as_ref(), unpack: *unpack })
+            }
+            DataSource::Path(_) => unsupported(name, "a path of the repository"),
+            DataSource::Croissant(_) => unsupported(name, "a Croissant description"),
+            DataSource::Pooch(_) => unsupported(name, "a Pooch registry"),
+        }
+    }
+}
+
+/// The kind of a source, in words.
+const fn kind(url: &SourceUrl) -> &'static str {
+    match url {
+        SourceUrl::Http(_) => "a web address",
+        SourceUrl::File(_) => "a file of this machine",
+        SourceUrl::Hf(_) => "the Hugging Face hub (`hf:`)",
+        SourceUrl::Git(_) => "a git repository (`git+…:`)",
+        SourceUrl::Object(_) => "an object store (`s3:`, `gs:`, `az:`)",
+        SourceUrl::Pypi(_) => "a Python package (`pypi:`)",
+        SourceUrl::Doi(_) => "a DOI (`doi:`)",
+    }
+}
+
+fn first(sources: &[SourceUrl]) -> String {
+    sources.first().map(SourceUrl::redacted).unwrap_or_default()
+}
+
+fn store(name: &str, error: StoreError) -> FetchError {
+    FetchError::Store { name: name.to_owned(), error }
+}
+
+fn unreadable(name: &str, path: &std::path::Path, source: std::io::Error) -> FetchError {
+    store(name, StoreError::Io { action: "read", path: path.to_owned(), source })
+}
+
+/// The archive as a file of the store.
+fn open(session: &Session, name: &str, sha256: &Digest) -> Result<fs_err::File, FetchError> {
+    let path = session.store().object(sha256, None).map_err(|e| store(name, e))?;
+    let path = path.ok_or_else(|| store(name, StoreError::Missing(*sha256)))?;
+    fs_err::File::open(&path).map_err(|e| unreadable(name, &path, e))
+}
+
+fn unpack_error(name: &str, sources: &[SourceUrl], error: UnpackError) -> FetchError {
+    let (name, url) = (name.to_owned(), first(sources));
+    match error {
+        UnpackError::Archive(error) => FetchError::Archive { name, url, error },
+        UnpackError::Tree { expected, found } => FetchError::Unpacked { name, url, mismatch: Mismatch::Tree { expected, found } },
+        UnpackError::Failure(Failure::Source(Reason::Mismatch { mismatch, .. })) => FetchError::Unpacked { name, url, mismatch },
+        UnpackError::Failure(Failure::Source(reason)) => {
+            let failure = SourceFailure { url, reason, earlier: Vec::new() };
+            FetchError::Sources { name, failures: SourceFailures(vec![failure]) }
+        }
+        UnpackError::Failure(Failure::Store(error)) => FetchError::Store { name, error },
+        UnpackError::Failure(Failure::Interrupted) => FetchError::Interrupted { name },
+    }
+}

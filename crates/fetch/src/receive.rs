@@ -1,0 +1,158 @@
+//! Bytes on their way into the store: bounded, hashed while written, and kept only if they are right.
+
+use crate::error::{Failure, Mismatch, Reason};
+use sha2::digest::DynDigest;
+use std::io::Write as _;
+use trainlock_store::{ObjectWriter, PutError, Session, StoreError};
+use trainlock_types::{Algorithm, Checksum, Digest, Event, Events};
+
+/// What is known of a file before it comes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Expect<'a> {
+    /// Its digest, as locked.
+    pub(crate) sha256: Option<Digest>,
+    /// Its size in bytes, as locked or stated by the manifest.
+    pub(crate) size: Option<u64>,
+    /// What its publisher states.
+    pub(crate) checksum: Option<&'a Checksum>,
+}
+
+impl Expect<'_> {
+    /// The digest that the file must have, by the lock or by the publisher.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        self.sha256.or_else(|| self.checksum?.sha256())
+    }
+
+    /// Whether a hash decides if it is the right file.
+    pub(crate) fn decided_by_hash(&self) -> bool {
+        self.sha256.is_some() || self.checksum.is_some()
+    }
+}
+
+/// A transfer that is shown to the user: its events.
+pub(crate) struct Progress<'a> {
+    events: &'a Events,
+    id: u64,
+    name: &'a str,
+    bytes: u64,
+    told: u64,
+}
+
+/// How many bytes come between two events.
+const STEP: u64 = 256 << 10;
+
+impl<'a> Progress<'a> {
+    /// Tells that it begins.
+    pub(crate) fn start(events: &'a Events, id: u64, name: &'a str, action: &'static str, size: Option<u64>) -> Progress<'a> {
+        events.emit(Event::TransferStarted { id, name: name.to_owned(), action, size });
+        Progress { events, id, name, bytes: 0, told: 0 }
+    }
+
+    /// Tells, not too often, that so many bytes came.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if self.bytes - self.told >= STEP {
+            self.told = self.bytes;
+            self.events.emit(Event::TransferProgress { id: self.id, bytes: self.bytes });
+        }
+    }
+
+    /// Tells that it begins anew.
+    pub(crate) fn retry(&mut self, reason: &Reason, delay: std::time::Duration) {
+        (self.bytes, self.told) = (0, 0);
+        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self.events.emit(Event::TransferRetry { id: self.id, name: self.name.to_owned(), reason: reason.to_string(), delay_ms });
+    }
+
+    /// Tells that it ended, with the digest of what came, if it came.
+    pub(crate) fn finish(self, sha256: Option<Digest>) {
+        self.events.emit(Event::TransferFinished { id: self.id, name: self.name.to_owned(), bytes: self.bytes, sha256 });
+    }
+}
+
+/// A file that is being received.
+pub(crate) struct Receive<'a> {
+    writer: ObjectWriter,
+    expect: Expect<'a>,
+    /// The publisher's hash function, where SHA-256 is another one.
+    other: Option<Box<dyn DynDigest>>,
+    html: bool,
+}
+
+impl<'a> Receive<'a> {
+    /// Begins; `announced` is the size in bytes that the source states. A size that is already wrong
+    /// costs no byte more.
+    pub(crate) fn start(session: &Session, expect: Expect<'a>, announced: Option<u64>, html: bool) -> Result<Receive<'a>, Failure> {
+        if let (Some(expected), Some(found)) = (expect.size, announced)
+            && expected != found
+        {
+            return Err(Reason::Mismatch { mismatch: Mismatch::Size { expected, found, more: false }, html }.into());
+        }
+        let mut writer = session.writer()?;
+        if let Some(size) = expect.size.or(announced) {
+            writer.reserve(size)?;
+        }
+        let other: Option<Box<dyn DynDigest>> = match expect.checksum.map(|c| c.algorithm) {
+            Some(Algorithm::Sha512) => Some(Box::new(sha2::Sha512::default())),
+            Some(Algorithm::Sha1) => Some(Box::new(sha1::Sha1::default())),
+            Some(Algorithm::Md5) => Some(Box::new(md5::Md5::default())),
+            Some(Algorithm::Sha256) | None => None,
+        };
+        Ok(Receive { writer, expect, other, html })
+    }
+
+    /// Bytes taken so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.writer.written()
+    }
+
+    /// Takes the next bytes; refuses what is beyond the known size.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let found = self.taken() + bytes.len() as u64;
+        if let Some(expected) = self.expect.size.filter(|size| found > *size) {
+            return Err(self.mismatch(Mismatch::Size { expected, found, more: true }));
+        }
+        self.writer.write_all(bytes).map_err(|error| match StoreError::from_write(error) {
+            Ok(error) => Failure::Store(error),
+            Err(source) => Failure::Store(StoreError::Io { action: "write", path: Default::default(), source }),
+        })?;
+        if let Some(hasher) = &mut self.other {
+            hasher.update(bytes);
+        }
+        Ok(())
+    }
+
+    /// Keeps the file if it is what was expected.
+    pub(crate) fn finish(self) -> Result<(Digest, u64), Failure> {
+        let html = self.html;
+        let failed = |mismatch| Failure::Source(Reason::Mismatch { mismatch, html });
+        let found = self.taken();
+        if let Some(expected) = self.expect.size.filter(|size| *size != found) {
+            return Err(failed(Mismatch::Size { expected, found, more: false }));
+        }
+        if let (Some(hasher), Some(expected)) = (self.other, self.expect.checksum) {
+            let hex = hasher.finalize().iter().map(|b| format!("{b:02x}")).collect();
+            let found = Checksum { algorithm: expected.algorithm, hex };
+            if found != *expected {
+                return Err(failed(Mismatch::Checksum { expected: expected.clone(), found }));
+            }
+        }
+        match self.writer.finish(self.expect.digest().map(|sha256| (sha256, None))) {
+            Ok(done) => Ok(done),
+            Err(PutError::Sha256 { found, .. }) => Err(failed(match (self.expect.sha256, self.expect.checksum) {
+                (Some(expected), _) => Mismatch::Sha256 { expected, found },
+                (None, Some(expected)) => {
+                    let found = Checksum { algorithm: Algorithm::Sha256, hex: found.to_hex() };
+                    Mismatch::Checksum { expected: expected.clone(), found }
+                }
+                (None, None) => unreachable!("no digest was asked for"),
+            })),
+            Err(PutError::Store(error)) => Err(Failure::Store(error)),
+            Err(error) => unreachable!("an object's writer does not fail so: {error}"),
+        }
+    }
+
+    fn mismatch(&self, mismatch: Mismatch) -> Failure {
+        Failure::Source(Reason::Mismatch { mismatch, html: self.html })
+    }
+}

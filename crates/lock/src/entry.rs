@@ -1,0 +1,360 @@
+//! One block's statements to a pin, and values to their types.
+
+use crate::read::{Flaw, invalid};
+use crate::scan::{self, Header, Pair, Typed};
+use crate::{Content, DataPin, ToolPin};
+use std::borrow::Cow;
+use trainlock_types::{
+    DataSource, Digest, Entry, Listing, Name, Params, RelPath, SourceUrl, ToolMatch, ToolProvider,
+};
+
+/// Declares a block's known keys: a field each, and the function that finds it by its key.
+macro_rules! raw {
+    ($name:ident { $($field:ident = $key:literal),* $(,)? }) => {
+        #[derive(Default)]
+        pub(crate) struct $name<'a, 'p> {
+            $($field: Option<&'p Pair<'a>>,)*
+        }
+
+        impl<'a, 'p> $name<'a, 'p> {
+            const KEYS: &'static [&'static str] = &[$($key),*];
+
+            pub(crate) fn field(&mut self, key: &str) -> Option<&mut Option<&'p Pair<'a>>> {
+                match key {
+                    $($key => Some(&mut self.$field),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+raw!(RawData {
+    name = "name",
+    member = "member",
+    url = "url",
+    path = "path",
+    croissant = "croissant",
+    pooch = "pooch",
+    mirrors = "mirrors",
+    checksum = "checksum",
+    rev = "rev",
+    files = "files",
+    extract = "extract",
+    unpack = "unpack",
+    source = "source",
+    archive_sha256 = "archive-sha256",
+    archive_size = "archive-size",
+    sha256 = "sha256",
+    tree = "tree",
+    size = "size",
+    count = "count",
+    listing = "listing",
+});
+
+raw!(RawTool {
+    name = "name",
+    member = "member",
+    request = "request",
+    from = "from",
+    probe = "probe",
+    accept = "match",
+    version = "version",
+});
+
+pub(crate) fn is_known(data: bool, key: &str) -> bool {
+    if data {
+        RawData::KEYS.contains(&key)
+    } else {
+        RawTool::KEYS.contains(&key)
+    }
+}
+
+impl RawData<'_, '_> {
+    pub(crate) fn pin(&self, header: &Header<'_>, extra: String) -> Result<DataPin, Flaw> {
+        let source = self.source(header)?;
+        let content = self.content(header)?;
+        let archive = match (self.archive_sha256, self.archive_size) {
+            (Some(sha256), Some(size)) => Some((digest(sha256)?, count(size)?)),
+            (None, None) => None,
+            _ => {
+                return invalid(
+                    &header.span,
+                    "`archive-sha256` and `archive-size` belong together",
+                );
+            }
+        };
+        let (extracted, unpacked) = match &source {
+            DataSource::Url {
+                extract, unpack, ..
+            } => (extract.is_some(), *unpack),
+            _ => (false, false),
+        };
+        let file = matches!(content, Content::File { .. });
+        if archive.is_some() != (extracted || unpacked) || extracted && !file || unpacked && file {
+            return invalid(
+                &header.span,
+                "what is locked does not fit `extract` and `unpack`",
+            );
+        }
+        Ok(DataPin {
+            member: self.member.map(member).transpose()?,
+            name: parsed(need(header, self.name, "name")?, Name::entry)?,
+            source,
+            resolved: self.source.map(text).transpose()?.map(Cow::into_owned),
+            content,
+            archive,
+            extra,
+        })
+    }
+
+    fn source(&self, header: &Header<'_>) -> Result<DataSource, Flaw> {
+        let of_url = [
+            self.mirrors,
+            self.checksum,
+            self.rev,
+            self.files,
+            self.extract,
+            self.unpack,
+        ];
+        match (self.url, self.path, self.croissant, self.pooch) {
+            (Some(url), None, None, None) => Ok(DataSource::Url {
+                url: parsed(url, SourceUrl::parse)?,
+                mirrors: self.mirrors.map_or(Ok(Vec::new()), |pair| {
+                    let mirror = |text: Cow<'_, str>| fits(pair, SourceUrl::parse(&text));
+                    texts(pair)?.into_iter().map(mirror).collect()
+                })?,
+                checksum: self
+                    .checksum
+                    .map(|pair| parsed(pair, str::parse))
+                    .transpose()?,
+                size: None,
+                rev: self.rev.map(text).transpose()?.map(Cow::into_owned),
+                files: owned(self.files)?,
+                extract: self
+                    .extract
+                    .map(|pair| parsed(pair, RelPath::parse))
+                    .transpose()?,
+                unpack: self.unpack.map(boolean).transpose()?.unwrap_or(false),
+            }),
+            (None, Some(_), None, None)
+            | (None, None, Some(_), None)
+            | (None, None, None, Some(_))
+                if let Some(pair) = of_url.into_iter().flatten().next() =>
+            {
+                invalid(&pair.key_span, format!("`{}` belongs to a `url`", pair.key))
+            }
+            // A folder of the repository may be the whole of it (`.`).
+            (None, Some(path), None, None) => Ok(DataSource::Path(parsed(path, |t| {
+                RelPath::root().resolve(t)
+            })?)),
+            (None, None, Some(place), None) => Ok(DataSource::Croissant(text(place)?.into_owned())),
+            (None, None, None, Some(path)) => Ok(DataSource::Pooch(parsed(path, RelPath::parse)?)),
+            (None, None, None, None) => invalid(
+                &header.span,
+                "the data set has no `url`, `path`, `croissant` or `pooch`",
+            ),
+            _ => invalid(
+                &header.span,
+                "the data set has more than one of `url`, `path`, `croissant` and `pooch`",
+            ),
+        }
+    }
+
+    fn content(&self, header: &Header<'_>) -> Result<Content, Flaw> {
+        let size = count(need(header, self.size, "size")?)?;
+        let (sha256, tree) = match (self.sha256, self.tree) {
+            (Some(sha256), None) => (sha256, None),
+            (None, Some(tree)) => (tree, Some(tree)),
+            _ => {
+                return invalid(
+                    &header.span,
+                    "the data set needs one of `sha256` and `tree`",
+                );
+            }
+        };
+        let Some(tree) = tree else {
+            return match self.count.or(self.listing) {
+                Some(pair) => invalid(
+                    &pair.key_span,
+                    format!("`{}` belongs to a `tree`", pair.key),
+                ),
+                None => Ok(Content::File {
+                    sha256: digest(sha256)?,
+                    size,
+                }),
+            };
+        };
+        let (tree, count) = (digest(tree)?, count(need(header, self.count, "count")?)?);
+        let listing = self.listing.map(|pair| {
+            let entries = texts(pair)?
+                .iter()
+                .map(|line| Entry::parse(line))
+                .collect::<Option<Vec<_>>>();
+            let listing = entries.and_then(|entries| Listing::new(entries).ok());
+            match listing {
+                Some(l) if l.digest() == tree && l.size() == size && l.count() == count => Ok(l),
+                Some(_) => invalid(
+                    &pair.key_span,
+                    "the listing is not the one that `tree`, `size` and `count` name",
+                ),
+                None => invalid(
+                    &pair.key_span,
+                    "the listing does not hold `<sha256> <size> <path>`, each path once",
+                ),
+            }
+        });
+        Ok(Content::Tree {
+            tree,
+            size,
+            count,
+            listing: listing.transpose()?,
+        }
+        .for_lock())
+    }
+}
+
+impl RawTool<'_, '_> {
+    pub(crate) fn pin(&self, header: &Header<'_>, extra: String) -> Result<ToolPin, Flaw> {
+        let from = need(header, self.from, "from")?;
+        let provider = match text(from)?.as_ref() {
+            "host" => ToolProvider::Host {
+                probe: owned(self.probe)?,
+                accept: match self
+                    .accept
+                    .map(|pair| Ok::<_, Flaw>((pair, text(pair)?)))
+                    .transpose()?
+                {
+                    None => ToolMatch::Version,
+                    Some((_, word)) if word == ToolMatch::Version.as_str() => ToolMatch::Version,
+                    Some((_, word)) if word == ToolMatch::Requirement.as_str() => {
+                        ToolMatch::Requirement
+                    }
+                    Some((pair, _)) => {
+                        return invalid(&pair.value_span, "`match` is `version` or `requirement`");
+                    }
+                },
+            },
+            other => match self.probe.or(self.accept) {
+                Some(pair) => {
+                    return invalid(
+                        &pair.key_span,
+                        format!("`{}` belongs to `from = \"host\"`", pair.key),
+                    );
+                }
+                None => ToolProvider::Other(other.to_owned()),
+            },
+        };
+        Ok(ToolPin {
+            member: self.member.map(member).transpose()?,
+            name: parsed(need(header, self.name, "name")?, Name::entry)?,
+            request: text(need(header, self.request, "request")?)?.into_owned(),
+            provider,
+            version: parsed(
+                need(header, self.version, "version")?,
+                semver::Version::parse,
+            )?,
+            extra,
+        })
+    }
+}
+
+pub(crate) fn params(pairs: &[Pair<'_>]) -> Result<Params, Flaw> {
+    let mut params = Params::new();
+    for pair in pairs {
+        if pair.dotted {
+            return dotted(pair);
+        }
+        let value = typed(pair, scan::any(pair.value), "a value")?;
+        if params
+            .insert(pair.key.clone().into_owned(), value)
+            .is_some()
+        {
+            return twice(pair);
+        }
+    }
+    Ok(params)
+}
+
+pub(crate) fn twice<T>(pair: &Pair<'_>) -> Result<T, Flaw> {
+    Err(Flaw::Twice {
+        at: pair.key_span.start,
+        what: format!("the key `{}`", pair.key),
+    })
+}
+
+pub(crate) fn dotted<T>(pair: &Pair<'_>) -> Result<T, Flaw> {
+    invalid(
+        &pair.key_span,
+        "a dotted key is not in the form that trainlock writes: quote it",
+    )
+}
+
+pub(crate) fn need<'p, 'a>(
+    header: &Header<'_>,
+    pair: Option<&'p Pair<'a>>,
+    key: &str,
+) -> Result<&'p Pair<'a>, Flaw> {
+    match pair {
+        Some(pair) => Ok(pair),
+        None => invalid(&header.span, format!("the entry has no `{key}`")),
+    }
+}
+
+fn typed<T>(pair: &Pair<'_>, value: Typed<T>, expected: &str) -> Result<T, Flaw> {
+    match value.map_err(|wrong| wrong.shifted(pair.value_span.start))? {
+        Ok(value) => Ok(value),
+        Err(found) => invalid(
+            &pair.value_span,
+            format!("expected {expected}, found {found}"),
+        ),
+    }
+}
+
+pub(crate) fn text<'a>(pair: &Pair<'a>) -> Result<Cow<'a, str>, Flaw> {
+    typed(pair, scan::string(pair.value), "a string")
+}
+
+fn texts<'a>(pair: &Pair<'a>) -> Result<Vec<Cow<'a, str>>, Flaw> {
+    typed(pair, scan::strings(pair.value), "an array of strings")
+}
+
+fn owned(pair: Option<&Pair<'_>>) -> Result<Vec<String>, Flaw> {
+    match pair {
+        Some(pair) => Ok(texts(pair)?.into_iter().map(Cow::into_owned).collect()),
+        None => Ok(Vec::new()),
+    }
+}
+
+pub(crate) fn integer(pair: &Pair<'_>) -> Result<i64, Flaw> {
+    typed(pair, scan::integer(pair.value), "an integer")
+}
+
+pub(crate) fn boolean(pair: &Pair<'_>) -> Result<bool, Flaw> {
+    typed(pair, scan::boolean(pair.value), "a boolean")
+}
+
+/// A number that is not negative.
+pub(crate) fn count(pair: &Pair<'_>) -> Result<u64, Flaw> {
+    u64::try_from(integer(pair)?)
+        .or_else(|_| invalid(&pair.value_span, format!("`{}` is negative", pair.key)))
+}
+
+fn digest(pair: &Pair<'_>) -> Result<Digest, Flaw> {
+    parsed(pair, str::parse)
+}
+
+fn member(pair: &Pair<'_>) -> Result<Name, Flaw> {
+    parsed(pair, Name::project)
+}
+
+fn parsed<T, E: std::fmt::Display>(
+    pair: &Pair<'_>,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<T, Flaw> {
+    fits(pair, parse(&text(pair)?))
+}
+
+fn fits<T, E: std::fmt::Display>(pair: &Pair<'_>, value: Result<T, E>) -> Result<T, Flaw> {
+    value.or_else(|error| invalid(&pair.value_span, error.to_string()))
+}

@@ -1,0 +1,182 @@
+//! Healing: what is whole in a lock that a merge has left with conflict markers or with entries twice.
+//!
+//! Both sides of every conflict are read, the common ancestor's (`|||||||`) is not. An entry that only
+//! one side has, or both alike, is taken. Of an entry that they have differently all candidates are
+//! given, for the manifest to choose. What is not whole (a block cut by a marker, or with a key
+//! twice, as a union merge makes it) is left out: locking brings it back.
+
+use crate::read::Reader;
+use crate::{DataPin, Lock, LockError, ToolPin};
+use std::path::Path;
+use trainlock_types::Name;
+
+/// What healing found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Healed {
+    /// All that is not in dispute. Params and determinism are those of the first side that has
+    /// them: they come from the manifest anyway.
+    pub lock: Lock,
+    /// Data sets of which there is more than one version, each with all of them.
+    pub data: Vec<Vec<DataPin>>,
+    /// Tools of which there is more than one version, each with all of them.
+    pub tools: Vec<Vec<ToolPin>>,
+    /// How many blocks were not whole.
+    pub damaged: usize,
+}
+
+/// Takes what is whole out of a lock that a merge has damaged.
+///
+/// # Errors
+///
+/// [`LockError::NewerVersion`], and [`LockError::Invalid`] if no side has a version.
+pub fn heal(text: &str, path: &Path) -> Result<Healed, LockError> {
+    let (ours, theirs) = sides(text);
+    let mut first = Reader::new(&ours, true);
+    first.read().map_err(|flaw| flaw.into_error(&ours, path))?;
+    let mut second = Reader::new(&theirs, true);
+    if let Some(flaw) = second.read().err() {
+        return Err(flaw.into_error(&theirs, path));
+    }
+    let damaged = first.damaged.max(second.damaged);
+    let (mut lock, theirs) = (first.lock, second.lock);
+    let (data, disputed_data) = settle(std::mem::take(&mut lock.data), theirs.data, DataPin::place);
+    let (tools, disputed_tools) = settle(
+        std::mem::take(&mut lock.tools),
+        theirs.tools,
+        ToolPin::place,
+    );
+    lock.data = data;
+    lock.tools = tools;
+    for (member, table) in theirs.determinism {
+        lock.determinism.entry(member).or_insert(table);
+    }
+    for (member, table) in theirs.params {
+        lock.params.entry(member).or_insert(table);
+    }
+    for (place, table) in theirs.profiles {
+        lock.profiles.entry(place).or_insert(table);
+    }
+    for line in theirs.extra.keys {
+        if !lock
+            .extra
+            .keys
+            .iter()
+            .any(|ours| key_of(ours) == key_of(&line))
+        {
+            lock.extra.keys.push(line);
+        }
+    }
+    // Blocks of an array (`[[result]]`) stand beside each other; of a table there can be only one.
+    for (section, table) in theirs.extra.tables {
+        let same = |ours: &str| {
+            ours == table || !table.starts_with("[[") && ours.lines().next() == table.lines().next()
+        };
+        if !lock.extra.tables.iter().any(|(_, ours)| same(ours)) {
+            lock.extra.tables.push((section, table));
+        }
+    }
+    let healed = Healed {
+        lock,
+        data: disputed_data,
+        tools: disputed_tools,
+        damaged,
+    };
+    Ok(healed.readable(path))
+}
+
+impl Healed {
+    /// What was kept unread may not fit together. Then it is dropped, because a lock that can't be read
+    /// would be worse.
+    fn readable(mut self, path: &Path) -> Healed {
+        if Lock::parse(&self.lock.to_text(), path).is_err() {
+            self.lock.extra = crate::Extra::default();
+            self.lock.data.iter_mut().for_each(|pin| pin.extra.clear());
+            self.lock.tools.iter_mut().for_each(|pin| pin.extra.clear());
+            self.lock
+                .determinism
+                .values_mut()
+                .for_each(|table| table.extra.clear());
+            self.damaged += 1;
+        }
+        self
+    }
+}
+
+/// Entries that are not in dispute, sorted, and the candidates of those that are.
+fn settle<T: Clone + PartialEq>(
+    ours: Vec<T>,
+    theirs: Vec<T>,
+    place: impl Fn(&T) -> (&Name, Option<&Name>),
+) -> (Vec<T>, Vec<Vec<T>>) {
+    let mut all = ours;
+    all.extend(theirs);
+    all.sort_by(|a, b| place(a).cmp(&place(b)));
+    let (mut agreed, mut disputed) = (Vec::new(), Vec::new());
+    for group in all.chunk_by(|a, b| place(a) == place(b)) {
+        let mut candidates: Vec<T> = Vec::new();
+        for pin in group {
+            if !candidates.contains(pin) {
+                candidates.push(pin.clone());
+            }
+        }
+        match candidates.len() {
+            1 => agreed.append(&mut candidates),
+            _ => disputed.push(candidates),
+        }
+    }
+    (agreed, disputed)
+}
+
+fn key_of(line: &str) -> &str {
+    line.split('=').next().unwrap_or_default().trim()
+}
+
+/// A line of git's conflict markers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Marker {
+    Ours,
+    Ancestor,
+    Theirs,
+    End,
+}
+
+impl Marker {
+    pub(crate) fn of(line: &str) -> Option<Marker> {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        let (marker, rest) = line.split_at_checked(7)?;
+        if !rest.is_empty() && !rest.starts_with(' ') {
+            return None;
+        }
+        match marker {
+            "<<<<<<<" => Some(Marker::Ours),
+            "|||||||" => Some(Marker::Ancestor),
+            "=======" if rest.is_empty() => Some(Marker::Theirs),
+            ">>>>>>>" => Some(Marker::End),
+            _ => None,
+        }
+    }
+}
+
+/// The text with all conflicts decided for our side, and for theirs.
+fn sides(text: &str) -> (String, String) {
+    let (mut ours, mut theirs) = (
+        String::with_capacity(text.len()),
+        String::with_capacity(text.len()),
+    );
+    let mut part = Marker::End;
+    for line in text.split_inclusive('\n') {
+        match (Marker::of(line.trim_end_matches('\n')), part) {
+            // A separator outside a conflict is what is left of markers that a hand took away.
+            (Some(Marker::Theirs | Marker::Ancestor), Marker::End) => {}
+            (Some(marker), _) => part = marker,
+            (None, Marker::End) => {
+                ours.push_str(line);
+                theirs.push_str(line);
+            }
+            (None, Marker::Ours) => ours.push_str(line),
+            (None, Marker::Theirs) => theirs.push_str(line),
+            (None, Marker::Ancestor) => {}
+        }
+    }
+    (ours, theirs)
+}

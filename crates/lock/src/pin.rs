@@ -1,0 +1,267 @@
+//! What a lock holds, as values.
+
+use std::collections::BTreeMap;
+use trainlock_types::{
+    DataRequest, DataSource, Digest, LISTING_IN_LOCK, Listing, Name, Params, ToolProvider,
+    ToolRequest,
+};
+
+/// A lock. The root project is member `None` where an entry belongs to a member; tables of params
+/// name every project, the root's too.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Lock {
+    /// The data sets, sorted by (name, member), each once.
+    pub data: Vec<DataPin>,
+    /// The tools, sorted by (name, member), each once.
+    pub tools: Vec<ToolPin>,
+    /// Seed and level of each member.
+    pub determinism: BTreeMap<Option<Name>, Determinism>,
+    /// Each member's hyperparameters, by its project's name.
+    pub params: BTreeMap<Name, Params>,
+    /// What a profile lays over a member's hyperparameters, by (profile, member).
+    pub profiles: BTreeMap<(Name, Name), Params>,
+    /// What a later trainlock wrote, kept as it stands.
+    pub extra: Extra,
+}
+
+/// A locked data set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataPin {
+    /// The member that asks; none for the root project.
+    pub member: Option<Name>,
+    /// The data set's name.
+    pub name: Name,
+    /// The request, repeated. `size` of [`DataSource::Url`] is always none: what the manifest states
+    /// of the size is compared with the content's.
+    pub source: DataSource,
+    /// The address with its revision resolved, where that is not the `url` itself.
+    pub resolved: Option<String>,
+    /// What steps get.
+    pub content: Content,
+    /// SHA-256 and size of the fetched archive, for `extract` and `unpack`.
+    pub archive: Option<(Digest, u64)>,
+    /// Lines of its block that this version does not know, as they stand.
+    pub extra: String,
+}
+
+/// What a data set holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// One file.
+    File {
+        /// The digest of its bytes.
+        sha256: Digest,
+        /// Their number.
+        size: u64,
+    },
+    /// A folder.
+    Tree {
+        /// The digest of its sorted listing.
+        tree: Digest,
+        /// The bytes of all files together.
+        size: u64,
+        /// The number of files.
+        count: u64,
+        /// The listing, where it is short enough to stand in a lock ([`LISTING_IN_LOCK`]).
+        listing: Option<Listing>,
+    },
+}
+
+/// A locked tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolPin {
+    /// The member that asks; none for the root project.
+    pub member: Option<Name>,
+    /// The program's name.
+    pub name: Name,
+    /// The requirement as the manifest has it.
+    pub request: String,
+    /// Who provides it.
+    pub provider: ToolProvider,
+    /// The version.
+    pub version: semver::Version,
+    /// Lines of its block that this version does not know, as they stand.
+    pub extra: String,
+}
+
+/// What one member's steps are made deterministic with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Determinism {
+    /// The seed that all others come from, at most 2^63 - 1.
+    pub seed: u64,
+    /// The level's name.
+    pub level: String,
+    /// The number of threads, where the manifest names one.
+    pub threads: Option<u32>,
+    /// Whether the languages' global generators are seeded.
+    pub seed_globals: bool,
+    /// Lines of its table that this version does not know, as they stand.
+    pub extra: String,
+}
+
+/// Top-level keys and whole tables of a later trainlock, as they stand in the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// Lines behind `version`.
+    pub(crate) keys: Vec<String>,
+    /// Each table's text with its header, and the part of the file that it follows.
+    pub(crate) tables: Vec<(Section, String)>,
+}
+
+/// The parts of a lock, in the order of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Section {
+    Top,
+    Data,
+    Tool,
+    Determinism,
+    Params,
+    Profile,
+}
+
+impl Lock {
+    /// The pin of a member's data set.
+    pub fn data(&self, member: Option<&Name>, name: &Name) -> Option<&DataPin> {
+        let found = self
+            .data
+            .binary_search_by(|pin| pin.place().cmp(&(name, member)));
+        found.ok().map(|i| &self.data[i])
+    }
+
+    /// The pin of a member's tool.
+    pub fn tool(&self, member: Option<&Name>, name: &Name) -> Option<&ToolPin> {
+        let found = self
+            .tools
+            .binary_search_by(|pin| pin.place().cmp(&(name, member)));
+        found.ok().map(|i| &self.tools[i])
+    }
+
+    /// The digest of the lock's text: what a run's record names the lock by.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.to_text().as_bytes())
+    }
+}
+
+impl DataPin {
+    /// The answer to a request, as it is pinned. `resolved` is the address that was really read.
+    pub fn new(
+        request: &DataRequest,
+        resolved: Option<String>,
+        content: Content,
+        archive: Option<(Digest, u64)>,
+    ) -> DataPin {
+        let source = repeated(&request.source);
+        let resolved = match &source {
+            DataSource::Url { url, .. } => resolved.filter(|text| *text != url.to_string()),
+            _ => resolved,
+        };
+        DataPin {
+            member: request.member.clone(),
+            name: request.name.clone(),
+            source,
+            resolved,
+            content: content.for_lock(),
+            archive,
+            extra: String::new(),
+        }
+    }
+
+    /// Where its block stands: the order of the file.
+    pub fn place(&self) -> (&Name, Option<&Name>) {
+        (&self.name, self.member.as_ref())
+    }
+
+    /// The same pin, with the request's fields written anew.
+    pub fn with_request(&self, request: &DataRequest) -> DataPin {
+        DataPin {
+            source: repeated(&request.source),
+            ..self.clone()
+        }
+    }
+}
+
+impl ToolPin {
+    /// The answer to a request, as it is pinned.
+    pub fn new(request: &ToolRequest, version: semver::Version) -> ToolPin {
+        ToolPin {
+            member: request.member.clone(),
+            name: request.name.clone(),
+            request: request.version.clone(),
+            provider: request.provider.clone(),
+            version,
+            extra: String::new(),
+        }
+    }
+
+    /// Where its block stands: the order of the file.
+    pub fn place(&self) -> (&Name, Option<&Name>) {
+        (&self.name, self.member.as_ref())
+    }
+
+    /// The same pin, with the request's fields written anew.
+    pub fn with_request(&self, request: &ToolRequest) -> ToolPin {
+        ToolPin {
+            request: request.version.clone(),
+            provider: request.provider.clone(),
+            ..self.clone()
+        }
+    }
+}
+
+impl Content {
+    /// The digest that names it: the file's or the tree's.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Content::File { sha256, .. } => *sha256,
+            Content::Tree { tree, .. } => *tree,
+        }
+    }
+
+    /// The bytes of the file, or of all files together.
+    pub fn size(&self) -> u64 {
+        match self {
+            Content::File { size, .. } | Content::Tree { size, .. } => *size,
+        }
+    }
+
+    /// A tree with this listing.
+    pub fn tree(listing: Listing) -> Content {
+        let (tree, size, count) = (listing.digest(), listing.size(), listing.count());
+        Content::Tree {
+            tree,
+            size,
+            count,
+            listing: Some(listing),
+        }
+    }
+
+    /// As it stands in a lock: without a listing that is too long for one.
+    pub fn for_lock(self) -> Content {
+        match self {
+            Content::Tree {
+                tree,
+                size,
+                count,
+                listing,
+            } => {
+                let listing = listing.filter(|l| l.count() <= LISTING_IN_LOCK as u64);
+                Content::Tree {
+                    tree,
+                    size,
+                    count,
+                    listing,
+                }
+            }
+            file => file,
+        }
+    }
+}
+
+/// The request's own fields as a pin repeats them.
+fn repeated(source: &DataSource) -> DataSource {
+    let mut source = source.clone();
+    if let DataSource::Url { size, .. } = &mut source {
+        *size = None;
+    }
+    source
+}

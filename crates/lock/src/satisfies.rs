@@ -1,0 +1,386 @@
+//! Whether a pin still answers its request, and if not, why.
+//!
+//! | what differs | what happens |
+//! | --- | --- |
+//! | the kind of source, `url`, `path`, `croissant`, `pooch`, `rev`, `files`, `extract`, `unpack` | locked anew |
+//! | `checksum`, `size` | locked anew, unless the pin shows that they hold |
+//! | `mirrors` | rewritten: they name the same bytes |
+//! | a tool's `from`, `probe` | probed anew |
+//! | a tool's requirement | rewritten if the locked version satisfies it too, else probed anew |
+//! | a tool's `match` | rewritten |
+//!
+//! `to` is no part of a pin.
+
+use crate::{Content, DataPin, ToolPin};
+use std::fmt;
+use trainlock_types::{
+    Checksum, DataRequest, DataSource, RelPath, SourceUrl, ToolProvider, ToolRequest,
+};
+
+/// Something in which a pin differs from its request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// Another kind of source.
+    Source {
+        /// What the pin has, in words.
+        old: String,
+        /// What is asked for, in words.
+        new: String,
+    },
+    /// Another address.
+    Url {
+        /// The pin's.
+        old: SourceUrl,
+        /// The request's.
+        new: SourceUrl,
+    },
+    /// Another file or folder of the repository, or another description in it.
+    Path {
+        /// The key: `path`, `croissant` or `pooch`.
+        key: &'static str,
+        /// The pin's.
+        old: String,
+        /// The request's.
+        new: String,
+    },
+    /// Other mirrors.
+    Mirrors {
+        /// The pin's.
+        old: Vec<SourceUrl>,
+        /// The request's.
+        new: Vec<SourceUrl>,
+    },
+    /// Another statement of the publisher.
+    Checksum {
+        /// The pin's.
+        old: Option<Checksum>,
+        /// The request's.
+        new: Option<Checksum>,
+        /// Whether the pin shows that the new one holds.
+        holds: bool,
+    },
+    /// Another size than what is locked.
+    Size {
+        /// What is locked, in bytes.
+        old: u64,
+        /// What is asked for.
+        new: u64,
+    },
+    /// Another branch, tag or commit.
+    Rev {
+        /// The pin's.
+        old: Option<String>,
+        /// The request's.
+        new: Option<String>,
+    },
+    /// Other files.
+    Files {
+        /// The pin's.
+        old: Vec<String>,
+        /// The request's.
+        new: Vec<String>,
+    },
+    /// Another member of the archive.
+    Extract {
+        /// The pin's.
+        old: Option<RelPath>,
+        /// The request's.
+        new: Option<RelPath>,
+    },
+    /// Unpacked, or no longer.
+    Unpack {
+        /// What is asked for.
+        new: bool,
+    },
+    /// Another requirement on a tool's version.
+    Requirement {
+        /// The pin's.
+        old: String,
+        /// The request's.
+        new: String,
+        /// Whether the locked version satisfies the new one.
+        holds: bool,
+    },
+    /// A locked version that its own requirement does not allow.
+    Version {
+        /// The requirement.
+        request: String,
+        /// The version.
+        locked: semver::Version,
+    },
+    /// Another provider of a tool.
+    From {
+        /// The pin's.
+        old: String,
+        /// The request's.
+        new: String,
+    },
+    /// Another command that prints a tool's version.
+    Probe {
+        /// The pin's.
+        old: Vec<String>,
+        /// The request's.
+        new: Vec<String>,
+    },
+    /// Another rule of how near a machine's version must be.
+    Match {
+        /// The pin's.
+        old: &'static str,
+        /// The request's.
+        new: &'static str,
+    },
+}
+
+/// In what a pin differs from its request; empty if it satisfies it.
+pub fn satisfies(pin: &DataPin, request: &DataRequest) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    match (&pin.source, &request.source) {
+        (DataSource::Url { .. }, DataSource::Url { .. }) => {
+            url_satisfies(pin, &request.source, &mut reasons)
+        }
+        (DataSource::Path(old), DataSource::Path(new)) => {
+            path(&mut reasons, "path", old.as_str(), new.as_str())
+        }
+        (DataSource::Croissant(old), DataSource::Croissant(new)) => {
+            path(&mut reasons, "croissant", old, new)
+        }
+        (DataSource::Pooch(old), DataSource::Pooch(new)) => {
+            path(&mut reasons, "pooch", old.as_str(), new.as_str())
+        }
+        (old, new) => reasons.push(Reason::Source {
+            old: source_words(old),
+            new: source_words(new),
+        }),
+    }
+    reasons
+}
+
+fn path(reasons: &mut Vec<Reason>, key: &'static str, old: &str, new: &str) {
+    if old != new {
+        reasons.push(Reason::Path {
+            key,
+            old: old.to_owned(),
+            new: new.to_owned(),
+        });
+    }
+}
+
+fn url_satisfies(pin: &DataPin, request: &DataSource, reasons: &mut Vec<Reason>) {
+    let (
+        DataSource::Url {
+            url,
+            mirrors,
+            checksum,
+            rev,
+            files,
+            extract,
+            unpack,
+            size: _,
+        },
+        DataSource::Url {
+            url: new_url,
+            mirrors: new_mirrors,
+            checksum: new_checksum,
+            rev: new_rev,
+            files: new_files,
+            extract: new_extract,
+            unpack: new_unpack,
+            size: new_size,
+        },
+    ) = (&pin.source, request)
+    else {
+        return;
+    };
+    if url != new_url {
+        reasons.push(Reason::Url {
+            old: url.clone(),
+            new: new_url.clone(),
+        });
+    }
+    if mirrors != new_mirrors {
+        reasons.push(Reason::Mirrors {
+            old: mirrors.clone(),
+            new: new_mirrors.clone(),
+        });
+    }
+    if rev != new_rev {
+        reasons.push(Reason::Rev {
+            old: rev.clone(),
+            new: new_rev.clone(),
+        });
+    }
+    if files != new_files {
+        reasons.push(Reason::Files {
+            old: files.clone(),
+            new: new_files.clone(),
+        });
+    }
+    if extract != new_extract {
+        reasons.push(Reason::Extract {
+            old: extract.clone(),
+            new: new_extract.clone(),
+        });
+    }
+    if unpack != new_unpack {
+        reasons.push(Reason::Unpack { new: *new_unpack });
+    }
+    // What is fetched is the archive, where there is one; a tree of many files has no SHA-256 to state.
+    let (fetched, fetched_size) = match (&pin.archive, &pin.content) {
+        (Some((sha256, size)), _) => (Some(*sha256), *size),
+        (None, Content::File { sha256, size }) => (Some(*sha256), *size),
+        (None, Content::Tree { size, .. }) => (None, *size),
+    };
+    let stated = new_checksum.as_ref().and_then(Checksum::sha256);
+    let holds = match (new_checksum, stated) {
+        (None, _) => true,
+        (Some(_), Some(stated)) => fetched == Some(stated),
+        // Of other functions' values the pin shows nothing but that they were checked when it was made.
+        (Some(_), None) => checksum == new_checksum,
+    };
+    if checksum != new_checksum || !holds {
+        reasons.push(Reason::Checksum {
+            old: checksum.clone(),
+            new: new_checksum.clone(),
+            holds,
+        });
+    }
+    if let Some(new) = *new_size
+        && new != fetched_size
+    {
+        reasons.push(Reason::Size {
+            old: fetched_size,
+            new,
+        });
+    }
+}
+
+/// In what a tool's pin differs from its request; empty if it satisfies it.
+pub fn tool_satisfies(pin: &ToolPin, request: &ToolRequest) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    let holds = request.requirement.matches(&pin.version);
+    if pin.request != request.version {
+        reasons.push(Reason::Requirement {
+            old: pin.request.clone(),
+            new: request.version.clone(),
+            holds,
+        });
+    } else if !holds {
+        reasons.push(Reason::Version {
+            request: pin.request.clone(),
+            locked: pin.version.clone(),
+        });
+    }
+    match (&pin.provider, &request.provider) {
+        (
+            ToolProvider::Host { probe, accept },
+            ToolProvider::Host {
+                probe: new_probe,
+                accept: new_accept,
+            },
+        ) => {
+            if probe != new_probe {
+                reasons.push(Reason::Probe {
+                    old: probe.clone(),
+                    new: new_probe.clone(),
+                });
+            }
+            if accept != new_accept {
+                reasons.push(Reason::Match {
+                    old: accept.as_str(),
+                    new: new_accept.as_str(),
+                });
+            }
+        }
+        (old, new) if old == new => {}
+        (old, new) => reasons.push(Reason::From {
+            old: provider(old).to_owned(),
+            new: provider(new).to_owned(),
+        }),
+    }
+    reasons
+}
+
+fn provider(provider: &ToolProvider) -> &str {
+    match provider {
+        ToolProvider::Host { .. } => "host",
+        ToolProvider::Other(name) => name,
+    }
+}
+
+fn source_words(source: &DataSource) -> String {
+    match source {
+        DataSource::Url { url, .. } => format!("url {}", url.redacted()),
+        DataSource::Path(path) => format!("path {path}"),
+        DataSource::Croissant(place) => format!("croissant {place}"),
+        DataSource::Pooch(path) => format!("pooch {path}"),
+    }
+}
+
+impl Reason {
+    /// Whether the content must be found again. If not, the pin's request is written anew and its
+    /// content stays.
+    pub fn relocks(&self) -> bool {
+        !matches!(
+            self,
+            Reason::Mirrors { .. }
+                | Reason::Checksum { holds: true, .. }
+                | Reason::Requirement { holds: true, .. }
+                | Reason::Match { .. }
+        )
+    }
+}
+
+/// `key: old -> new`.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let none = || "none".to_owned();
+        let urls =
+            |urls: &[SourceUrl]| list(&urls.iter().map(SourceUrl::redacted).collect::<Vec<_>>());
+        let (key, old, new) = match self {
+            Reason::Source { old, new } => ("source", old.clone(), new.clone()),
+            Reason::Url { old, new } => ("url", old.redacted(), new.redacted()),
+            Reason::Path { key, old, new } => (*key, old.clone(), new.clone()),
+            Reason::Mirrors { old, new } => ("mirrors", urls(old), urls(new)),
+            Reason::Checksum { old, new, .. } if old == new => {
+                return f.write_str("checksum: what is locked is not what it states");
+            }
+            Reason::Checksum { old, new, .. } => {
+                let words =
+                    |c: &Option<Checksum>| c.as_ref().map_or_else(none, Checksum::to_string);
+                ("checksum", words(old), words(new))
+            }
+            Reason::Size { old, new } => ("size", old.to_string(), new.to_string()),
+            Reason::Rev { old, new } => (
+                "rev",
+                old.clone().unwrap_or_else(none),
+                new.clone().unwrap_or_else(none),
+            ),
+            Reason::Files { old, new } => ("files", list(old), list(new)),
+            Reason::Extract { old, new } => {
+                let words =
+                    |path: &Option<RelPath>| path.as_ref().map_or_else(none, RelPath::to_string);
+                ("extract", words(old), words(new))
+            }
+            Reason::Unpack { new } => ("unpack", (!new).to_string(), new.to_string()),
+            Reason::Requirement { old, new, .. } => ("version", old.clone(), new.clone()),
+            Reason::Version { request, locked } => {
+                return write!(
+                    f,
+                    "version: {locked} is locked and does not satisfy {request}"
+                );
+            }
+            Reason::From { old, new } => ("from", old.clone(), new.clone()),
+            Reason::Probe { old, new } => ("probe", list(old), list(new)),
+            Reason::Match { old, new } => ("match", (*old).to_owned(), (*new).to_owned()),
+        };
+        write!(f, "{key}: {old} -> {new}")
+    }
+}
+
+fn list(texts: &[String]) -> String {
+    if texts.is_empty() {
+        "none".to_owned()
+    } else {
+        texts.join(", ")
+    }
+}

@@ -1,0 +1,282 @@
+//! The canonical form of train.lock, version 1.
+//!
+//! The text is a pure function of the [`Lock`]'s content:
+//!
+//! - a comment of two lines, `version = 1`, then the parts in this order: `[[data]]` and `[[tool]]`
+//!   blocks sorted by (name, member), `[determinism]`, `[params.MEMBER]`, `[profile.PROFILE.MEMBER]`;
+//! - one block an entry, one fact a line, a blank line between blocks, keys in the order of the
+//!   functions below: first who asks, then the request repeated, then what was found;
+//! - a string is a basic string on one line; an array of more than one string has a line each; params
+//!   are written by [`Value`](trainlock_types::Value)'s `Display`, their dotted names quoted;
+//! - the root project's entries have no `member` and its determinism stands in `[determinism]`
+//!   itself. Other members' stands in `[determinism.members.NAME]`: `members` is no key of the table, so
+//!   that a member may be called `seed`. Params name every project, the root's too;
+//! - keys that this version does not know stand behind the known ones of their block, byte for byte as
+//!   they were, and tables that it does not know behind the part that they followed.
+//!
+//! History: version 1 is the first. A later version names in `requires-trainlock`, behind `version`, the
+//! trainlock that reads it.
+
+use crate::pin::Section;
+use crate::{Content, DataPin, Determinism, Lock, ToolPin, VERSION};
+use std::fmt::Write as _;
+use trainlock_types::{DataSource, Digest, Params, SourceUrl, ToolMatch, ToolProvider, quoted};
+
+const HEAD: &str = "\
+# Written by trainlock: what train.toml asks for, pinned by content. Commit this file.
+# `trainlock lock` brings it up to date; there is nothing in it to edit by hand.
+";
+
+impl Lock {
+    /// The canonical text.
+    pub fn to_text(&self) -> String {
+        let mut out = String::with_capacity(1024 + self.data.len() * 400);
+        out.push_str(HEAD);
+        let _ = writeln!(out, "version = {VERSION}");
+        for line in &self.extra.keys {
+            out.push_str(line);
+            out.push('\n');
+        }
+        self.unknown_after(Section::Top, &mut out);
+        for pin in sorted(&self.data, |pin| pin.place()) {
+            data(&mut out, pin);
+        }
+        self.unknown_after(Section::Data, &mut out);
+        for pin in sorted(&self.tools, |pin| pin.place()) {
+            tool(&mut out, pin);
+        }
+        self.unknown_after(Section::Tool, &mut out);
+        for (member, table) in &self.determinism {
+            match member {
+                None => out.push_str("\n[determinism]\n"),
+                Some(name) => drop(write!(out, "\n[determinism.members.{name}]\n")),
+            }
+            determinism(&mut out, table);
+        }
+        self.unknown_after(Section::Determinism, &mut out);
+        for (member, table) in &self.params {
+            let _ = write!(out, "\n[params.{member}]\n");
+            params(&mut out, table);
+        }
+        self.unknown_after(Section::Params, &mut out);
+        for ((profile, member), table) in &self.profiles {
+            let _ = write!(out, "\n[profile.{profile}.{member}]\n");
+            params(&mut out, table);
+        }
+        self.unknown_after(Section::Profile, &mut out);
+        out
+    }
+
+    fn unknown_after(&self, section: Section, out: &mut String) {
+        for (_, text) in self
+            .extra
+            .tables
+            .iter()
+            .filter(|(after, _)| *after == section)
+        {
+            out.push('\n');
+            out.push_str(text);
+            out.push('\n');
+        }
+    }
+}
+
+fn sorted<'a, T, K: Ord>(pins: &'a [T], key: impl Fn(&'a T) -> K) -> Vec<&'a T> {
+    let mut refs: Vec<&T> = pins.iter().collect();
+    refs.sort_by_key(|pin| key(pin));
+    refs
+}
+
+fn data(out: &mut String, pin: &DataPin) {
+    out.push_str("\n[[data]]\n");
+    text(out, "name", &pin.name);
+    if let Some(member) = &pin.member {
+        text(out, "member", member);
+    }
+    match &pin.source {
+        DataSource::Url {
+            url,
+            mirrors,
+            checksum,
+            size: _,
+            rev,
+            files,
+            extract,
+            unpack,
+        } => {
+            address(out, "url", url);
+            texts(
+                out,
+                "mirrors",
+                &mirrors.iter().map(SourceUrl::to_string).collect::<Vec<_>>(),
+            );
+            if let Some(checksum) = checksum {
+                text(out, "checksum", &checksum.to_string());
+            }
+            if let Some(rev) = rev {
+                text(out, "rev", rev);
+            }
+            texts(out, "files", files);
+            if let Some(extract) = extract {
+                text(out, "extract", extract.as_str());
+            }
+            if *unpack {
+                out.push_str("unpack = true\n");
+            }
+        }
+        DataSource::Path(path) => text(
+            out,
+            "path",
+            if path.is_root() { "." } else { path.as_str() },
+        ),
+        DataSource::Croissant(place) => text(out, "croissant", place),
+        DataSource::Pooch(path) => text(out, "pooch", path.as_str()),
+    }
+    if let Some(resolved) = &pin.resolved {
+        text(out, "source", resolved);
+    }
+    if let Some((sha256, size)) = &pin.archive {
+        digest(out, "archive-sha256", sha256);
+        let _ = writeln!(out, "archive-size = {size}");
+    }
+    match &pin.content {
+        Content::File { sha256, size } => {
+            digest(out, "sha256", sha256);
+            let _ = writeln!(out, "size = {size}");
+        }
+        Content::Tree {
+            tree,
+            size,
+            count,
+            listing,
+        } => {
+            digest(out, "tree", tree);
+            let _ = write!(out, "size = {size}\ncount = {count}\n");
+            if let Some(listing) = listing {
+                out.push_str("listing = [\n");
+                for entry in listing.entries() {
+                    element(out, &entry.to_line());
+                }
+                out.push_str("]\n");
+            }
+        }
+    }
+    unknown(out, &pin.extra);
+}
+
+fn tool(out: &mut String, pin: &ToolPin) {
+    out.push_str("\n[[tool]]\n");
+    text(out, "name", &pin.name);
+    if let Some(member) = &pin.member {
+        text(out, "member", member);
+    }
+    text(out, "request", &pin.request);
+    match &pin.provider {
+        ToolProvider::Host { probe, accept } => {
+            text(out, "from", "host");
+            if !probe.is_empty() {
+                let words: Vec<String> = probe.iter().map(|word| quoted(word)).collect();
+                let _ = writeln!(out, "probe = [{}]", words.join(", "));
+            }
+            if *accept != ToolMatch::Version {
+                text(out, "match", accept.as_str());
+            }
+        }
+        ToolProvider::Other(name) => text(out, "from", name),
+    }
+    text(out, "version", &pin.version.to_string());
+    unknown(out, &pin.extra);
+}
+
+fn determinism(out: &mut String, table: &Determinism) {
+    let _ = writeln!(out, "seed = {}", table.seed);
+    text(out, "level", &table.level);
+    if let Some(threads) = table.threads {
+        let _ = writeln!(out, "threads = {threads}");
+    }
+    if table.seed_globals {
+        out.push_str("seed-globals = true\n");
+    }
+    unknown(out, &table.extra);
+}
+
+fn params(out: &mut String, params: &Params) {
+    for (key, value) in params {
+        let bare = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        if !key.is_empty() && key.bytes().all(bare) {
+            out.push_str(key);
+        } else {
+            string(out, key);
+        }
+        let _ = writeln!(out, " = {value}");
+    }
+}
+
+fn unknown(out: &mut String, lines: &str) {
+    if !lines.is_empty() {
+        out.push_str(lines);
+        out.push('\n');
+    }
+}
+
+fn address(out: &mut String, key: &str, url: &SourceUrl) {
+    match url {
+        SourceUrl::Http(url)
+        | SourceUrl::File(url)
+        | SourceUrl::Git(url)
+        | SourceUrl::Object(url) => {
+            text(out, key, url.as_str());
+        }
+        SourceUrl::Hf(place) | SourceUrl::Pypi(place) | SourceUrl::Doi(place) => {
+            text(out, key, place)
+        }
+    }
+}
+
+fn text(out: &mut String, key: &str, value: &str) {
+    out.push_str(key);
+    out.push_str(" = ");
+    string(out, value);
+    out.push('\n');
+}
+
+fn digest(out: &mut String, key: &str, value: &Digest) {
+    text(out, key, &value.to_hex());
+}
+
+/// Nothing for no strings, one line for one, a line each for more.
+fn texts(out: &mut String, key: &str, values: &[String]) {
+    match values {
+        [] => {}
+        [one] => {
+            let _ = write!(out, "{key} = [");
+            string(out, one);
+            out.push_str("]\n");
+        }
+        many => {
+            let _ = writeln!(out, "{key} = [");
+            many.iter().for_each(|value| element(out, value));
+            out.push_str("]\n");
+        }
+    }
+}
+
+fn element(out: &mut String, value: &str) {
+    out.push_str("    ");
+    string(out, value);
+    out.push_str(",\n");
+}
+
+/// A basic string; what needs no escape is copied whole.
+fn string(out: &mut String, value: &str) {
+    if value
+        .bytes()
+        .all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\')
+    {
+        out.push('"');
+        out.push_str(value);
+        out.push('"');
+    } else {
+        out.push_str(&quoted(value));
+    }
+}

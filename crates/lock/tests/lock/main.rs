@@ -1,0 +1,7 @@
+//! The lock's format, its file, and merging.
+
+#[cfg(unix)]
+mod file;
+mod format;
+mod invent;
+mod merge;

@@ -1,0 +1,666 @@
+//! Deciding, asking and putting together.
+//!
+//! Every entry is first judged without asking anyone: kept, rewritten (its request changed in a way
+//! that leaves the content as it is), stated (the manifest gives sha256 and size), or to be asked for. Content of the
+//! repository is always looked at. [`stale`] ends there; [`resolve`] then asks, all at once.
+
+use crate::change::{self, Action, Change, Subject, Why};
+use crate::{BoxError, DataAnswer, Provider, Wanted};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use trainlock_lock::{Content, DataPin, Healed, Lock, Reason, ToolPin, satisfies, tool_satisfies};
+use trainlock_types::{Checksum, DataRequest, DataSource, Name, Params, ToolRequest, nearest};
+
+/// How far locking may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Touch only what no longer satisfies the manifest.
+    Lock,
+    /// Ask also for what satisfies it, to move to the newest.
+    Update {
+        /// The data sets and tools to move, in whatever member; none for all.
+        names: Option<BTreeSet<String>>,
+    },
+}
+
+/// A new lock, and how it differs from the old one.
+#[derive(Debug, Clone)]
+pub struct Resolution {
+    /// The lock.
+    pub lock: Lock,
+    /// The differences, in the order of the lock. Empty exactly if the old lock holds the same.
+    pub changes: Vec<Change>,
+}
+
+/// Why one thing could not be locked.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// A data set or tool about which nothing could be found out.
+    #[error("could not lock {subject}")]
+    Source {
+        /// The data set or tool.
+        subject: Subject,
+        /// What its source or provider said.
+        #[source]
+        source: BoxError,
+    },
+    /// A tool is there in a version that the manifest does not allow.
+    #[error("{subject} has version {found}, which does not satisfy {wanted}")]
+    ToolVersion {
+        /// The tool.
+        subject: Subject,
+        /// What is there.
+        found: semver::Version,
+        /// The requirement as written.
+        wanted: String,
+    },
+    /// A source answered something else than was asked for.
+    #[error("{subject} is not what the manifest asks for: {}", .reasons.iter().map(Reason::to_string).collect::<Vec<_>>().join("; "))]
+    Answer {
+        /// The data set.
+        subject: Subject,
+        /// In what.
+        reasons: Vec<Reason>,
+    },
+    /// Nothing of this name is there to be updated.
+    #[error("there is no data set or tool `{name}`{}", .near.as_ref().map_or(String::new(), |near| format!(": did you mean `{near}`?")))]
+    UnknownName {
+        /// The name.
+        name: String,
+        /// One that is there, if it is near.
+        near: Option<String>,
+    },
+}
+
+/// Makes the lock that satisfies what is wanted, asking only for what the old one does not answer.
+///
+/// # Errors
+///
+/// All that could not be locked, together.
+pub fn resolve(
+    wanted: &Wanted,
+    old: Option<&Lock>,
+    mode: &Mode,
+    provider: &mut dyn Provider,
+) -> Result<Resolution, Vec<ResolveError>> {
+    let mut errors = unknown_names(wanted, mode);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let none = Lock::default();
+    let old = old.unwrap_or(&none);
+    let mut data = judge_data(wanted, old, mode);
+    ask_paths(&mut data, provider, &mut errors);
+
+    let asked: Vec<usize> = (0..data.len())
+        .filter(|i| matches!(data[*i].verdict, Verdict::Ask))
+        .collect();
+    let requests: Vec<&DataRequest> = asked.iter().map(|i| data[*i].request).collect();
+    if !requests.is_empty() {
+        let answers = provider.data(&requests);
+        assert_eq!(
+            answers.len(),
+            requests.len(),
+            "a provider answers each request"
+        );
+        for (i, answer) in asked.into_iter().zip(answers) {
+            match answer {
+                Ok(DataAnswer {
+                    resolved,
+                    content,
+                    archive,
+                }) => {
+                    let pin = DataPin::new(data[i].request, resolved, content.clone(), archive);
+                    let reasons = satisfies(&pin, data[i].request);
+                    if !reasons.is_empty() {
+                        errors.push(ResolveError::Answer {
+                            subject: data[i].subject(),
+                            reasons,
+                        });
+                        continue;
+                    }
+                    data[i].found(pin, content);
+                }
+                Err(source) => errors.push(data[i].error(source)),
+            }
+        }
+    }
+    let mut tools = judge_tools(wanted, old, mode);
+    for tool in tools.iter_mut().filter(|tool| tool.pin.is_none()) {
+        let (request, subject) = (tool.request, tool.subject());
+        match provider.tool(request) {
+            Ok(found) if !request.requirement.matches(&found) => {
+                errors.push(ResolveError::ToolVersion {
+                    subject,
+                    found,
+                    wanted: request.version.clone(),
+                });
+            }
+            Ok(version) => tool.found(ToolPin::new(request, version)),
+            Err(source) => errors.push(ResolveError::Source { subject, source }),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let changes = changes(wanted, old, &data, &tools);
+    let mut lock = Lock {
+        data: data.into_iter().filter_map(Entry::into_pin).collect(),
+        tools: tools.into_iter().filter_map(|tool| tool.pin).collect(),
+        extra: old.extra.clone(),
+        ..Lock::default()
+    };
+    for member in &wanted.members {
+        let place = (!member.root).then(|| member.name.clone());
+        let mut determinism = member.determinism.clone();
+        if let Some(old) = old.determinism.get(&place) {
+            determinism.extra.clone_from(&old.extra);
+        }
+        lock.determinism.insert(place, determinism);
+    }
+    for (table, params) in tables(wanted) {
+        match table.profile {
+            None => drop(lock.params.insert(table.member, params.clone())),
+            Some(profile) => drop(
+                lock.profiles
+                    .insert((profile, table.member), params.clone()),
+            ),
+        }
+    }
+    Ok(Resolution { lock, changes })
+}
+
+/// What locking would change, found without asking any source: only content of the repository is
+/// looked at. Empty exactly if [`resolve`] in [`Mode::Lock`] would change nothing.
+///
+/// # Errors
+///
+/// All content of the repository that could not be looked at, together.
+pub fn stale(
+    wanted: &Wanted,
+    old: Option<&Lock>,
+    provider: &mut dyn Provider,
+) -> Result<Vec<Change>, Vec<ResolveError>> {
+    let none = Lock::default();
+    let old = old.unwrap_or(&none);
+    let mut errors = Vec::new();
+    let mut data = judge_data(wanted, old, &Mode::Lock);
+    ask_paths(&mut data, provider, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    Ok(changes(
+        wanted,
+        old,
+        &data,
+        &judge_tools(wanted, old, &Mode::Lock),
+    ))
+}
+
+/// Chooses among what healing found in a damaged lock: of an entry that two branches have
+/// differently, the one that satisfies what is wanted; none if several do and differ in content.
+pub fn settle(healed: Healed, wanted: &Wanted) -> Lock {
+    let Healed {
+        mut lock,
+        data,
+        tools,
+        damaged: _,
+    } = healed;
+    let requests: HashMap<_, _> = wanted
+        .data
+        .iter()
+        .map(|r| ((&r.name, r.member.as_ref()), r))
+        .collect();
+    for candidates in data {
+        let place = |pin: &DataPin| requests.get(&(&pin.name, pin.member.as_ref())).copied();
+        let fits = |pin: &DataPin| {
+            place(pin).is_some_and(|r| !satisfies(pin, r).iter().any(Reason::relocks))
+        };
+        let mut fit = candidates.into_iter().filter(fits);
+        let Some(first) = fit.next() else { continue };
+        if fit.all(|pin| {
+            (&pin.content, pin.archive, &pin.resolved)
+                == (&first.content, first.archive, &first.resolved)
+        }) {
+            lock.data.push(first);
+        }
+    }
+    let requests: HashMap<_, _> = wanted
+        .tools
+        .iter()
+        .map(|r| ((&r.name, r.member.as_ref()), r))
+        .collect();
+    for candidates in tools {
+        let place = |pin: &ToolPin| requests.get(&(&pin.name, pin.member.as_ref())).copied();
+        let fits = |pin: &ToolPin| {
+            place(pin).is_some_and(|r| !tool_satisfies(pin, r).iter().any(Reason::relocks))
+        };
+        let mut fit = candidates.into_iter().filter(fits);
+        let Some(first) = fit.next() else { continue };
+        if fit.all(|pin| pin.version == first.version) {
+            lock.tools.push(first);
+        }
+    }
+    lock.data.sort_by(|a, b| a.place().cmp(&b.place()));
+    lock.tools.sort_by(|a, b| a.place().cmp(&b.place()));
+    lock
+}
+
+/// What is to be done for a data set.
+#[derive(Debug)]
+enum Verdict {
+    /// Ask its source.
+    Ask,
+    /// Look into the repository.
+    Look,
+    /// This is its pin, and what it holds in full.
+    Pin(Box<DataPin>, Option<Content>),
+}
+
+/// A data set, its old pin and what is known of the new one.
+#[derive(Debug)]
+struct Entry<'a> {
+    request: &'a DataRequest,
+    old: Option<&'a DataPin>,
+    reasons: Vec<Reason>,
+    verdict: Verdict,
+}
+
+impl Entry<'_> {
+    /// Takes an answer. Where it says what is locked already, the old pin stays, with all that a later
+    /// trainlock has noted in it.
+    fn found(&mut self, mut pin: DataPin, full: Content) {
+        let facts = |pin: &DataPin| {
+            (
+                pin.content.digest(),
+                pin.content.size(),
+                pin.archive,
+                pin.resolved.clone(),
+            )
+        };
+        if let Some(old) = self.old.filter(|old| facts(old) == facts(&pin)) {
+            pin.content.clone_from(&old.content);
+            pin.extra.clone_from(&old.extra);
+        }
+        self.verdict = Verdict::Pin(Box::new(pin), Some(full));
+    }
+
+    fn error(&self, source: BoxError) -> ResolveError {
+        ResolveError::Source {
+            subject: self.subject(),
+            source,
+        }
+    }
+
+    fn subject(&self) -> Subject {
+        Subject::Data {
+            name: self.request.name.clone(),
+            member: self.request.member.clone(),
+        }
+    }
+
+    fn into_pin(self) -> Option<DataPin> {
+        match self.verdict {
+            Verdict::Pin(pin, _) => Some(*pin),
+            Verdict::Ask | Verdict::Look => None,
+        }
+    }
+
+    fn change(&self) -> Option<Action> {
+        let Some(old) = self.old else {
+            let what = match &self.verdict {
+                Verdict::Pin(pin, _) => Some(change::content(&pin.content)),
+                Verdict::Ask | Verdict::Look => None,
+            };
+            return Some(Action::Added { what });
+        };
+        let mut why: Vec<Why> = self.reasons.iter().cloned().map(Why::Request).collect();
+        if let Verdict::Pin(pin, full) = &self.verdict {
+            let sha256 = |pin: &DataPin| pin.archive.map(|(sha256, _)| sha256);
+            if old.content.digest() != pin.content.digest()
+                || old.content.size() != pin.content.size()
+            {
+                let new = full.clone().unwrap_or_else(|| pin.content.clone());
+                why.push(Why::Content {
+                    old: old.content.clone(),
+                    new,
+                });
+            } else if old.archive != pin.archive {
+                why.push(Why::Archive {
+                    old: sha256(old),
+                    new: sha256(pin),
+                });
+            }
+            if old.resolved != pin.resolved {
+                why.push(Why::Source {
+                    old: old.resolved.clone(),
+                    new: pin.resolved.clone(),
+                });
+            }
+        }
+        (!why.is_empty()).then_some(Action::Changed { why })
+    }
+}
+
+fn judge_data<'a>(wanted: &'a Wanted, old: &'a Lock, mode: &Mode) -> Vec<Entry<'a>> {
+    let mut requests: Vec<&DataRequest> = wanted.data.iter().collect();
+    requests.sort_by(|a, b| (&a.name, &a.member).cmp(&(&b.name, &b.member)));
+    let judge = |request: &'a DataRequest| {
+        let old = old.data(request.member.as_ref(), &request.name);
+        let reasons = old.map_or(Vec::new(), |pin| satisfies(pin, request));
+        let keep = !mode.moves(&request.name) && !reasons.iter().any(Reason::relocks);
+        let mut entry = Entry {
+            request,
+            old,
+            reasons,
+            verdict: Verdict::Ask,
+        };
+        match (&request.source, old, stated(request)) {
+            (DataSource::Path(_), ..) => entry.verdict = Verdict::Look,
+            (_, Some(pin), _) if keep => {
+                entry.verdict = Verdict::Pin(Box::new(pin.with_request(request)), None)
+            }
+            (_, _, Some(pin)) => entry.found(pin.clone(), pin.content),
+            _ => {}
+        }
+        entry
+    };
+    requests.into_iter().map(judge).collect()
+}
+
+/// The pin of a file whose SHA-256 and size the manifest states: nobody needs to be asked.
+fn stated(request: &DataRequest) -> Option<DataPin> {
+    match &request.source {
+        DataSource::Url {
+            checksum,
+            size: Some(size),
+            files,
+            extract: None,
+            unpack: false,
+            ..
+        } if files.is_empty() => {
+            let sha256 = checksum.as_ref().and_then(Checksum::sha256)?;
+            Some(DataPin::new(
+                request,
+                None,
+                Content::File {
+                    sha256,
+                    size: *size,
+                },
+                None,
+            ))
+        }
+        _ => None,
+    }
+}
+
+fn ask_paths(data: &mut [Entry<'_>], provider: &mut dyn Provider, errors: &mut Vec<ResolveError>) {
+    let looked: Vec<usize> = (0..data.len())
+        .filter(|i| matches!(data[*i].verdict, Verdict::Look))
+        .collect();
+    let requests: Vec<&DataRequest> = looked.iter().map(|i| data[*i].request).collect();
+    if requests.is_empty() {
+        return;
+    }
+    let answers = provider.path(&requests);
+    assert_eq!(
+        answers.len(),
+        requests.len(),
+        "a provider answers each request"
+    );
+    for (i, answer) in looked.into_iter().zip(answers) {
+        match answer {
+            Ok(content) => {
+                let pin = DataPin::new(data[i].request, None, content.clone(), None);
+                data[i].found(pin, content);
+            }
+            Err(source) => errors.push(data[i].error(source)),
+        }
+    }
+}
+
+/// A tool, its old pin and what is known of the new one.
+#[derive(Debug)]
+struct ToolEntry<'a> {
+    request: &'a ToolRequest,
+    old: Option<&'a ToolPin>,
+    reasons: Vec<Reason>,
+    pin: Option<ToolPin>,
+}
+
+impl ToolEntry<'_> {
+    fn subject(&self) -> Subject {
+        Subject::Tool {
+            name: self.request.name.clone(),
+            member: self.request.member.clone(),
+        }
+    }
+
+    fn found(&mut self, mut pin: ToolPin) {
+        if let Some(old) = self
+            .old
+            .filter(|old| old.version == pin.version && old.provider == pin.provider)
+        {
+            pin.extra.clone_from(&old.extra);
+        }
+        self.pin = Some(pin);
+    }
+
+    fn change(&self) -> Option<Action> {
+        let Some(old) = self.old else {
+            return Some(Action::Added {
+                what: self.pin.as_ref().map(|pin| pin.version.to_string()),
+            });
+        };
+        let mut why: Vec<Why> = self.reasons.iter().cloned().map(Why::Request).collect();
+        if let Some(pin) = self.pin.as_ref().filter(|pin| pin.version != old.version) {
+            why.push(Why::Version {
+                old: old.version.clone(),
+                new: pin.version.clone(),
+            });
+        }
+        (!why.is_empty()).then_some(Action::Changed { why })
+    }
+}
+
+fn judge_tools<'a>(wanted: &'a Wanted, old: &'a Lock, mode: &Mode) -> Vec<ToolEntry<'a>> {
+    let mut requests: Vec<&ToolRequest> = wanted.tools.iter().collect();
+    requests.sort_by(|a, b| (&a.name, &a.member).cmp(&(&b.name, &b.member)));
+    let judge = |request: &'a ToolRequest| {
+        let old = old.tool(request.member.as_ref(), &request.name);
+        let reasons = old.map_or(Vec::new(), |pin| tool_satisfies(pin, request));
+        let keep = !mode.moves(&request.name) && !reasons.iter().any(Reason::relocks);
+        let pin = old.filter(|_| keep).map(|pin| pin.with_request(request));
+        ToolEntry {
+            request,
+            old,
+            reasons,
+            pin,
+        }
+    };
+    requests.into_iter().map(judge).collect()
+}
+
+impl Mode {
+    fn moves(&self, name: &str) -> bool {
+        match self {
+            Mode::Lock => false,
+            Mode::Update { names } => names.as_ref().is_none_or(|names| names.contains(name)),
+        }
+    }
+}
+
+fn unknown_names(wanted: &Wanted, mode: &Mode) -> Vec<ResolveError> {
+    let Mode::Update { names: Some(names) } = mode else {
+        return Vec::new();
+    };
+    let known: BTreeSet<&str> = wanted
+        .data
+        .iter()
+        .map(|r| r.name.as_str())
+        .chain(wanted.tools.iter().map(|r| r.name.as_str()))
+        .collect();
+    let unknown = names.iter().filter(|name| !known.contains(name.as_str()));
+    unknown
+        .map(|name| ResolveError::UnknownName {
+            name: name.clone(),
+            near: nearest(name, known.iter().copied()).map(str::to_owned),
+        })
+        .collect()
+}
+
+/// A table of params: a member's own, or a profile's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Table {
+    profile: Option<Name>,
+    member: Name,
+}
+
+/// The tables that are wanted. One without params is not written.
+fn tables(wanted: &Wanted) -> BTreeMap<Table, &Params> {
+    let mut tables = BTreeMap::new();
+    for member in &wanted.members {
+        tables.insert(
+            Table {
+                profile: None,
+                member: member.name.clone(),
+            },
+            &member.params,
+        );
+        for (profile, params) in &member.profiles {
+            tables.insert(
+                Table {
+                    profile: Some(profile.clone()),
+                    member: member.name.clone(),
+                },
+                params,
+            );
+        }
+    }
+    tables.retain(|_, params| !params.is_empty());
+    tables
+}
+
+fn changes(
+    wanted: &Wanted,
+    old: &Lock,
+    data: &[Entry<'_>],
+    tools: &[ToolEntry<'_>],
+) -> Vec<Change> {
+    let mut changes: BTreeMap<Subject, Action> = BTreeMap::new();
+    let wanted_data: BTreeSet<_> = data
+        .iter()
+        .map(|e| (&e.request.name, e.request.member.as_ref()))
+        .collect();
+    for pin in old
+        .data
+        .iter()
+        .filter(|pin| !wanted_data.contains(&pin.place()))
+    {
+        changes.insert(
+            Subject::Data {
+                name: pin.name.clone(),
+                member: pin.member.clone(),
+            },
+            Action::Removed,
+        );
+    }
+    for entry in data {
+        changes.extend(entry.change().map(|action| (entry.subject(), action)));
+    }
+    let wanted_tools: BTreeSet<_> = tools
+        .iter()
+        .map(|e| (&e.request.name, e.request.member.as_ref()))
+        .collect();
+    for pin in old
+        .tools
+        .iter()
+        .filter(|pin| !wanted_tools.contains(&pin.place()))
+    {
+        changes.insert(
+            Subject::Tool {
+                member: pin.member.clone(),
+                name: pin.name.clone(),
+            },
+            Action::Removed,
+        );
+    }
+    for entry in tools {
+        changes.extend(entry.change().map(|action| (entry.subject(), action)));
+    }
+    let mut before = old.determinism.clone();
+    for member in &wanted.members {
+        let place = (!member.root).then(|| member.name.clone());
+        let action = match before.remove(&place) {
+            None => Some(Action::Added {
+                what: Some(format!("seed {}", member.determinism.seed)),
+            }),
+            Some(old) => {
+                let why = change::determinism(&old, &member.determinism);
+                (!why.is_empty()).then_some(Action::Changed { why })
+            }
+        };
+        changes.extend(action.map(|action| (Subject::Determinism { member: place }, action)));
+    }
+    changes.extend(
+        before
+            .into_keys()
+            .map(|member| (Subject::Determinism { member }, Action::Removed)),
+    );
+
+    let mut before: BTreeMap<Table, &Params> = BTreeMap::new();
+    before.extend(old.params.iter().map(|(m, params)| {
+        (
+            Table {
+                profile: None,
+                member: m.clone(),
+            },
+            params,
+        )
+    }));
+    before.extend(old.profiles.iter().map(|((p, m), params)| {
+        (
+            Table {
+                profile: Some(p.clone()),
+                member: m.clone(),
+            },
+            params,
+        )
+    }));
+    let empty = Params::new();
+    let after = tables(wanted);
+    for table in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+        let subject = |key| Subject::Param {
+            member: table.member.clone(),
+            profile: table.profile.clone(),
+            key,
+        };
+        let (old, new) = (
+            before.get(table).copied(),
+            after.get(table).copied().unwrap_or(&empty),
+        );
+        if old.is_some_and(Params::is_empty) && new.is_empty() {
+            changes.insert(subject(None), Action::Removed);
+        }
+        let old = old.unwrap_or(&empty);
+        for key in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+            let action = match (old.get(key), new.get(key)) {
+                (Some(_), None) => Action::Removed,
+                (None, Some(new)) => Action::Added {
+                    what: Some(new.to_string()),
+                },
+                (Some(old), Some(new)) if old != new => Action::Changed {
+                    why: vec![Why::Value {
+                        old: old.clone(),
+                        new: new.clone(),
+                    }],
+                },
+                _ => continue,
+            };
+            changes.insert(subject(Some(key.clone())), action);
+        }
+    }
+    changes
+        .into_iter()
+        .map(|(subject, action)| Change { subject, action })
+        .collect()
+}

@@ -1,0 +1,3 @@
+//! Where steps run. `local`: on this machine.
+
+pub(crate) mod local;

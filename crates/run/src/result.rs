@@ -1,0 +1,212 @@
+//! A step's result: what the store keeps under the step's key, and what the project last had.
+
+use crate::key::Form;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use trainlock_types::Digest;
+
+/// The version of the result's format; a result of another version is as if absent.
+const VERSION: u32 = 1;
+
+/// What an output is to its step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// A file or folder that later steps may use.
+    Output,
+    /// Numbers that are recorded and compared.
+    Metric,
+    /// Drawn in reports.
+    Plot,
+}
+
+/// What an output holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// A file.
+    File {
+        /// Its digest.
+        sha256: Digest,
+        /// Its size in bytes.
+        size: u64,
+        /// Whether its owner may execute it.
+        executable: bool,
+    },
+    /// A folder.
+    Tree {
+        /// The digest of its listing.
+        tree: Digest,
+        /// Bytes of all its files.
+        size: u64,
+        /// How many files.
+        count: u64,
+    },
+}
+
+impl Content {
+    /// The value of an input fact: what the next step's key takes of it.
+    pub fn fact(&self) -> String {
+        match self {
+            Content::File { sha256, executable: false, .. } => format!("sha256:{sha256}"),
+            Content::File { sha256, executable: true, .. } => format!("program:{sha256}"),
+            Content::Tree { tree, .. } => format!("tree:{tree}"),
+        }
+    }
+
+    /// Bytes in all.
+    pub fn size(&self) -> u64 {
+        match self {
+            Content::File { size, .. } | Content::Tree { size, .. } => *size,
+        }
+    }
+
+    /// The digest, of a file or of a listing.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Content::File { sha256, .. } => *sha256,
+            Content::Tree { tree, .. } => *tree,
+        }
+    }
+}
+
+/// One output of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputRecord {
+    /// Where it lies, relative to the member's folder.
+    pub path: String,
+    /// What it is to the step.
+    pub role: Role,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// What the store keeps of a step that succeeded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepResult {
+    version: u32,
+    /// `member/step`, for people.
+    pub step: String,
+    /// What went into the key.
+    pub form: Form,
+    /// What came out, in the order of the manifest.
+    pub outputs: Vec<OutputRecord>,
+    /// The numbers of its metric files, by `file:dotted.name`… the dotted name alone where only one
+    /// file has it.
+    pub metrics: BTreeMap<String, f64>,
+    /// Wall time in seconds when it ran.
+    pub seconds: f64,
+}
+
+impl StepResult {
+    /// A result of the current version.
+    pub fn new(step: String, form: Form, outputs: Vec<OutputRecord>, metrics: BTreeMap<String, f64>, seconds: f64) -> StepResult {
+        StepResult { version: VERSION, step, form, outputs, metrics, seconds }
+    }
+
+    /// As the store keeps it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a result has only text keys and finite numbers")
+    }
+
+    /// From the store's bytes; none if another version wrote them.
+    pub fn from_bytes(bytes: &[u8]) -> Option<StepResult> {
+        serde_json::from_slice(bytes).ok().filter(|r: &StepResult| r.version == VERSION)
+    }
+}
+
+/// What the project's folder last had of each step: a cache, `.trainlock/state`, that saves asking the
+/// store. Losing it costs time only.
+#[derive(Debug, Default)]
+pub struct State {
+    file: PathBuf,
+    steps: BTreeMap<String, Last>,
+    changed: bool,
+}
+
+/// A step's last result in this project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    /// Its key.
+    pub key: Digest,
+    /// What came out.
+    pub outputs: Vec<OutputRecord>,
+}
+
+impl State {
+    /// Reads the cache; empty if it is missing or damaged.
+    pub fn load(file: &Path) -> State {
+        let steps = fs_err::read(file)
+            .ok()
+            .and_then(|bytes| {
+                let (sum, body) = bytes.split_at_checked(32)?;
+                (Digest::of(body).as_bytes() == sum).then(|| postcard::from_bytes(body).ok()).flatten()
+            })
+            .unwrap_or_default();
+        State { file: file.to_owned(), steps, changed: false }
+    }
+
+    /// What the project last had of a step.
+    pub fn get(&self, step: &str) -> Option<&Last> {
+        self.steps.get(step)
+    }
+
+    /// Notes what the project has now.
+    pub fn set(&mut self, step: &str, last: Last) {
+        if self.steps.get(step) != Some(&last) {
+            self.steps.insert(step.to_owned(), last);
+            self.changed = true;
+        }
+    }
+
+    /// The keys of all steps.
+    pub fn keys(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.steps.values().map(|last| last.key)
+    }
+
+    /// Writes it, if something changed, in one go.
+    pub fn save(&mut self) -> std::io::Result<()> {
+        if !std::mem::take(&mut self.changed) {
+            return Ok(());
+        }
+        let body = postcard::to_stdvec(&self.steps).map_err(std::io::Error::other)?;
+        let mut bytes = Digest::of(&body).as_bytes().to_vec();
+        bytes.extend_from_slice(&body);
+        let temporary = self.file.with_extension(format!("{}.tmp", std::process::id()));
+        fs_err::write(&temporary, bytes)?;
+        fs_err::rename(&temporary, &self.file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_survives_and_damage_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("state");
+        let content = Content::File { sha256: Digest::of(b"x"), size: 1, executable: false };
+        let outputs = vec![OutputRecord { path: "out".into(), role: Role::Output, content }];
+        let last = Last { key: Digest::of(b"k"), outputs };
+        let mut state = State::load(&file);
+        state.set("s", last.clone());
+        state.save().unwrap();
+        assert_eq!(State::load(&file).get("s"), Some(&last));
+        let mut bytes = fs_err::read(&file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs_err::write(&file, bytes).unwrap();
+        assert_eq!(State::load(&file).get("s"), None);
+    }
+
+    #[test]
+    fn a_result_and_back() {
+        let mut form = Form::default();
+        form.set("seed", "1");
+        let result = StepResult::new("s".into(), form, vec![], BTreeMap::from([("accuracy".into(), 0.1 + 0.2)]), 1.5);
+        assert_eq!(StepResult::from_bytes(&result.to_bytes()), Some(result.clone()));
+        let newer = String::from_utf8(result.to_bytes()).unwrap().replace("\"version\":1", "\"version\":2");
+        assert_eq!(StepResult::from_bytes(newer.as_bytes()), None);
+    }
+}

@@ -1,0 +1,500 @@
+//! The scheduler: brings every step of a plan to its result, as many at once as the machine has room for.
+
+use crate::bench::{Bench, BenchError, Decision, Done, Prepared};
+use crate::executor::local::{ExecuteError, Failure, Job, JobEnd, Shared, deliver};
+use crate::plan::{Node, Plan};
+use crate::record::{self, Git, OutputEntry, RecordError, Recorder, StepRecord};
+use crate::result::{Content, Last, OutputRecord, StepResult};
+use crate::template::Scope;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+use trainlock_env::{Cancel, Ended, Stop};
+use trainlock_manifest::Resources;
+use trainlock_store::{FileState, Link, Session, StoreError};
+use trainlock_types::{Digest, EntryKind, Event, Events, StepOutcome};
+
+/// Results are made durable after a step that took this long, and at least this often.
+const SYNC_EVERY: Duration = Duration::from_secs(2);
+
+/// What the user chose for a run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How many steps at once.
+    pub jobs: usize,
+    /// Go on with what does not need a step that failed.
+    pub keep_going: bool,
+    /// Run every step, whatever the store has.
+    pub force: bool,
+    /// How files are placed.
+    pub link: Link,
+    /// What the machine has for steps.
+    pub machine: Capacity,
+}
+
+/// What a machine has for steps to share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capacity {
+    /// Processors.
+    pub cpus: u32,
+    /// Bytes of memory; 0 where unknown, and then nothing is held back for want of memory.
+    pub memory: u64,
+    /// The GPUs, by number.
+    pub gpus: Vec<u32>,
+}
+
+/// How a run went.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// Steps whose outputs stood in the project already.
+    pub fresh: usize,
+    /// Steps whose outputs came from the store.
+    pub restored: usize,
+    /// Steps that ran and succeeded.
+    pub ran: usize,
+    /// Steps that failed.
+    pub failures: Vec<Failure>,
+    /// Steps not tried, since one that they need failed or the run stopped at a failure.
+    pub skipped: Vec<String>,
+    /// Whether the user interrupted it.
+    pub interrupted: bool,
+}
+
+/// Why a run could not go on (other than by a step's failure).
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A decision could not be made.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    /// A step could not be run.
+    #[error("step `{step}` could not be run")]
+    Execute {
+        /// The step.
+        step: String,
+        /// Why.
+        #[source]
+        source: ExecuteError,
+    },
+    /// The record could not be written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The store is in trouble.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The project's cache could not be written.
+    #[error("can't write what the next run will need")]
+    Cache(#[source] std::io::Error),
+    /// The project's stat index could not be written.
+    #[error("can't write the project's index")]
+    Index(#[source] std::io::Error),
+    /// A step asks for what the machine does not have.
+    #[error("step `{step}` needs {wanted} GPUs; this machine has {have}")]
+    Gpus {
+        /// The step.
+        step: String,
+        /// What it declares.
+        wanted: u32,
+        /// What there is.
+        have: usize,
+    },
+}
+
+/// A step of which enough is known to start it once there is room.
+struct Waiting {
+    node: usize,
+    prepared: Prepared,
+    todo: Todo,
+}
+
+/// What is to be done once there is room.
+enum Todo {
+    Restore(StepResult),
+    Run(Vec<String>),
+}
+
+/// A job that is over, whatever came of it.
+struct Finished {
+    node: usize,
+    key: Digest,
+    room: Taken,
+    result: Result<JobEnd, ExecuteError>,
+}
+
+/// Runs a plan. All data that its steps may need is in the store. When this returns, the results of
+/// the steps that succeeded are in the store, their outputs in the project, and the record says what happened.
+pub fn train<'a, 'b: 'a>(
+    bench: &mut Bench<'b>,
+    plan: &'a Plan<'a>,
+    options: &Options,
+    session: &'a Session,
+    recorder: &mut Recorder,
+    events: &'a Events,
+    cancel: &'a Cancel,
+) -> Result<Summary, TrainError> {
+    for node in &plan.nodes {
+        let (wanted, have) = (node.step.resources.gpus, options.machine.gpus.len());
+        if wanted as usize > have {
+            return Err(TrainError::Gpus { step: node.id.clone(), wanted, have });
+        }
+    }
+    recorder.record.steps = plan.nodes.iter().map(|n| StepRecord { step: n.id.clone(), ..StepRecord::default() }).collect();
+    bench.hash_sources(plan)?;
+    let mut needed_by = vec![Vec::new(); plan.nodes.len()];
+    for (i, node) in plan.nodes.iter().enumerate() {
+        node.needs.iter().for_each(|need| needed_by[*need].push(i));
+    }
+    let missing: Vec<usize> = plan.nodes.iter().map(|n| n.needs.len()).collect();
+    let mut run = Run {
+        plan,
+        options,
+        shared: Shared { store: bench.store, session, link: options.link, events, cancel },
+        ready: (0..plan.nodes.len()).filter(|i| missing[*i] == 0).collect(),
+        missing,
+        needed_by,
+        done: Done::new(plan),
+        room: Room::new(options),
+        summary: Summary::default(),
+        git: None,
+        synced: Instant::now(),
+        bench,
+        recorder,
+    };
+    let result = std::thread::scope(|scope| run.all(scope));
+    // Whatever went wrong: what was done is noted, so that it is not done again.
+    run.end();
+    run.bench.state.save().map_err(TrainError::Cache)?;
+    run.bench.index.save().map_err(TrainError::Index)?;
+    result.map(|()| run.summary)
+}
+
+/// A run under way.
+struct Run<'r, 'a, 'b> {
+    plan: &'a Plan<'a>,
+    options: &'r Options,
+    bench: &'r mut Bench<'b>,
+    recorder: &'r mut Recorder,
+    shared: Shared<'a>,
+    /// Nodes whose needs are done.
+    ready: VecDeque<usize>,
+    /// How many of a node's needs are not done.
+    missing: Vec<usize>,
+    /// The nodes that need each node.
+    needed_by: Vec<Vec<usize>>,
+    done: Done,
+    room: Room,
+    summary: Summary,
+    /// The repository's state, read by git since the first step that ran.
+    git: Option<std::thread::JoinHandle<Option<Git>>>,
+    /// When the store was last made durable.
+    synced: Instant,
+}
+
+impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
+    /// The main loop: decide what can be decided, start what there is room for, wait for one to end.
+    fn all<'s>(&mut self, scope: &'s std::thread::Scope<'s, '_>) -> Result<(), TrainError>
+    where
+        'a: 's,
+    {
+        let (sender, receiver) = channel::<Finished>();
+        let mut waiting: VecDeque<Waiting> = VecDeque::new();
+        let mut running = 0usize;
+        loop {
+            while !self.stopped()
+                && let Some(node) = self.ready.pop_front()
+            {
+                let prepared = self.bench.prepare(&self.plan.nodes[node], &self.done)?;
+                let record = &mut self.recorder.record.steps[node];
+                record.key = Some(prepared.key.to_string());
+                record.seed = prepared.seed;
+                let todo = match self.bench.decide(&self.plan.nodes[node], &prepared, self.options.force)? {
+                    Decision::Fresh(outputs) => {
+                        self.summary.fresh += 1;
+                        self.complete(node, prepared.key, outputs, StepOutcome::Fresh, 0.0);
+                        continue;
+                    }
+                    Decision::Restore(result) => Todo::Restore(result),
+                    Decision::Run(why) => Todo::Run(why),
+                };
+                waiting.push_back(Waiting { node, prepared, todo });
+            }
+            for next in std::mem::take(&mut waiting) {
+                let resources = match next.todo {
+                    Todo::Restore(_) => &Resources::default(),
+                    Todo::Run(_) => &self.plan.nodes[next.node].step.resources,
+                };
+                match (!self.stopped()).then(|| self.room.take(resources)).flatten() {
+                    Some(room) => {
+                        self.start(next, room, scope, sender.clone())?;
+                        running += 1;
+                    }
+                    None => waiting.push_back(next),
+                }
+            }
+            if running == 0 {
+                return Ok(());
+            }
+            let finished = receiver.recv().expect("a running job holds a sender");
+            running -= 1;
+            if let Err(error) = self.finished(finished) {
+                // The others would otherwise run on unseen: they are ended, and waited for by the scope.
+                self.shared.cancel.throw();
+                return Err(error);
+            }
+        }
+    }
+
+    /// Whether no further step is to be started.
+    fn stopped(&self) -> bool {
+        self.shared.cancel.is_thrown() || !self.summary.failures.is_empty() && !self.options.keep_going
+    }
+
+    /// Starts a job in a thread of its own.
+    fn start<'s>(
+        &mut self,
+        next: Waiting,
+        room: Taken,
+        scope: &'s std::thread::Scope<'s, '_>,
+        sender: Sender<Finished>,
+    ) -> Result<(), TrainError>
+    where
+        'a: 's,
+    {
+        let Waiting { node: index, prepared, todo } = next;
+        let node = &self.plan.nodes[index];
+        let (key, shared, root) = (prepared.key, self.shared, self.bench.workspace.root.as_path());
+        self.recorder.record.steps[index].started = Some(record::now());
+        let why = match todo {
+            Todo::Restore(result) => {
+                scope.spawn(move || {
+                    let delivered = deliver(node, root, shared, &result.outputs);
+                    let _ = sender.send(Finished { node: index, key, room, result: delivered.map(|()| JobEnd::Restored(result)) });
+                });
+                return Ok(());
+            }
+            Todo::Run(why) => why,
+        };
+        self.shared.events.emit(Event::StepStarted { step: node.id.clone(), why: why.join("; ") });
+        let record = &mut self.recorder.record.steps[index];
+        record.isolation = Some("staging".to_owned());
+        record.why = why;
+        if self.git.is_none() {
+            self.git = Some(std::thread::spawn({
+                let root = root.to_owned();
+                move || git(&root)
+            }));
+        }
+        let params = &self.bench.params[&node.member.name];
+        let scope_of_command = Scope { node, params, seed: prepared.seed, globbed: &prepared.globbed };
+        let job = Job {
+            node,
+            root,
+            key,
+            seed: prepared.seed,
+            command: scope_of_command.command(),
+            params: node.step.params_seen(params),
+            tools: self.bench.tools.get(&node.member.name).map(Vec::as_slice).unwrap_or_default(),
+            shell: self.bench.shell,
+            gpus: room.gpus.clone(),
+            force: self.options.force,
+            log: self.recorder.folder().join(format!("{}.log", node.id.replace('/', "."))),
+            places: self.bench.settle(prepared.places)?,
+            form: prepared.form,
+        };
+        scope.spawn(move || {
+            let result = job.run(shared);
+            let _ = sender.send(Finished { node: index, key, room, result });
+        });
+        Ok(())
+    }
+
+    /// Notes what came of a job.
+    fn finished(&mut self, finished: Finished) -> Result<(), TrainError> {
+        let Finished { node, key, room, result } = finished;
+        self.room.give_back(room);
+        let id = &self.plan.nodes[node].id;
+        let end = result.map_err(|source| TrainError::Execute { step: id.clone(), source })?;
+        let record = &mut self.recorder.record.steps[node];
+        match end {
+            JobEnd::Restored(result) => {
+                self.summary.restored += 1;
+                record.metrics = result.metrics;
+                self.complete(node, key, result.outputs, StepOutcome::Restored, 0.0);
+            }
+            JobEnd::Ran { result, ended, attempts, log } => {
+                self.summary.ran += 1;
+                describe(record, &ended, attempts);
+                record.log = log.then(|| format!("{}.log", id.replace('/', ".")));
+                record.metrics = result.metrics;
+                // A short step is cheap to repeat after a power cut, and is made durable with the others.
+                if ended.wall >= SYNC_EVERY || self.synced.elapsed() >= SYNC_EVERY {
+                    self.shared.session.sync()?;
+                    self.synced = Instant::now();
+                }
+                self.complete(node, key, result.outputs, StepOutcome::Ran, ended.wall.as_secs_f64());
+            }
+            JobEnd::Failed(failure) => {
+                if let Some(ended) = &failure.ended {
+                    describe(record, ended, failure.attempts);
+                }
+                record.error = Some(failure.reason.clone());
+                record.log = failure.log.as_ref().and_then(|l| l.file_name()).map(|n| n.to_string_lossy().into_owned());
+                record.folder = failure.folder.as_ref().map(|f| f.to_string_lossy().into_owned());
+                let seconds = failure.ended.map_or(0.0, |e| e.wall.as_secs_f64());
+                self.summary.failures.push(*failure);
+                self.told(node, Some(key), StepOutcome::Failed, seconds);
+            }
+            JobEnd::Interrupted => self.told(node, Some(key), StepOutcome::Interrupted, 0.0),
+        }
+        self.recorder.note()?;
+        Ok(())
+    }
+
+    /// Notes a step whose outputs are in the project, and frees those that waited for it alone.
+    fn complete(&mut self, node: usize, key: Digest, outputs: Vec<OutputRecord>, outcome: StepOutcome, seconds: f64) {
+        let Node { id, step, .. } = &self.plan.nodes[node];
+        if outcome != StepOutcome::Fresh {
+            for (record, output) in outputs.iter().zip(&step.outputs) {
+                if let Content::File { sha256, size, executable } = record.content {
+                    let kind = if executable { EntryKind::Executable } else { EntryKind::File };
+                    self.bench.index.record(&output.path.on(&self.bench.workspace.root), FileState { sha256, size, kind });
+                }
+            }
+        }
+        self.recorder.record.steps[node].outputs = outputs
+            .iter()
+            .map(|o| OutputEntry { path: o.path.clone(), sha256: o.content.digest().to_string(), size: o.content.size() })
+            .collect();
+        self.bench.state.set(id, Last { key, outputs: outputs.clone() });
+        self.done.set(node, outputs);
+        for next in std::mem::take(&mut self.needed_by[node]) {
+            self.missing[next] -= 1;
+            if self.missing[next] == 0 {
+                self.ready.push_back(next);
+            }
+        }
+        self.told(node, Some(key), outcome, seconds);
+    }
+
+    fn told(&mut self, node: usize, key: Option<Digest>, outcome: StepOutcome, seconds: f64) {
+        let record = &mut self.recorder.record.steps[node];
+        record.outcome = Some(outcome.as_str().to_owned());
+        let step = self.plan.nodes[node].id.clone();
+        self.shared.events.emit(Event::StepFinished { step, outcome, key, seconds });
+    }
+
+    /// Notes the steps that were not tried, and the repository's state.
+    fn end(&mut self) {
+        self.summary.interrupted = self.shared.cancel.is_thrown();
+        for node in 0..self.plan.nodes.len() {
+            if self.recorder.record.steps[node].outcome.is_none() {
+                self.summary.skipped.push(self.plan.nodes[node].id.clone());
+                self.told(node, None, StepOutcome::Skipped, 0.0);
+            }
+        }
+        self.recorder.record.git = self.git.take().and_then(|g| g.join().ok()).flatten();
+    }
+}
+
+fn describe(record: &mut StepRecord, ended: &Ended, attempts: u32) {
+    record.seconds = Some(ended.wall.as_secs_f64());
+    record.cpu_seconds = Some(ended.cpu.as_secs_f64());
+    record.peak_memory = Some(ended.peak_memory);
+    record.exit_code = if let Stop::Exited(code) = ended.stop { Some(code) } else { None };
+    record.attempts = Some(attempts);
+}
+
+/// The commit and state of the repository that holds a folder; none outside git.
+fn git(root: &Path) -> Option<Git> {
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(root)
+        .args(["--no-optional-locks", "status", "--porcelain=v2", "--branch"])
+        .stderr(Stdio::null())
+        .output()
+        .ok()
+        .filter(|o| o.status.success())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let commit = text.lines().find_map(|l| l.strip_prefix("# branch.oid "))?.to_owned();
+    Some(Git { commit, dirty: text.lines().any(|l| !l.starts_with('#')) })
+}
+
+/// What is left of the machine.
+struct Room {
+    slots: usize,
+    cpus: u32,
+    memory: u64,
+    gpus: Vec<u32>,
+    all: Capacity,
+}
+
+/// What one job has taken of it.
+#[derive(Debug)]
+struct Taken {
+    cpus: u32,
+    memory: u64,
+    gpus: Vec<u32>,
+}
+
+impl Room {
+    fn new(options: &Options) -> Room {
+        let all = options.machine.clone();
+        Room { slots: options.jobs, cpus: all.cpus, memory: all.memory, gpus: all.gpus.clone(), all }
+    }
+
+    /// Room for a step, if there is. One that declares more than the machine has gets all of it: it
+    /// runs alone.
+    fn take(&mut self, wants: &Resources) -> Option<Taken> {
+        let cpus = wants.cpus.min(self.all.cpus);
+        let memory = wants.memory.unwrap_or(0).min(self.all.memory);
+        let gpus = wants.gpus as usize;
+        if self.slots == 0 || cpus > self.cpus || memory > self.memory || gpus > self.gpus.len() {
+            return None;
+        }
+        self.slots -= 1;
+        self.cpus -= cpus;
+        self.memory -= memory;
+        Some(Taken { cpus, memory, gpus: self.gpus.drain(..gpus).collect() })
+    }
+
+    fn give_back(&mut self, taken: Taken) {
+        self.slots += 1;
+        self.cpus += taken.cpus;
+        self.memory += taken.memory;
+        self.gpus.extend(taken.gpus);
+        self.gpus.sort_unstable();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(jobs: usize, cpus: u32, memory: u64, gpus: &[u32]) -> Room {
+        let machine = Capacity { cpus, memory, gpus: gpus.to_vec() };
+        Room::new(&Options { jobs, keep_going: false, force: false, link: Link::Auto, machine })
+    }
+
+    fn wants(cpus: u32, memory: u64, gpus: u32) -> Resources {
+        Resources { cpus, memory: Some(memory), gpus, time: None }
+    }
+
+    #[test]
+    fn steps_share_the_machine() {
+        let mut room = room(3, 4, 100, &[0, 1]);
+        let first = room.take(&wants(2, 60, 1)).unwrap();
+        assert_eq!(first.gpus, [0]);
+        assert!(room.take(&wants(1, 60, 0)).is_none(), "memory");
+        assert!(room.take(&wants(3, 10, 0)).is_none(), "processors");
+        let second = room.take(&wants(1, 10, 1)).unwrap();
+        assert_eq!(second.gpus, [1]);
+        assert!(room.take(&wants(1, 10, 1)).is_none(), "GPUs");
+        let third = room.take(&wants(1, 10, 0)).unwrap();
+        assert!(room.take(&wants(0, 0, 0)).is_none(), "slots");
+        [first, second, third].into_iter().for_each(|t| room.give_back(t));
+        let alone = room.take(&wants(64, 1000, 2)).unwrap();
+        assert_eq!(alone.gpus, [0, 1]);
+        assert!(room.take(&wants(1, 0, 0)).is_none(), "one that declares more than there is runs alone");
+    }
+}

@@ -1,0 +1,671 @@
+//! Bringing objects and trees into other folders: by reflink, hard link or copy.
+
+use crate::check;
+use crate::error::StoreError;
+use crate::hash;
+use crate::put::write_error;
+use crate::session::Session;
+use crate::store::{self, Store, children};
+use crate::sys::{self, Stamp, Temp};
+use crate::tree::{folders_of, set_folder_times};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use trainlock_types::{Digest, Entry, EntryKind, Listing};
+
+/// How files are brought out of the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Link {
+    /// Whatever works first: reflink, hard link, copy.
+    #[default]
+    Auto,
+    /// A file of its own that shares the blocks until one of them is written to.
+    Reflink,
+    /// Another name of the store's file.
+    Hardlink,
+    /// A copy that shares nothing.
+    Copy,
+}
+
+/// A text that is no [`Link`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown way of linking `{0}`: use auto, reflink, hardlink or copy")]
+pub struct UnknownLink(pub String);
+
+impl FromStr for Link {
+    type Err = UnknownLink;
+
+    fn from_str(text: &str) -> Result<Link, UnknownLink> {
+        match text {
+            "auto" => Ok(Link::Auto),
+            "reflink" => Ok(Link::Reflink),
+            "hardlink" => Ok(Link::Hardlink),
+            "copy" => Ok(Link::Copy),
+            other => Err(UnknownLink(other.to_owned())),
+        }
+    }
+}
+
+/// How a file was brought out of the store. Of a tree, the greatest that was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Placed {
+    /// Shares blocks; what is written to it does not reach the store.
+    Reflink,
+    /// Shares nothing.
+    Copy,
+    /// Is the store's file: see [`Store::touched`].
+    Hardlink,
+}
+
+/// The beginning of the names of what is being made beside its place.
+const TEMPORARY: &str = ".trainlock-tmp.";
+
+/// How old something with such a name must be (nanoseconds) before it can be taken for a leftover.
+const LEFTOVER: i64 = 10_000_000_000;
+
+/// How many files one thread takes at once.
+const PART: usize = 256;
+
+/// Places an object at `dest`, read-only and with the store's fixed time, with the folders above it made
+/// where they are missing. What stands there (a folder, too) is replaced by a rename, when the new
+/// one is complete. Errors: the object is missing or damaged; the wanted way does not work.
+pub fn place_file(
+    store: &Store,
+    sha256: &Digest,
+    exec: bool,
+    dest: &Path,
+    link: Link,
+) -> Result<Placed, StoreError> {
+    let from = object_file(store, sha256, exec)?;
+    let (parent, name) = split(dest)?;
+    let folder = match sys::open_dir(CWD, parent, true) {
+        Err(Errno::NOENT) => {
+            fs_err::create_dir_all(parent).map_err(|e| StoreError::io("create", parent, e))?;
+            sys::open_dir(CWD, parent, true)
+        }
+        other => other,
+    };
+    let folder = folder.map_err(|e| StoreError::io("read", parent, e))?;
+    let device = Stamp::fd(&folder)
+        .map_err(|e| StoreError::io("read", parent, e))?
+        .dev;
+    if link == Link::Hardlink || link == Link::Auto && !store.may_reflink(device) {
+        // A hard link appears at once, so that nothing need be made beside it where nothing is in the way.
+        match rustix::fs::linkat(CWD, &from, &folder, name, AtFlags::empty()) {
+            Ok(()) => return Ok(Placed::Hardlink),
+            Err(Errno::EXIST) => {
+                let (there, object) = (Stamp::at(&folder, name), Stamp::of(&from));
+                if there.is_ok_and(|t| object.is_ok_and(|o| (o.dev, o.ino) == (t.dev, t.ino))) {
+                    return Ok(Placed::Hardlink);
+                }
+            }
+            // What else is wrong shows below, where the other ways are tried.
+            Err(_) => {}
+        }
+    }
+    sweep(store, parent);
+    let temp = Temp::new(temporary(parent, name));
+    let to = Target {
+        folder: folder.as_fd(),
+        device,
+        name: temp.path().file_name().unwrap_or(name),
+        path: temp.path(),
+    };
+    let placed = place(store, CWD, &from, &from, to, exec, link)?;
+    swap_in(temp.path(), dest)?;
+    Ok(placed)
+}
+
+/// Places a tree at `dest` as [`place_file`] does an object, its folders with the store's time too. A tree that
+/// is found to be damaged is removed from the store, which is an error, and `dest` stays as it was.
+pub fn place_tree(
+    store: &Store,
+    digest: &Digest,
+    dest: &Path,
+    link: Link,
+) -> Result<Placed, StoreError> {
+    let folder = store.tree(digest).ok_or(StoreError::Missing(*digest))?;
+    let listing = match store.listing(digest)? {
+        Some(listing) => listing,
+        None => {
+            // The tree itself can tell what it holds.
+            let good = store.distrust(digest)?;
+            store
+                .listing(digest)?
+                .filter(|_| good)
+                .ok_or(StoreError::Missing(*digest))?
+        }
+    };
+    let (parent, name) = split(dest)?;
+    fs_err::create_dir_all(parent).map_err(|e| StoreError::io("create", parent, e))?;
+    sweep(store, parent);
+    let temp = Temp::new(temporary(parent, name));
+    fs_err::create_dir(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
+    // Held as long as this is no leftover.
+    let held = sys::open_dir(CWD, temp.path(), false)
+        .map_err(|e| StoreError::io("read", temp.path(), e))?;
+    let _ = rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive);
+    let placed = match lay_out(
+        store,
+        &listing,
+        Source::Tree(&folder),
+        temp.path(),
+        link,
+        false,
+    ) {
+        Err(StoreError::Damaged { path }) => {
+            // Only touched, and now repaired, or damaged, and now removed.
+            if !store.distrust(digest)? {
+                return Err(StoreError::Damaged { path });
+            }
+            sys::remove_all(temp.path()).map_err(|e| StoreError::io("remove", temp.path(), e))?;
+            fs_err::create_dir(temp.path())
+                .map_err(|e| StoreError::io("create", temp.path(), e))?;
+            lay_out(
+                store,
+                &listing,
+                Source::Tree(&folder),
+                temp.path(),
+                link,
+                false,
+            )?
+        }
+        other => other?,
+    };
+    swap_in(temp.path(), dest)?;
+    Ok(placed)
+}
+
+/// Places one file or link of a tree at `dest`, in a folder that exists, where nothing stands yet.
+pub fn place_part(
+    store: &Store,
+    tree: &Digest,
+    entry: &Entry,
+    dest: &Path,
+    link: Link,
+) -> Result<(), StoreError> {
+    let folder = store.tree(tree).ok_or(StoreError::Missing(*tree))?;
+    let from = entry.path.on(&folder);
+    let (parent, name) = split(dest)?;
+    let to = sys::open_dir(CWD, parent, true).map_err(|e| StoreError::io("read", parent, e))?;
+    if entry.kind == EntryKind::Symlink {
+        let target = fs_err::read_link(&from).map_err(|e| StoreError::io("read", &from, e))?;
+        return rustix::fs::symlinkat(&target, &to, name)
+            .map_err(|e| StoreError::io("create", dest, e));
+    }
+    let device = Stamp::fd(&to)
+        .map_err(|e| StoreError::io("read", parent, e))?
+        .dev;
+    let target = Target {
+        folder: to.as_fd(),
+        device,
+        name,
+        path: dest,
+    };
+    place(
+        store,
+        CWD,
+        &from,
+        &from,
+        target,
+        entry.kind == EntryKind::Executable,
+        link,
+    )
+    .map(drop)
+}
+
+impl Store {
+    /// The files of an object or tree in the store that were written to, or whose mode was changed, since they
+    /// were put there; also those that are missing from a tree. Looks at times and modes only. What is placed by
+    /// hard link is the store's file, so that this finds a step that wrote to its input.
+    pub fn touched(&self, digest: &Digest) -> Result<Vec<PathBuf>, StoreError> {
+        let mut touched = Vec::new();
+        for exec in [false, true] {
+            let path = self.object_path(digest, exec);
+            match Stamp::find(&path).map_err(|e| StoreError::io("read", &path, e))? {
+                Some(stamp) if !stamp.is_untouched(exec) => touched.push(path),
+                _ => {}
+            }
+        }
+        let Some(tree) = self.tree(digest) else {
+            return Ok(touched);
+        };
+        let Some(listing) = self.listing(digest)? else {
+            return Ok(vec![tree]);
+        };
+        let root =
+            sys::open_dir(CWD, &tree, false).map_err(|e| StoreError::io("read", &tree, e))?;
+        for entry in listing
+            .entries()
+            .iter()
+            .filter(|e| e.kind != EntryKind::Symlink)
+        {
+            let exec = entry.kind == EntryKind::Executable;
+            match Stamp::at(&root, entry.path.as_str()) {
+                Ok(stamp) if stamp.is_untouched(exec) && stamp.size == entry.size => {}
+                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => touched.push(entry.path.on(&tree)),
+                Err(error) => return Err(StoreError::io("read", entry.path.on(&tree), error)),
+            }
+        }
+        Ok(touched)
+    }
+
+    /// Hashes an object or tree again. What has only another time or mode gets its own back; what is damaged is
+    /// removed. Returns false if something was damaged.
+    pub fn distrust(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let mut good = true;
+        for exec in [false, true] {
+            let path = self.object_path(digest, exec);
+            if Stamp::of(&path).is_ok() {
+                good &= self.recheck(&path, digest, exec)?;
+            }
+        }
+        if self.has_tree(digest) {
+            let session = Session::begin(self, |_| {})?;
+            good &= check::check_tree(&session.room, digest)?.is_empty();
+            session.finish(true)?;
+        }
+        Ok(good)
+    }
+}
+
+/// Where the files of a listing are taken from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// This folder.
+    Tree(&'a Path),
+    /// The store's objects.
+    Objects,
+}
+
+/// Fills an empty folder with what a listing names, with two or more threads. `fall_back`: copies where the wanted
+/// way does not work.
+pub(crate) fn lay_out(
+    store: &Store,
+    listing: &Listing,
+    from: Source<'_>,
+    to: &Path,
+    link: Link,
+    fall_back: bool,
+) -> Result<Placed, StoreError> {
+    let root = sys::open_dir(CWD, to, false).map_err(|e| StoreError::io("read", to, e))?;
+    let folders = folders_of(listing);
+    for folder in &folders {
+        rustix::fs::mkdirat(&root, *folder, Mode::from_raw_mode(0o755))
+            .map_err(|e| StoreError::io("create", to.join(folder), e))?;
+    }
+    let mut by_folder: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
+    for entry in listing.entries() {
+        by_folder
+            .entry(
+                entry
+                    .path
+                    .as_str()
+                    .rsplit_once('/')
+                    .map_or("", |(folder, _)| folder),
+            )
+            .or_default()
+            .push(entry);
+    }
+    let parts: Vec<(&str, &[&Entry])> = by_folder
+        .iter()
+        .flat_map(|(folder, entries)| entries.chunks(PART).map(move |part| (*folder, part)))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Placed, StoreError> {
+        let mut placed = Placed::Reflink;
+        while let Some((folder, entries)) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let done = lay_out_folder(store, entries, folder, from, (&root, to), link, fall_back);
+            if done.is_err() {
+                next.store(parts.len(), Ordering::Relaxed);
+            }
+            placed = placed.max(done?);
+        }
+        Ok(placed)
+    };
+    let threads = sys::cores().min(8).min(parts.len());
+    let placed = std::thread::scope(|scope| {
+        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut placed = work();
+        for worker in workers {
+            let other = worker
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            placed = placed.and_then(|p| Ok(p.max(other?)));
+        }
+        placed
+    })?;
+    set_folder_times(&root, folders.iter().copied()).map_err(|e| StoreError::io("write", to, e))?;
+    Ok(placed)
+}
+
+fn lay_out_folder(
+    store: &Store,
+    entries: &[&Entry],
+    folder: &str,
+    from: Source<'_>,
+    (root, to): (&OwnedFd, &Path),
+    link: Link,
+    fall_back: bool,
+) -> Result<Placed, StoreError> {
+    let here = if folder.is_empty() { "." } else { folder };
+    let target =
+        sys::open_dir(root, here, false).map_err(|e| StoreError::io("read", to.join(folder), e))?;
+    let source = match from {
+        Source::Tree(tree) => {
+            let path = tree.join(folder);
+            match sys::open_dir(CWD, &path, false) {
+                Ok(fd) => Some(fd),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                    return Err(StoreError::Damaged { path });
+                }
+                Err(error) => return Err(StoreError::io("read", path, error)),
+            }
+        }
+        Source::Objects => None,
+    };
+    let device = Stamp::fd(&target)
+        .map_err(|e| StoreError::io("read", to.join(folder), e))?
+        .dev;
+    let mut placed = Placed::Reflink;
+    for entry in entries {
+        let exec = entry.kind == EntryKind::Executable;
+        let name = entry.path.file_name();
+        let (folder, object, path);
+        let (source_fd, source_name) = match (&source, from) {
+            (Some(fd), Source::Tree(tree)) => {
+                folder = fd.as_fd();
+                path = tree.join(entry.path.as_str());
+                (folder, Path::new(name))
+            }
+            _ => {
+                object = store.object_path(&entry.sha256, exec);
+                path = object.clone();
+                (CWD, object.as_path())
+            }
+        };
+        let dest = to.join(entry.path.as_str());
+        if entry.kind == EntryKind::Symlink {
+            let text = match from {
+                Source::Tree(_) => rustix::fs::readlinkat(source_fd, source_name, Vec::new())
+                    .map(|t| t.into_bytes())
+                    .ok(),
+                Source::Objects => store
+                    .object(&entry.sha256, None)?
+                    .and_then(|p| fs_err::read(p).ok()),
+            };
+            let text = text
+                .filter(|t| Digest::of(t) == entry.sha256)
+                .ok_or(StoreError::Damaged { path })?;
+            if !crate::scan::link_stays_inside(&entry.path, &text) {
+                return Err(StoreError::Damaged { path: dest });
+            }
+            rustix::fs::symlinkat(text.as_slice(), &target, name)
+                .and_then(|()| {
+                    rustix::fs::utimensat(
+                        &target,
+                        name,
+                        &sys::fixed_times(),
+                        AtFlags::SYMLINK_NOFOLLOW,
+                    )
+                })
+                .map_err(|e| StoreError::io("create", &dest, e))?;
+            continue;
+        }
+        match Stamp::at(source_fd, source_name) {
+            Ok(stamp) if stamp.is_untouched(exec) && stamp.size == entry.size => {}
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(StoreError::Damaged { path }),
+            Err(error) => return Err(StoreError::io("read", path, error)),
+        }
+        let to = Target {
+            folder: target.as_fd(),
+            device,
+            name: OsStr::new(name),
+            path: &dest,
+        };
+        let done = match place(store, source_fd, source_name, &path, to, exec, link) {
+            Err(StoreError::Link { .. }) if fall_back => {
+                place(store, source_fd, source_name, &path, to, exec, Link::Copy)
+            }
+            other => other,
+        };
+        placed = placed.max(done?);
+    }
+    Ok(placed)
+}
+
+/// Where a file is to be made: a name in an open folder, and its whole path for messages.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    folder: BorrowedFd<'a>,
+    /// The device of that folder.
+    device: u64,
+    name: &'a OsStr,
+    path: &'a Path,
+}
+
+/// Makes a file that does not exist yet.
+fn place(
+    store: &Store,
+    folder: impl AsFd + Copy,
+    name: &Path,
+    from: &Path,
+    to: Target<'_>,
+    exec: bool,
+    link: Link,
+) -> Result<Placed, StoreError> {
+    let failed = |link: &'static str, source: Errno| match source {
+        Errno::NOSPC | Errno::DQUOT => StoreError::io("write", to.path, source),
+        _ => StoreError::Link {
+            link,
+            from: from.to_owned(),
+            to: to.path.to_owned(),
+            source: source.into(),
+        },
+    };
+    let auto = link == Link::Auto;
+    if matches!(link, Link::Auto | Link::Reflink) {
+        if !auto || store.may_reflink(to.device) {
+            match reflink(folder, name, to, exec) {
+                Ok(()) => return Ok(Placed::Reflink),
+                Err(
+                    Errno::OPNOTSUPP
+                    | Errno::XDEV
+                    | Errno::INVAL
+                    | Errno::NOTTY
+                    | Errno::NOSYS
+                    | Errno::PERM,
+                ) if auto => {
+                    store.refused_reflink(to.device);
+                }
+                Err(error) => return Err(failed("reflink", error)),
+            }
+        }
+    }
+    if matches!(link, Link::Auto | Link::Hardlink) {
+        match rustix::fs::linkat(folder, name, to.folder, to.name, AtFlags::empty()) {
+            Ok(()) => return Ok(Placed::Hardlink),
+            Err(Errno::MLINK | Errno::XDEV | Errno::OPNOTSUPP | Errno::PERM | Errno::NOSYS)
+                if auto => {}
+            Err(error) => return Err(failed("hard-link", error)),
+        }
+    }
+    copy(folder, name, from, to, exec)?;
+    Ok(Placed::Copy)
+}
+
+/// Makes a file that shares the blocks of another one.
+fn reflink(folder: impl AsFd, name: &Path, to: Target<'_>, exec: bool) -> Result<(), Errno> {
+    #[cfg(target_os = "linux")]
+    {
+        let source = sys::open_file(folder, name)?;
+        let copy = File::from(rustix::fs::openat(
+            to.folder,
+            to.name,
+            NEW_FILE,
+            sys::mode(0o600),
+        )?);
+        let made =
+            rustix::fs::ioctl_ficlone(&copy, source).and_then(|()| store::repair(&copy, exec));
+        if made.is_err() {
+            rustix::fs::unlinkat(to.folder, to.name, AtFlags::empty())?;
+        }
+        made
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (folder, name, to, exec);
+        Err(Errno::OPNOTSUPP)
+    }
+}
+
+/// Copies by reading and writing: the kernel's own copy may share blocks, and a copy is asked for by who
+/// does not want that.
+fn copy(
+    folder: impl AsFd,
+    name: &Path,
+    from: &Path,
+    to: Target<'_>,
+    exec: bool,
+) -> Result<(), StoreError> {
+    let mut source =
+        File::from(sys::open_file(folder, name).map_err(|e| StoreError::io("read", from, e))?);
+    let failed = |e: io::Error| StoreError::io("write", to.path, e);
+    let fd = rustix::fs::openat(to.folder, to.name, NEW_FILE, sys::mode(0o600))
+        .map_err(|e| failed(e.into()))?;
+    let mut copy = File::from(fd);
+    // Held as long as this is no leftover.
+    let _ = rustix::fs::flock(&copy, FlockOperation::NonBlockingLockExclusive);
+    let size = Stamp::fd(&source)
+        .map_err(|e| StoreError::io("read", from, e))?
+        .size;
+    let mut buffer = vec![
+        0;
+        usize::try_from(size)
+            .unwrap_or(hash::CHUNK)
+            .clamp(1, hash::CHUNK)
+    ];
+    let mut written = 0;
+    let result = loop {
+        match source.read(&mut buffer) {
+            Ok(0) => break store::repair(&copy, exec).map_err(|e| failed(e.into())),
+            Ok(n) => {
+                if let Err(error) = copy.write_all(&buffer[..n]) {
+                    let error = write_error(to.path, size - size.min(written), error);
+                    break Err(StoreError::from_write(error).unwrap_or_else(failed));
+                }
+                written += n as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break Err(StoreError::io("read", from, error)),
+        }
+    };
+    if result.is_err() {
+        // The first error is the one to tell.
+        let _ = rustix::fs::unlinkat(to.folder, to.name, AtFlags::empty());
+    }
+    result
+}
+
+const NEW_FILE: OFlags = OFlags::WRONLY
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NOFOLLOW);
+
+/// The store's file of an object with the wanted mode, good by time and mode or hashed again.
+fn object_file(store: &Store, sha256: &Digest, exec: bool) -> Result<PathBuf, StoreError> {
+    let path = store.object_path(sha256, exec);
+    let find = || Stamp::find(&path).map_err(|e| StoreError::io("read", &path, e));
+    if find()?.is_none() {
+        let session = Session::begin(store, |_| {})?;
+        let made = session.room.variant(sha256, exec)?;
+        session.finish(true)?;
+        if !made {
+            return Err(StoreError::Missing(*sha256));
+        }
+    }
+    match find()? {
+        None => Err(StoreError::Missing(*sha256)),
+        Some(stamp) if stamp.is_untouched(exec) => Ok(path),
+        Some(_) if store.recheck(&path, sha256, exec)? => Ok(path),
+        Some(_) => Err(StoreError::Damaged { path }),
+    }
+}
+
+/// The folder and the name of what is to be placed.
+fn split(dest: &Path) -> Result<(&Path, &OsStr), StoreError> {
+    match (dest.parent(), dest.file_name()) {
+        (Some(parent), Some(name)) => Ok((
+            if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            },
+            name,
+        )),
+        _ => Err(StoreError::io("replace", dest, Errno::INVAL)),
+    }
+}
+
+fn temporary(parent: &Path, name: &OsStr) -> PathBuf {
+    let mut file = OsString::from(TEMPORARY);
+    // A file system has names of up to 255 bytes.
+    file.push(if name.len() < 200 {
+        name
+    } else {
+        OsStr::new("long")
+    });
+    file.push(format!(".{:016x}", sys::nonce()));
+    parent.join(file)
+}
+
+/// Puts what was made beside it in place. A folder in the way, or a file where a folder comes, is moved aside
+/// first and removed last.
+fn swap_in(made: &Path, dest: &Path) -> Result<(), StoreError> {
+    let failed = |e: io::Error| StoreError::io("replace", dest, e);
+    match rustix::fs::rename(made, dest) {
+        Ok(()) => return Ok(()),
+        Err(Errno::ISDIR | Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST) => {}
+        Err(error) => return Err(failed(error.into())),
+    }
+    let (parent, name) = split(dest)?;
+    let aside = Temp::new(temporary(parent, name));
+    rustix::fs::rename(dest, aside.path()).map_err(|e| failed(e.into()))?;
+    if let Err(error) = rustix::fs::rename(made, dest) {
+        // Nothing is lost by this attempt.
+        let _ = rustix::fs::rename(aside.path(), dest);
+        return Err(failed(error.into()));
+    }
+    Ok(())
+}
+
+/// Removes what a killed process left half-made in a folder; looks once for each folder.
+fn sweep(store: &Store, folder: &Path) {
+    if !store.first_sweep(folder) {
+        return;
+    }
+    // Rubbish that cannot be removed now hinders nobody.
+    for path in children(folder).unwrap_or_default() {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        if !name.starts_with(TEMPORARY)
+            || Stamp::of(&path).is_ok_and(|s| sys::now() - s.ctime < LEFTOVER)
+        {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let Ok(fd) = rustix::fs::open(&path, flags, Mode::empty()) else {
+            continue;
+        };
+        if rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = sys::remove_all(&path);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! `trainlock fetch`.
+
+use crate::cli::{Global, LockOptions, Select};
+use crate::exit::{Exit, Failure};
+use crate::project::{Locking, Project};
+use crate::ui::Ui;
+
+/// Bring and verify all that train.lock names, and nothing else
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  trainlock fetch\n  trainlock fetch --locked --link    # also put each data set at its `to`, read-only")]
+pub(crate) struct Args {
+    /// Put each data set at its `to` in the project's folder, read-only
+    #[arg(long)]
+    link: bool,
+    #[command(flatten)]
+    select: Select,
+    #[command(flatten)]
+    lock: LockOptions,
+}
+
+pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure> {
+    let mut project = Project::open(global)?;
+    let members = project.select(&args.select)?;
+    let lock = project.lock(Locking::from(args.lock), args.lock.offline(), ui)?;
+    let data = project.data_of(&members);
+    project.bring(&lock, &data, args.lock.offline(), ui)?;
+    if args.link {
+        project.link(&lock, &data, ui)?;
+    }
+    Ok(Exit::Done)
+}

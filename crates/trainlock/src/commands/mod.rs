@@ -1,0 +1,41 @@
+//! One file a command: its arguments, and what it does.
+
+pub(crate) mod completions;
+pub(crate) mod fetch;
+pub(crate) mod init;
+pub(crate) mod lock;
+pub(crate) mod metadata;
+pub(crate) mod runs;
+pub(crate) mod schema;
+pub(crate) mod status;
+pub(crate) mod store;
+pub(crate) mod train;
+pub(crate) mod update;
+pub(crate) mod why;
+
+use crate::cli::{Cli, Command};
+use crate::exit::{Exit, Failure};
+use crate::ui::Ui;
+
+/// Does what the command line says.
+pub(crate) fn run(cli: Cli, ui: &Ui) -> Result<Exit, Failure> {
+    let global = &cli.global;
+    if let Some(folder) = &global.directory {
+        std::env::set_current_dir(folder)
+            .map_err(|e| Failure::new(Exit::Invalid, format!("can't work in `{}`: {e}", folder.display())))?;
+    }
+    match cli.command {
+        Command::Init(args) => init::run(&args, ui),
+        Command::Lock(args) => lock::run(&args, global, ui),
+        Command::Update(args) => update::run(&args, global, ui),
+        Command::Fetch(args) => fetch::run(&args, global, ui),
+        Command::Train(args) => train::run(&args, global, ui),
+        Command::Status(args) => status::run(&args, global, ui),
+        Command::Why(args) => why::run(&args, global, ui),
+        Command::Runs(args) => runs::run(&args, global, ui),
+        Command::Store(args) => store::run(&args, global, ui),
+        Command::Metadata(args) => metadata::run(&args, global, ui),
+        Command::Schema(args) => schema::run(&args, ui),
+        Command::Completions(args) => completions::run(&args, ui),
+    }
+}

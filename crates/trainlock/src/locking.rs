@@ -1,0 +1,272 @@
+//! Bringing train.lock and the manifests to agree.
+
+use crate::cli::LockOptions;
+use crate::exit::{Exit, Failure, Problem};
+use crate::project::{self, Project};
+use crate::ui::Ui;
+use fs_err as fs;
+use std::path::Path;
+use trainlock_env::{HostTools, ToolError};
+use trainlock_fetch::{FetchError, Fetcher};
+use trainlock_lock::{Content, Determinism, Lock, LockError};
+use trainlock_manifest::Workspace;
+use trainlock_resolve::{BoxError, Change, DataAnswer, Mode, Provider, Resolution, ResolveError, Wanted, WantedMember, resolve, settle, stale};
+use trainlock_store::{Index, Session, Store};
+use trainlock_types::{DataRequest, DataSource, ToolRequest};
+
+pub(crate) use crate::project::Locking;
+
+impl Project {
+    /// The lock, brought to agree with the manifests as far as `locking` allows.
+    pub(crate) fn lock(&mut self, locking: Locking, offline: bool, ui: &Ui) -> Result<Lock, Failure> {
+        let unsupported = self.unsupported();
+        if !unsupported.is_empty() {
+            return Err(Failure::placed(Exit::Failed, unsupported));
+        }
+        let path = self.workspace.root.join("train.lock");
+        let wanted = wanted(&self.workspace);
+        let heals = matches!(locking, Locking::Lock | Locking::Update(_));
+        let old = load(&path, &wanted, heals, ui)?;
+        if !matches!(locking, Locking::Update(_)) {
+            let changes = self.stale(&wanted, old.lock.as_ref())?;
+            self.save_caches();
+            match (old.lock, locking == Locking::Check) {
+                (Some(lock), _) if changes.is_empty() && !old.healed => return Ok(lock),
+                (None, true) => return Err(Failure::new(Exit::Stale, format!("`{}` does not exist", path.display())).hint("`trainlock lock` writes it")),
+                (Some(_), true) => return Err(out_of_date(&path, &changes)),
+                _ => {}
+            }
+        }
+        // One process at a time asks the sources; the others then find the lock up to date.
+        let name = format!("lock-{}", trainlock_types::Digest::of(path.as_os_str().as_encoded_bytes()));
+        let mut waited = false;
+        let on_wait = |holder: Option<u32>| {
+            waited = true;
+            let by = holder.map(|pid| format!(" (process {pid} is at it)")).unwrap_or_default();
+            ui.note("Waiting", format!("for train.lock{by}"));
+        };
+        let cancel = self.cancel();
+        let Some(_guard) = self.store.lock_unless(&name, on_wait, || cancel.is_thrown())? else {
+            return Err(Failure::new(Exit::Interrupted, "interrupted"));
+        };
+        let old = load(&path, &wanted, heals, ui)?;
+        let mode = match locking {
+            Locking::Update(names) => Mode::Update { names: Some(names).filter(|n| !n.is_empty()) },
+            _ => Mode::Lock,
+        };
+        let session = self.store.session()?;
+        let resolution = {
+            let (events, _display) = ui.events();
+            let fetcher = Fetcher::new(self.fetch_settings(offline), events);
+            let mut sources = Sources { fetcher: Some((fetcher, &session)), index: &mut self.index, tools: Some(&mut self.host), root: &self.workspace.root };
+            resolve(&wanted, old.lock.as_ref(), &mode, &mut sources)
+        };
+        session.finish(false)?;
+        self.save_caches();
+        let Resolution { lock, changes } = resolution.map_err(failure)?;
+        let written = lock.save(&path).map_err(|e| lock_failure(&e))?;
+        for change in &changes {
+            ui.status("Locked", change);
+        }
+        match (written, changes.is_empty(), heals) {
+            (true, true, _) => ui.status("Locked", path.display()),
+            (false, true, true) => ui.status("Finished", "train.lock is up to date"),
+            _ => {}
+        }
+        if ui.json() && heals {
+            let changes: Vec<String> = changes.iter().map(Change::to_string).collect();
+            ui.print_json(&serde_json::json!({ "written": written, "changes": changes }));
+        }
+        Ok(lock)
+    }
+
+    /// The lock as it would be, where that can be known without asking a source, and without writing it; what
+    /// makes it stale is told. Under `--locked` a stale one is an error.
+    pub(crate) fn lock_for_reading(&mut self, options: LockOptions, ui: &Ui) -> Result<Lock, Failure> {
+        let path = self.workspace.root.join("train.lock");
+        let wanted = wanted(&self.workspace);
+        let old = load(&path, &wanted, false, ui)?;
+        let changes = self.stale(&wanted, old.lock.as_ref())?;
+        self.save_caches();
+        if changes.is_empty() {
+            return Ok(old.lock.unwrap_or_default());
+        }
+        if options.locked() {
+            return Err(out_of_date(&path, &changes));
+        }
+        for change in changes.iter().take(10) {
+            ui.note("Stale", format!("{change} (train.lock is older)"));
+        }
+        let mut sources = Sources { fetcher: None, index: &mut self.index, tools: None, root: &self.workspace.root };
+        match resolve(&wanted, old.lock.as_ref(), &Mode::Lock, &mut sources) {
+            Ok(resolution) => Ok(resolution.lock),
+            Err(_) => Ok(old.lock.unwrap_or_default()),
+        }
+    }
+
+    /// What no longer agrees.
+    fn stale(&mut self, wanted: &Wanted, old: Option<&Lock>) -> Result<Vec<Change>, Failure> {
+        let mut sources = Sources { fetcher: None, index: &mut self.index, tools: None, root: &self.workspace.root };
+        stale(wanted, old, &mut sources).map_err(failure)
+    }
+}
+
+/// A lock as it was found.
+struct Old {
+    lock: Option<Lock>,
+    /// Whether it had to be taken out of an unfinished merge.
+    healed: bool,
+}
+
+fn load(path: &Path, wanted: &Wanted, heals: bool, ui: &Ui) -> Result<Old, Failure> {
+    match Lock::load(path) {
+        Ok(lock) => Ok(Old { lock, healed: false }),
+        Err(LockError::Conflict { .. }) if heals => {
+            let text = fs::read_to_string(path)?;
+            let healed = trainlock_lock::heal(&text, path).map_err(|e| lock_failure(&e))?;
+            ui.status("Healed", format!("{} (a merge had left it unfinished)", path.display()));
+            Ok(Old { lock: Some(settle(healed, wanted)), healed: true })
+        }
+        Err(error) => Err(lock_failure(&error)),
+    }
+}
+
+/// What a damaged or unfinished lock means for the command.
+fn lock_failure(error: &LockError) -> Failure {
+    match error {
+        LockError::Syntax(diagnostic) | LockError::Invalid(diagnostic) => {
+            let failure = Failure::placed(Exit::Invalid, vec![(**diagnostic).clone()]);
+            failure.hint("take the file back from git, or delete it and run `trainlock lock`")
+        }
+        other => Failure::from_error(Exit::Invalid, other),
+    }
+}
+
+fn out_of_date(path: &Path, changes: &[Change]) -> Failure {
+    let mut failure = Failure::new(Exit::Stale, format!("`{}` is out of date", path.display())).hint("run `trainlock lock`, and commit train.lock");
+    if let Some(Problem::Plain { causes, .. }) = failure.problems.first_mut() {
+        causes.extend(changes.iter().take(20).map(Change::to_string));
+        causes.extend((changes.len() > 20).then(|| format!("and {} more", changes.len() - 20)));
+    }
+    failure
+}
+
+/// What errors of locking mean for the command.
+fn failure(errors: Vec<ResolveError>) -> Failure {
+    let mut code = Exit::Failed;
+    let mut problems = Vec::new();
+    for error in &errors {
+        let mut problem = Problem::from_error(error);
+        if let ResolveError::UnknownName { .. } = error {
+            code = Exit::Invalid;
+        }
+        if let ResolveError::Source { source, .. } = error
+            && let Some(fetch) = source.downcast_ref::<FetchError>()
+        {
+            let of_fetch = project::fetch_failure(std::slice::from_ref(fetch));
+            if code != Exit::Interrupted && of_fetch.code != Exit::Failed {
+                code = of_fetch.code;
+            }
+            if let Problem::Plain { hints, .. } = &mut problem {
+                hints.extend(fetch.hint());
+            }
+        }
+        problems.push(problem);
+    }
+    Failure { code, problems }
+}
+
+/// All that the manifests want locked.
+fn wanted(workspace: &Workspace) -> Wanted {
+    let mut wanted = Wanted::default();
+    for member in &workspace.members {
+        wanted.data.extend(member.data.iter().map(|d| d.request.clone()));
+        wanted.tools.extend(member.tools.iter().map(|t| t.request.clone()));
+        let determinism = &member.determinism;
+        wanted.members.push(WantedMember {
+            name: member.name.clone(),
+            root: member.dir.is_root(),
+            params: member.params.clone(),
+            profiles: member.profiles.clone(),
+            determinism: Determinism {
+                seed: determinism.seed,
+                level: determinism.level.as_str().to_owned(),
+                threads: determinism.threads,
+                seed_globals: determinism.seed_globals,
+                extra: String::new(),
+            },
+        });
+    }
+    wanted
+}
+
+/// Who answers while locking.
+struct Sources<'a> {
+    /// None: nobody outside the repository is asked.
+    fetcher: Option<(Fetcher, &'a Session)>,
+    index: &'a mut Index,
+    tools: Option<&'a mut HostTools>,
+    root: &'a Path,
+}
+
+impl Provider for Sources<'_> {
+    fn data(&mut self, requests: &[&DataRequest]) -> Vec<Result<DataAnswer, BoxError>> {
+        let Some((fetcher, session)) = &self.fetcher else {
+            return requests.iter().map(|_| Err("it is not locked".into())).collect();
+        };
+        let answer = |resolved: Result<trainlock_fetch::Resolved, FetchError>| {
+            let resolved = resolved?;
+            let content = match resolved.content {
+                trainlock_fetch::Content::File { sha256, size } => Content::File { sha256, size },
+                trainlock_fetch::Content::Tree { listing, .. } => Content::tree(listing),
+            };
+            Ok(DataAnswer { resolved: Some(resolved.source), content, archive: resolved.archive })
+        };
+        fetcher.resolve_all(session, requests).into_iter().map(answer).collect()
+    }
+
+    fn path(&mut self, requests: &[&DataRequest]) -> Vec<Result<Content, BoxError>> {
+        let mut content = |request: &DataRequest| -> Result<Content, BoxError> {
+            let DataSource::Path(path) = &request.source else { unreachable!("only paths are asked for here") };
+            let on_disk = path.on(self.root);
+            // A link in the repository to data that lies elsewhere counts as that data.
+            let real = fs::canonicalize(&on_disk).map_err(|e| format!("can't read `{}`: {}", on_disk.display(), reason(&e)))?;
+            if real.is_dir() {
+                return Ok(Content::tree(self.index.folder(&real, |_| true)?));
+            }
+            let state = self.index.file(&real)?.ok_or_else(|| format!("`{}` does not exist", on_disk.display()))?;
+            Ok(Content::File { sha256: state.sha256, size: state.size })
+        };
+        requests.iter().map(|request| content(request)).collect()
+    }
+
+    fn tool(&mut self, request: &ToolRequest) -> Result<semver::Version, BoxError> {
+        let Some(tools) = &mut self.tools else { return Err("it is not locked".into()) };
+        let tool = tools.get(request)?;
+        tool.version.parse().map_err(|_| {
+            ToolError::NoVersion { name: request.name.to_string(), command: tool.probe.join(" "), output: tool.version.clone() }.into()
+        })
+    }
+}
+
+/// What the system said, without the path that fs-err adds to it.
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "it does not exist".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// What `store gc` may not remove, asked of every known project that still exists; others are forgotten.
+pub(crate) fn live(store: &Store) -> Result<trainlock_store::Live, Failure> {
+    let mut live = trainlock_store::Live::default();
+    for root in store.projects()? {
+        if root.join("train.toml").is_file() || root.join("train.lock").is_file() {
+            project::live(&root, store, &mut live)?;
+        } else {
+            store.forget_project(&root)?;
+        }
+    }
+    Ok(live)
+}

@@ -1,0 +1,559 @@
+//! A workspace opened by a command: its manifests, lock, store, and how they are brought to agree.
+
+use crate::cli::{Global, LockOptions, Select};
+use crate::exit::{Exit, Failure, Problem};
+use crate::settings::Settings;
+use crate::ui::Ui;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use trainlock_env::{Cancel, HostTool, HostTools, Machine};
+use trainlock_fetch::{FetchError, Fetcher, Want, Wanted as FetchWanted};
+use trainlock_lock::{Content, DataPin, Lock};
+use trainlock_manifest::{Data, ManifestError, Sandbox, Workspace};
+use trainlock_run::record::{DataRecord, RunRecord, ToolRecord};
+use trainlock_run::{Bench, Capacity, Plan, PlanError, Shell, State, Verdict, is_in_repository};
+use trainlock_store::{Index, Store, place_file, place_tree};
+use trainlock_types::{
+    DataSource, Diagnostic, Digest, HumanSize, Name, Params, ToolMatch, ToolProvider, Value, nearest,
+};
+
+/// Which hyperparameters.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct ParamOptions {
+    /// Lay this profile's params over [params]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// Change one param for this run; typed like the old value, recorded, never written to train.lock
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// Each member's host tools.
+pub(crate) type Tools = BTreeMap<Name, Vec<(Name, HostTool)>>;
+
+/// The manifests that the command line names, loaded and validated.
+pub(crate) fn load(global: &Global) -> Result<Workspace, Failure> {
+    let manifest = match &global.manifest_path {
+        Some(path) => path.clone(),
+        None => trainlock_manifest::discover(&std::env::current_dir()?).map_err(manifest_failure)?,
+    };
+    trainlock_manifest::load(&manifest).map_err(manifest_failure)
+}
+
+fn manifest_failure(error: ManifestError) -> Failure {
+    match error {
+        ManifestError::Invalid(diagnostics) => Failure::placed(Exit::Invalid, diagnostics),
+        ManifestError::RequiresTrainlock(diagnostic) => Failure::placed(Exit::Invalid, vec![*diagnostic]),
+        ManifestError::NotFound { .. } => Failure::from_error(Exit::Invalid, &error).hint("`trainlock init` writes one"),
+        other => Failure::from_error(Exit::Invalid, &other),
+    }
+}
+
+/// How far a command may change the lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Locking {
+    /// Bring it up to date.
+    Lock,
+    /// Move pins to the newest: of these names, or all.
+    Update(BTreeSet<String>),
+    /// It must be up to date; nothing is written.
+    Check,
+    /// Bring it up to date, as a matter of course: only changes are told.
+    AsNeeded,
+}
+
+impl From<LockOptions> for Locking {
+    fn from(options: LockOptions) -> Locking {
+        if options.locked() { Locking::Check } else { Locking::AsNeeded }
+    }
+}
+
+/// A workspace that a command works on.
+#[derive(Debug)]
+pub(crate) struct Project {
+    /// What the environment and the configuration say.
+    pub(crate) settings: Settings,
+    /// The manifests.
+    pub(crate) workspace: Arc<Workspace>,
+    /// The machine's store.
+    pub(crate) store: Store,
+    pub(crate) index: Index,
+    pub(crate) host: HostTools,
+    shell: Shell,
+    cancel: Cancel,
+    fetch_cancel: trainlock_fetch::Cancel,
+}
+
+impl Project {
+    /// Loads the manifests and opens the store.
+    pub(crate) fn open(global: &Global) -> Result<Project, Failure> {
+        let settings = Settings::read(global)?;
+        let workspace = Arc::new(load(global)?);
+        let store = Store::open(&settings.store)?;
+        let own = workspace.root.join(".trainlock");
+        let fetch_cancel = trainlock_fetch::Cancel::new();
+        let cancel = crate::signals::cancel_on_signals(fetch_cancel.clone())?;
+        Ok(Project {
+            index: Index::load(&own.join("index"), &workspace.root, Some(store.clone())),
+            host: HostTools::new(settings.path.clone(), own.join("tools.json")),
+            shell: Shell::find(),
+            settings,
+            workspace,
+            store,
+            cancel,
+            fetch_cancel,
+        })
+    }
+
+    /// The switch that a signal throws.
+    pub(crate) fn cancel(&self) -> Cancel {
+        self.cancel.clone()
+    }
+
+    /// The switch that a signal throws, for fetching.
+    pub(crate) fn fetch_cancel(&self) -> trainlock_fetch::Cancel {
+        self.fetch_cancel.clone()
+    }
+
+    /// The workspace's own folder, which git ignores; made if it is not there.
+    pub(crate) fn own_folder(&self) -> Result<PathBuf, Failure> {
+        let own = self.workspace.root.join(".trainlock");
+        let ignore = own.join(".gitignore");
+        if !ignore.is_file() {
+            fs_err::create_dir_all(&own)?;
+            fs_err::write(&ignore, "*\n")?;
+        }
+        self.store.remember_project(&self.workspace.root)?;
+        Ok(own)
+    }
+
+    /// Keeps what hashing and asking tools found out, for the next command. These are caches: a
+    /// folder that can't be written to makes the next command slower and nothing else.
+    pub(crate) fn save_caches(&mut self) {
+        if self.own_folder().is_ok() {
+            let _ = self.index.save();
+            self.host.save();
+        }
+    }
+
+    /// The members that the command line selects, by their place in the workspace.
+    pub(crate) fn select(&self, select: &Select) -> Result<Vec<usize>, Failure> {
+        let members = &self.workspace.members;
+        if select.workspace || select.projects.is_empty() && self.workspace.current.is_none() {
+            return Ok((0..members.len()).collect());
+        }
+        let current: Vec<String> = self.workspace.current.iter().map(Name::to_string).collect();
+        let names = if select.projects.is_empty() { &current } else { &select.projects };
+        let place = |name: &String| {
+            members.iter().position(|m| m.name.as_str() == name).ok_or_else(|| {
+                let near = nearest(name, members.iter().map(|m| m.name.as_str()));
+                let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+                Failure::new(Exit::Invalid, format!("the workspace has no project `{name}`{near}"))
+            })
+        };
+        let mut places: Vec<usize> = names.iter().map(place).collect::<Result<_, _>>()?;
+        places.sort_unstable();
+        places.dedup();
+        Ok(places)
+    }
+
+    /// Each member's params for this run.
+    pub(crate) fn params(&self, options: &ParamOptions, selected: &[usize]) -> Result<BTreeMap<Name, Params>, Failure> {
+        let mut all = BTreeMap::new();
+        let mut unknown = None;
+        let mut known = false;
+        for (i, member) in self.workspace.members.iter().enumerate() {
+            let params = match member.params_for(options.profile.as_deref()) {
+                Ok(params) => {
+                    known |= selected.contains(&i);
+                    params
+                }
+                // Another member of the workspace need not have the profile; one of those selected must.
+                Err(error) => {
+                    if selected.contains(&i) {
+                        unknown.get_or_insert(error);
+                    }
+                    member.params.clone()
+                }
+            };
+            all.insert(member.name.clone(), params);
+        }
+        if let Some(error) = unknown.filter(|_| !known) {
+            return Err(Failure::from_error(Exit::Invalid, &error));
+        }
+        for pair in &options.set {
+            let Some((key, text)) = pair.split_once('=') else {
+                return Err(Failure::new(Exit::Invalid, format!("`--set {pair}` is not KEY=VALUE")));
+            };
+            let mut found = false;
+            for i in selected {
+                let Some(params) = all.get_mut(&self.workspace.members[*i].name) else { continue };
+                if let Some(value) = params.get_mut(key) {
+                    *value = trainlock_manifest::parse_value(text, value)
+                        .map_err(|e| Failure::new(Exit::Invalid, format!("`--set {pair}`: {e}")))?;
+                    found = true;
+                }
+            }
+            if !found {
+                let names = selected.iter().flat_map(|i| self.workspace.members[*i].params.keys());
+                let near = nearest(key, names.map(String::as_str)).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+                return Err(Failure::new(Exit::Invalid, format!("`--set {pair}`: there is no param `{key}`{near}")));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The host tools of the plan's members, each checked against the lock.
+    pub(crate) fn tools(&mut self, lock: &Lock, plan: &Plan<'_>) -> Result<Tools, Failure> {
+        let mut tools = Tools::new();
+        let mut problems = Vec::new();
+        let mut unverified = false;
+        for node in &plan.nodes {
+            if tools.contains_key(&node.member.name) {
+                continue;
+            }
+            let mut found = Vec::new();
+            for tool in &node.member.tools {
+                let request = &tool.request;
+                let ToolProvider::Host { accept, .. } = &request.provider else { continue };
+                let here = match self.host.get(request) {
+                    Ok(here) => here,
+                    Err(error) => {
+                        problems.push(Problem::from_error(&error));
+                        continue;
+                    }
+                };
+                let pin = lock.tool(request.member.as_ref(), &request.name);
+                let good = |locked: &semver::Version| match accept {
+                    ToolMatch::Version => here.version == locked.to_string(),
+                    ToolMatch::Requirement => here.version.parse().is_ok_and(|v| request.requirement.matches(&v)),
+                };
+                match pin {
+                    Some(pin) if !good(&pin.version) => {
+                        unverified = true;
+                        let wanted = match accept {
+                            ToolMatch::Version => format!("train.lock has {}", pin.version),
+                            ToolMatch::Requirement => format!("train.lock wants {} (and was made with {})", request.version, pin.version),
+                        };
+                        let name = &request.name;
+                        problems.push(Problem::Plain {
+                            message: format!("tool `{name}` is {} on this machine; {wanted}", here.version),
+                            causes: vec![format!("it was found at {}", here.found.display())],
+                            hints: vec![format!("put the wanted version first on PATH, or lock the one that is here: trainlock update {name}")],
+                        });
+                    }
+                    _ => found.push((request.name.clone(), here)),
+                }
+            }
+            tools.insert(node.member.name.clone(), found);
+        }
+        if problems.is_empty() {
+            return Ok(tools);
+        }
+        Err(Failure { code: if unverified { Exit::Unverified } else { Exit::Failed }, problems })
+    }
+
+    /// The stat index, to be handed to a bench; this project has none until it is read again.
+    pub(crate) fn take_index(&mut self) -> Index {
+        let fresh = Index::load(&self.workspace.root.join(".trainlock/index"), &self.workspace.root, Some(self.store.clone()));
+        std::mem::replace(&mut self.index, fresh)
+    }
+
+    /// All that decisions about steps are made from.
+    pub(crate) fn bench<'a>(
+        &'a self,
+        index: Index,
+        lock: &'a Lock,
+        params: &'a BTreeMap<Name, Params>,
+        tools: &'a Tools,
+    ) -> Result<Bench<'a>, Failure> {
+        let state = State::load(&self.own_folder()?.join("state"));
+        Ok(Bench { workspace: &self.workspace, lock, store: &self.store, params, tools, index, state, shell: &self.shell })
+    }
+
+    /// The data sets of these members that do not lie in the repository.
+    pub(crate) fn data_of(&self, members: &[usize]) -> Vec<&Data> {
+        members.iter().flat_map(|m| &self.workspace.members[*m].data).filter(|d| !is_in_repository(d)).collect()
+    }
+
+    /// The data sets that steps of a plan may read: those of steps that would run, and those whose
+    /// listing is needed to know.
+    pub(crate) fn data_needed<'a>(&self, bench: &mut Bench<'_>, plan: &Plan<'a>, force: bool) -> Result<Vec<&'a Data>, Failure> {
+        let mut needed: Vec<&Data> = plan.nodes.iter().flat_map(|n| n.data_in_parts()).collect();
+        if plan.nodes.iter().any(|n| n.data().next().is_some()) {
+            for (node, status) in plan.nodes.iter().zip(bench.survey(plan, force)?) {
+                if matches!(status.verdict, Verdict::Run { .. } | Verdict::Waits { .. }) {
+                    needed.extend(node.data());
+                }
+            }
+        }
+        needed.retain(|d| !is_in_repository(d));
+        needed.sort_by(|a, b| (&a.request.name, &a.request.member).cmp(&(&b.request.name, &b.request.member)));
+        needed.dedup_by(|a, b| std::ptr::eq(*a, *b));
+        Ok(needed)
+    }
+
+    /// Brings data into the store, and verifies it.
+    pub(crate) fn bring(&self, lock: &Lock, data: &[&Data], offline: bool, ui: &Ui) -> Result<(), Failure> {
+        let mut wants = Vec::new();
+        let mut bytes = 0;
+        for data in data {
+            let request = &data.request;
+            let Some(pin) = lock.data(request.member.as_ref(), &request.name) else { continue };
+            let there = match &pin.content {
+                Content::File { sha256, size } => self.store.object(sha256, Some(*size))?.is_some(),
+                Content::Tree { tree, .. } => self.store.has_tree(tree),
+            };
+            if !there {
+                bytes += pin.archive.map_or(pin.content.size(), |(_, size)| size);
+                wants.push(want(pin));
+            }
+        }
+        if wants.is_empty() {
+            return Ok(());
+        }
+        let count = if wants.len() == 1 { format!("`{}`", wants[0].name) } else { format!("{} data sets", wants.len()) };
+        ui.note("Fetching", format!("{count} ({})", HumanSize(bytes)));
+        let session = self.store.session()?;
+        let results = {
+            let (events, _display) = ui.events();
+            Fetcher::new(self.fetch_settings(offline), events).bring_all(&session, &wants)
+        };
+        session.finish(false)?;
+        let errors: Vec<FetchError> = results.into_iter().filter_map(Result::err).collect();
+        if !errors.is_empty() {
+            return Err(fetch_failure(&errors));
+        }
+        ui.status("Verified", format!("{count} ({})", HumanSize(bytes)));
+        Ok(())
+    }
+
+    /// Puts data at its place in the project's folder.
+    pub(crate) fn link(&self, lock: &Lock, data: &[&Data], ui: &Ui) -> Result<(), Failure> {
+        for data in data {
+            let request = &data.request;
+            let Some(pin) = lock.data(request.member.as_ref(), &request.name) else { continue };
+            let to = request.to.on(&self.workspace.root);
+            match &pin.content {
+                Content::File { sha256, .. } => place_file(&self.store, sha256, false, &to, self.settings.link)?,
+                Content::Tree { tree, .. } => place_tree(&self.store, tree, &to, self.settings.link)?,
+            };
+        }
+        match data {
+            [] => ui.status("Finished", "no data to link"),
+            [one] => ui.status("Linked", &one.request.to),
+            many => ui.status("Linked", format!("{} data sets", many.len())),
+        }
+        Ok(())
+    }
+
+    /// How fetching is done.
+    pub(crate) fn fetch_settings(&self, offline: bool) -> trainlock_fetch::Settings {
+        trainlock_fetch::Settings {
+            offline,
+            retries: self.settings.retries,
+            stall_timeout: self.settings.stall,
+            max_connections: self.settings.connections,
+            netrc: self.settings.netrc.clone(),
+            cancel: self.fetch_cancel(),
+            ..trainlock_fetch::Settings::default()
+        }
+    }
+
+    /// What this version cannot do of what the manifests ask for.
+    pub(crate) fn unsupported(&self) -> Vec<Diagnostic> {
+        let mut problems = Vec::new();
+        let mut problem = |source: &Arc<_>, span: &std::ops::Range<usize>, what: String| {
+            problems.push(Diagnostic {
+                source: Arc::clone(source),
+                span: span.clone(),
+                message: format!("this version of trainlock cannot {what}"),
+                label: String::new(),
+                help: None,
+                related: Vec::new(),
+            });
+        };
+        for member in &self.workspace.members {
+            if let Some(python) = &member.python {
+                problem(&python.source, &python.span, "lock python packages".to_owned());
+            }
+            for tool in &member.tools {
+                if let ToolProvider::Other(provider) = &tool.request.provider {
+                    problem(&tool.source, &tool.span, format!("lock tools from `{provider}`: only `from = \"host\"`"));
+                }
+            }
+            for step in &member.steps {
+                if step.image.is_some() {
+                    problem(&member.source, &step.span, format!("run step `{}` in an image", step.name));
+                }
+                if step.sandbox == Sandbox::Required {
+                    problem(&member.source, &step.span, format!("isolate step `{}` as `sandbox = \"required\"` demands", step.name));
+                }
+                if !step.serve.is_empty() {
+                    problem(&member.source, &step.span, format!("serve locked data to step `{}`", step.name));
+                }
+            }
+        }
+        problems
+    }
+
+    /// Fills in what a run's record says from its start.
+    pub(crate) fn describe(
+        &self,
+        record: &mut RunRecord,
+        lock: &Lock,
+        params: &BTreeMap<Name, Params>,
+        tools: &Tools,
+        options: &ParamOptions,
+    ) {
+        record.command = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+        record.lock = Some(lock.digest().to_string());
+        record.profile.clone_from(&options.profile);
+        record.set = options.set.iter().filter_map(|p| p.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        record.params = params
+            .iter()
+            .map(|(member, params)| (member.to_string(), params.iter().map(|(n, v)| (n.clone(), json(v))).collect()))
+            .collect();
+        let name = |member: &Option<Name>, name: &Name| member.as_ref().map_or(name.to_string(), |m| format!("{m}/{name}"));
+        record.data = lock
+            .data
+            .iter()
+            .map(|pin| DataRecord {
+                name: name(&pin.member, &pin.name),
+                source: source_of(&pin.source),
+                sha256: pin.content.digest().to_string(),
+                size: pin.content.size(),
+            })
+            .collect();
+        let mut seen = BTreeSet::new();
+        for (_, tool) in tools.values().flatten().filter(|(name, tool)| seen.insert((name.clone(), tool.program.clone()))) {
+            record.tools.push(ToolRecord {
+                name: tool.found.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                version: tool.version.clone(),
+                program: tool.program.display().to_string(),
+                sha256: None,
+            });
+        }
+    }
+}
+
+/// The plan of a command.
+pub(crate) fn plan<'a>(workspace: &'a Workspace, members: &[usize], steps: &[String]) -> Result<Plan<'a>, Failure> {
+    Plan::new(workspace, members, steps).map_err(|error| match error {
+        PlanError::Inputs(diagnostics) => Failure::placed(Exit::Invalid, diagnostics),
+        PlanError::UnknownStep { .. } => Failure::from_error(Exit::Invalid, &error),
+        other => Failure::from_error(Exit::Failed, &other),
+    })
+}
+
+/// Adds the digests of the tools' programs to a record.
+pub(crate) fn hash_tools(record: &mut RunRecord, index: &mut Index) {
+    for tool in &mut record.tools {
+        if let Ok(program) = fs_err::canonicalize(&tool.program)
+            && let Ok(Some(state)) = index.file(&program)
+        {
+            tool.sha256 = Some(state.sha256.to_string());
+        }
+    }
+}
+
+/// What a pin wants from its sources.
+fn want(pin: &DataPin) -> Want {
+    let DataSource::Url { url, mirrors, extract, .. } = &pin.source else {
+        unreachable!("only addresses are fetched, and only those could be locked")
+    };
+    let content = match (&pin.content, pin.archive, extract) {
+        (Content::File { sha256, size }, Some(archive), Some(member)) => {
+            FetchWanted::Member { archive, member: member.clone(), sha256: *sha256, size: *size }
+        }
+        (Content::File { sha256, size }, ..) => FetchWanted::File { sha256: *sha256, size: *size },
+        (Content::Tree { tree, size, count, .. }, Some(archive), _) => {
+            FetchWanted::Tree { archive, tree: *tree, size: *size, count: *count }
+        }
+        (Content::Tree { .. }, None, _) => unreachable!("a tree from an address comes in an archive"),
+    };
+    let sources = std::iter::once(url).chain(mirrors).cloned().collect();
+    let name = pin.member.as_ref().map_or(pin.name.to_string(), |m| format!("{m}/{}", pin.name));
+    Want { name, sources, content }
+}
+
+/// What fetch errors mean for the command.
+pub(crate) fn fetch_failure(errors: &[FetchError]) -> Failure {
+    let code = if errors.iter().any(|e| matches!(e, FetchError::Interrupted { .. })) {
+        Exit::Interrupted
+    } else if errors.iter().any(FetchError::is_verification) {
+        Exit::Unverified
+    } else {
+        Exit::Failed
+    };
+    let problem = |error: &FetchError| {
+        let mut problem = Problem::from_error(error);
+        if let Problem::Plain { hints, .. } = &mut problem {
+            hints.extend(error.hint());
+        }
+        problem
+    };
+    Failure { code, problems: errors.iter().map(problem).collect() }
+}
+
+/// What this machine has for steps to share.
+pub(crate) fn capacity() -> Capacity {
+    let machine = Machine::here();
+    let mut gpus: Vec<u32> = fs_err::read_dir("/dev")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.strip_prefix("nvidia")?.parse().ok())
+        .collect();
+    gpus.sort_unstable();
+    Capacity { cpus: machine.cpus as u32, memory: machine.memory, gpus }
+}
+
+/// The last lines of a log.
+pub(crate) fn end_of_log(log: &Path, lines: usize) -> String {
+    use std::io::{Read, Seek, SeekFrom};
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = fs_err::File::open(log)?;
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(64 << 10)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let text = String::from_utf8_lossy(&read().unwrap_or_default()).into_owned();
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// All that the store keeps for a project: what its lock pins, and the last results of its steps.
+pub(crate) fn live(root: &Path, store: &Store, live: &mut trainlock_store::Live) -> Result<(), Failure> {
+    let lock = Lock::load(&root.join("train.lock")).map_err(|e| {
+        Failure::from_error(Exit::Failed, &e).hint("nothing was removed: repair that lock first, or move the project's folder away")
+    })?;
+    for pin in lock.iter().flat_map(|l| &l.data) {
+        live.objects.insert(pin.content.digest());
+        live.objects.extend(pin.archive.map(|(digest, _)| digest));
+    }
+    let keys: Vec<Digest> = State::load(&root.join(".trainlock/state")).keys().collect();
+    for key in keys {
+        let result = store.result(&key)?.and_then(|bytes| trainlock_run::StepResult::from_bytes(&bytes));
+        live.objects.extend(result.iter().flat_map(|r| &r.outputs).map(|o| o.content.digest()));
+        live.results.insert(key);
+    }
+    Ok(())
+}
+
+/// A value as JSON.
+pub(crate) fn json(value: &Value) -> serde_json::Value {
+    serde_json::from_str(&value.to_json()).expect("a value is JSON")
+}
+
+/// Where data comes from, as it may be shown.
+pub(crate) fn source_of(source: &DataSource) -> String {
+    match source {
+        DataSource::Url { url, .. } => url.redacted(),
+        DataSource::Path(path) | DataSource::Pooch(path) => path.to_string(),
+        DataSource::Croissant(location) => location.clone(),
+    }
+}

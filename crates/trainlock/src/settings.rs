@@ -1,0 +1,153 @@
+//! What the environment and the configuration file say. Nothing else in trainlock reads them.
+
+use crate::cli::Global;
+use crate::exit::{Exit, Failure};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use trainlock_store::Link;
+use trainlock_types::{nearest, parse_duration};
+
+/// The environment variables that trainlock reads, with what they do; the docs' list is made of it.
+pub(crate) const VARIABLES: &[(&str, &str)] = &[
+    ("TRAINLOCK_STORE", "The store's folder; else `trainlock` in the platform's cache folder."),
+    ("TRAINLOCK_CONFIG", "The configuration file; else `trainlock/config.toml` in the platform's configuration folder."),
+    ("PATH", "Where tools with `from = \"host\"` are looked for."),
+    ("HOME, XDG_CACHE_HOME, XDG_CONFIG_HOME", "Where the platform's cache and configuration folders are."),
+    ("NETRC", "A netrc file with credentials for servers; else `.netrc` in the home folder."),
+    ("SSL_CERT_FILE, SSL_CERT_DIR", "Certificates to trust in place of the system's."),
+    ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY", "The proxy to use, and for which hosts not to."),
+    ("NO_COLOR", "If set and not empty: no colour."),
+    ("CI", "If set and not empty: no progress bars."),
+];
+
+/// The configuration, from the file, then `--config`.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The store's folder.
+    pub(crate) store: PathBuf,
+    /// How files are brought from the store into folders.
+    pub(crate) link: Link,
+    /// How many connections at once.
+    pub(crate) connections: usize,
+    /// How often a request is made again after a failure that may pass.
+    pub(crate) retries: u32,
+    /// How long a connection may be silent.
+    pub(crate) stall: Duration,
+    /// Where tools are looked for.
+    pub(crate) path: OsString,
+    /// The netrc file, if there is one.
+    pub(crate) netrc: Option<PathBuf>,
+}
+
+/// Keys of the configuration.
+pub(crate) const KEYS: &[(&str, &str)] = &[
+    ("store.path", "The store's folder (TRAINLOCK_STORE goes before it)."),
+    ("store.link", "How files leave the store: auto, reflink, hardlink or copy."),
+    ("fetch.connections", "How many connections at once: 1 to 256."),
+    ("fetch.retries", "How often a request is made again after a failure that may pass: 0 to 100."),
+    ("fetch.stall-timeout", "How long a connection may be silent, for example 30s."),
+];
+
+impl Settings {
+    /// Reads environment and file, and lays `--config` over them.
+    pub(crate) fn read(global: &Global) -> Result<Settings, Failure> {
+        let home = directory("HOME");
+        let xdg = |variable: &str, below: &str| directory(variable).or_else(|| home.as_ref().map(|h| h.join(below)));
+        let cache = if cfg!(target_os = "macos") { xdg("XDG_CACHE_HOME", "Library/Caches") } else { xdg("XDG_CACHE_HOME", ".cache") };
+        let mut settings = Settings {
+            store: PathBuf::new(),
+            link: Link::Auto,
+            connections: 16,
+            retries: 5,
+            stall: Duration::from_secs(30),
+            path: variable("PATH").unwrap_or_default(),
+            netrc: variable("NETRC").map(PathBuf::from).or_else(|| home.as_ref().map(|h| h.join(".netrc"))).filter(|f| f.is_file()),
+        };
+        let mut store = cache.map(|c| c.join("trainlock"));
+        let file = variable("TRAINLOCK_CONFIG").map(PathBuf::from);
+        let file = file.or_else(|| xdg("XDG_CONFIG_HOME", ".config").map(|c| c.join("trainlock/config.toml")).filter(|f| f.exists()));
+        let mut values = match &file {
+            Some(file) => read_file(file)?,
+            None => Vec::new(),
+        };
+        for pair in &global.config {
+            let Some((key, value)) = pair.split_once('=') else {
+                return Err(Failure::new(Exit::Invalid, format!("`--config {pair}` is not KEY=VALUE")));
+            };
+            values.push((key.trim().to_owned(), value.trim().trim_matches('"').to_owned(), format!("--config {pair}")));
+        }
+        for (key, value, place) in values {
+            settings.set(&mut store, &key, &value).map_err(|reason| {
+                Failure::new(Exit::Invalid, format!("configuration key `{key}`: {reason} (in {place})"))
+            })?;
+        }
+        if let Some(folder) = variable("TRAINLOCK_STORE") {
+            store = Some(PathBuf::from(folder));
+        }
+        settings.store = store.ok_or_else(|| {
+            Failure::new(Exit::Failed, "there is no place for the store: neither TRAINLOCK_STORE, XDG_CACHE_HOME nor HOME is set")
+                .hint("set TRAINLOCK_STORE to a folder")
+        })?;
+        Ok(settings)
+    }
+
+    fn set(&mut self, store: &mut Option<PathBuf>, key: &str, value: &str) -> Result<(), String> {
+        let number = |range: std::ops::RangeInclusive<u32>| {
+            value.parse().ok().filter(|n| range.contains(n)).ok_or_else(|| format!("`{value}` is not a number from {} to {}", range.start(), range.end()))
+        };
+        match key {
+            "store.path" => *store = Some(PathBuf::from(value)),
+            "store.link" => self.link = value.parse::<Link>().map_err(|e| e.to_string())?,
+            "fetch.connections" => self.connections = number(1..=256)? as usize,
+            "fetch.retries" => self.retries = number(0..=100)?,
+            "fetch.stall-timeout" => self.stall = parse_duration(value).map_err(|e| e.to_string())?,
+            _ => {
+                let near = nearest(key, KEYS.iter().map(|(k, _)| *k));
+                return Err(format!("unknown{}", near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The leaves of a configuration file, dotted, each with its place.
+fn read_file(file: &Path) -> Result<Vec<(String, String, String)>, Failure> {
+    let problem = |reason: String| Failure::new(Exit::Invalid, format!("can't read the configuration file `{}`: {reason}", file.display()));
+    let text = fs_err::read_to_string(file).map_err(|e| problem(e.to_string()))?;
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| problem(e.to_string()))?;
+    let mut leaves = Vec::new();
+    let mut open = vec![(String::new(), toml::Value::Table(table))];
+    while let Some((name, value)) = open.pop() {
+        match value {
+            toml::Value::Table(table) => {
+                let below = |key: String| if name.is_empty() { key } else { format!("{name}.{key}") };
+                open.extend(table.into_iter().map(|(key, value)| (below(key), value)));
+            }
+            toml::Value::String(text) => leaves.push((name, text, file.display().to_string())),
+            other => leaves.push((name, other.to_string(), file.display().to_string())),
+        }
+    }
+    Ok(leaves)
+}
+
+/// A variable's value, if it is set and not empty.
+fn variable(name: &str) -> Option<OsString> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    std::env::var_os(name).filter(|v| !v.is_empty())
+}
+
+/// A variable that names a folder by an absolute path.
+fn directory(name: &str) -> Option<PathBuf> {
+    variable(name).map(PathBuf::from).filter(|p| p.is_absolute())
+}
+
+/// Whether colour is unwanted.
+pub(crate) fn no_color() -> bool {
+    variable("NO_COLOR").is_some()
+}
+
+/// Whether this is a continuous integration machine.
+pub(crate) fn in_ci() -> bool {
+    variable("CI").is_some()
+}

@@ -1,0 +1,23 @@
+//! Ctrl-C, and the other ways of being asked to stop.
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use trainlock_env::Cancel;
+
+/// A switch that the first signal throws: what runs is ended in good order. A second signal ends the
+/// program at once (what the store holds is whole at every instant).
+pub(crate) fn cancel_on_signals(fetching: trainlock_fetch::Cancel) -> std::io::Result<Cancel> {
+    let cancel = Cancel::new()?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let switch = cancel.clone();
+    std::thread::spawn(move || {
+        for (i, _) in signals.forever().enumerate() {
+            if i > 0 {
+                std::process::exit(crate::exit::Exit::Interrupted as i32);
+            }
+            switch.throw();
+            fetching.throw();
+        }
+    });
+    Ok(cancel)
+}

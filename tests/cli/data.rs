@@ -1,0 +1,171 @@
+//! Data: fetched, verified, unpacked, placed; and what happens when upstream changes.
+
+use crate::{count, project, write_manifest};
+use trainlock_testing::{Fault, FaultServer, TestContext};
+
+fn one(server: &FaultServer, more: &str) -> TestContext {
+    let context = project("");
+    let note = context.root().join("ran");
+    write_manifest(
+        &context,
+        &format!(
+            "[data]\nraw = {{ url = \"{}\"{more} }}\n[steps.s]\nrun = \"echo x >>{}; cp {{data.raw}} out\"\ninputs = [\"data/raw.csv\"]\noutputs = [\"out\"]\n",
+            server.url("/raw.csv"),
+            note.display()
+        ),
+    );
+    context
+}
+
+#[test]
+fn locked_once_fetched_once_and_offline_afterwards() {
+    let server = FaultServer::start();
+    server.serve("/raw.csv", "1,2,3\n");
+    let context = one(&server, "");
+    context.run(["lock"]).expect(0);
+    context.run(["train"]).expect(0);
+    assert_eq!(server.requests("/raw.csv").len(), 1, "train right after lock downloads nothing");
+    assert_eq!(context.read("out"), "1,2,3\n");
+    context.run(["fetch", "--frozen"]).expect(0);
+    assert_eq!(server.requests("/raw.csv").len(), 1);
+    // A teammate: the same lock, an empty store.
+    fs_err::remove_dir_all(context.store()).unwrap();
+    let failed = context.run(["fetch", "--frozen"]);
+    assert!(failed.code == Some(1) && failed.stderr.contains("raw") && failed.stderr.contains("network is off"), "{}", failed.stderr);
+    context.run(["fetch", "--locked"]).expect(0);
+    assert_eq!(server.requests("/raw.csv").len(), 2);
+}
+
+#[test]
+fn one_byte_changed_upstream() {
+    let server = FaultServer::start();
+    server.serve("/raw.csv", "1,2,3\n");
+    let context = one(&server, "");
+    context.run(["lock"]).expect(0);
+    fs_err::remove_dir_all(context.store()).unwrap();
+    server.serve("/raw.csv", "1,2,4\n");
+    let failed = context.run(["train", "--config", "fetch.retries=0"]).expect(4);
+    let (expected, found) = (trainlock_types::Digest::of(b"1,2,3\n"), trainlock_types::Digest::of(b"1,2,4\n"));
+    for words in ["`raw`", &expected.to_hex(), &found.to_hex()] {
+        assert!(failed.stderr.contains(words), "{words}\n{}", failed.stderr);
+    }
+    assert_eq!((count(&context, "ran"), context.has("out")), (0, false));
+    let objects = context.store().join("objects");
+    let names: Vec<_> = walk(&objects);
+    assert!(!names.iter().any(|n| n.replace('/', "").ends_with(&found.to_hex()[2..])), "{names:?}");
+    context.run(["store", "verify"]).expect(0);
+    // What is meant is said by `update`.
+    context.run(["update", "raw"]).expect(0);
+    context.run(["train"]).expect(0);
+    assert_eq!(context.read("out"), "1,2,4\n");
+}
+
+fn walk(folder: &std::path::Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in fs_err::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            names.extend(walk(&entry.path()));
+        } else {
+            names.push(entry.path().to_string_lossy().into_owned());
+        }
+    }
+    names
+}
+
+#[test]
+fn the_publishers_checksum_is_checked_while_locking() {
+    let server = FaultServer::start();
+    server.serve("/raw.csv", "hello\n");
+    for (checksum, code) in [
+        ("md5:b1946ac92492d2347c6235b4d2611184", 0),
+        ("sha1:f572d396fae9206628714fb2ce00f72e94f2258f", 0),
+        ("md5:00000000000000000000000000000000", 4),
+        ("sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03", 0),
+    ] {
+        let context = one(&server, &format!(", checksum = \"{checksum}\""));
+        let ran = context.run(["lock"]).expect(code);
+        assert_eq!(context.has("train.lock"), code == 0);
+        assert!(code == 0 || ran.stderr.contains("b1946ac92492d2347c6235b4d2611184"), "{}", ran.stderr);
+    }
+    // A SHA-256 and the size: nothing is asked of the server, which is checked when it is fetched.
+    let requests = server.request_count();
+    let stated = ", checksum = \"sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03\", size = 6";
+    let context = one(&server, stated);
+    context.run(["lock", "--offline"]).expect(0);
+    assert_eq!(server.request_count(), requests);
+    context.run(["train"]).expect(0);
+    let wrong = one(&server, &stated.replace("5891", "5892"));
+    wrong.run(["lock", "--offline"]).expect(0);
+    wrong.run(["train"]).expect(4);
+}
+
+#[test]
+fn a_mirror_serves_when_the_first_is_dead_and_when_it_lies() {
+    let server = FaultServer::start();
+    server.serve("/good.csv", "data");
+    let dead = trainlock_testing::refusing_url("/raw.csv");
+    let manifest = format!("[data.raw]\nurl = \"{dead}\"\nmirrors = [\"{}\"]\n", server.url("/good.csv"));
+    let context = project(&manifest);
+    context.run(["fetch", "--config", "fetch.retries=0", "--link"]).expect(0);
+    assert_eq!(context.read("data/raw.csv"), "data");
+}
+
+#[test]
+fn a_dead_server_fails_with_the_reason_and_nothing_half_done() {
+    let context = project(&format!("[data.raw]\nurl = \"{}\"\n", trainlock_testing::refusing_url("/x.csv")));
+    let failed = context.run(["lock", "--config", "fetch.retries=1"]).expect(1);
+    assert!(failed.stderr.contains("`raw`") && failed.stderr.contains("/x.csv"), "{}", failed.stderr);
+    assert!(!context.has("train.lock"));
+    let server = FaultServer::start();
+    server.script("/x.csv", "x", [Fault::Status { code: 404, headers: vec![] }]);
+    let context = project(&format!("[data.raw]\nurl = \"{}\"\n", server.url("/x.csv")));
+    let failed = context.run(["lock"]).expect(1);
+    assert!(failed.stderr.contains("404"), "{}", failed.stderr);
+}
+
+#[test]
+fn files_of_the_machine_archives_and_members() {
+    let context = project("");
+    let folder = context.root().join("up stream");
+    fs_err::create_dir_all(folder.join("a/b")).unwrap();
+    fs_err::write(folder.join("a/one.txt"), "1").unwrap();
+    fs_err::write(folder.join("a/b/two.txt"), "2").unwrap();
+    let tar = std::process::Command::new("tar").args(["-czf", "all.tar.gz", "a"]).current_dir(&folder).status().unwrap();
+    assert!(tar.success());
+    let url = format!("file://{}", folder.join("all.tar.gz").display().to_string().replace(' ', "%20"));
+    write_manifest(
+        &context,
+        &format!(
+            "[data]\nall = {{ url = \"{url}\", unpack = true }}\nmember = {{ url = \"{url}\", extract = \"a/b/two.txt\" }}\n\
+             [steps.s]\nrun = \"cat {{data.all}}/a/one.txt {{data.member}} >out; test ! -e data/all/none\"\n\
+             inputs = [\"data/all/\", \"data/two.txt\"]\noutputs = [\"out\"]\n"
+        ),
+    );
+    context.run(["train"]).expect(0);
+    assert_eq!(context.read("out"), "12");
+    let lock = context.read("train.lock");
+    for words in ["tree = ", "count = 2", "archive-sha256 = ", "extract = \"a/b/two.txt\"", "1 a/one.txt"] {
+        assert!(lock.contains(words), "{words}\n{lock}");
+    }
+    // With an empty store all is brought again, and put into the project's folder.
+    fs_err::remove_dir_all(context.store()).unwrap();
+    context.run(["fetch", "--locked", "--link"]).expect(0);
+    assert_eq!((context.read("data/all/a/b/two.txt"), context.read("data/two.txt")), ("2".into(), "2".into()));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&context.project().join("data/two.txt").metadata().unwrap().permissions());
+    assert_eq!(mode & 0o222, 0, "read-only");
+    let gone = context.run(["lock", "--config", "fetch.retries=0"]);
+    assert_eq!(gone.code, Some(0));
+    write_manifest(&context, &format!("[data]\nmember = {{ url = \"{url}\", extract = \"a/b/tow.txt\" }}\n"));
+    let failed = context.run(["lock"]).expect(1);
+    assert!(failed.stderr.contains("a/b/two.txt"), "{}", failed.stderr);
+}
+
+#[test]
+fn sources_of_a_later_version_are_named_with_their_place() {
+    for url in ["hf://datasets/org/name", "s3://bucket/x", "git+https://example.org/x.git", "pypi:a@1"] {
+        let context = project(&format!("[data]\nlater = {{ url = \"{url}\", files = [\"*\"], to = \"data/x\" }}\n"));
+        let failed = context.run(["lock"]);
+        assert!(failed.code != Some(0) && failed.stderr.contains("later"), "{url}: {}", failed.stderr);
+        assert!(!context.has("train.lock"));
+    }
+}
