@@ -117,7 +117,7 @@ fn a_dead_server_fails_with_the_reason_and_nothing_half_done() {
     assert!(failed.stderr.contains("`raw`") && failed.stderr.contains("/x.csv"), "{}", failed.stderr);
     assert!(!context.has("train.lock"));
     let server = FaultServer::start();
-    server.script("/x.csv", "x", [Fault::Status { code: 404, headers: vec![] }]);
+    server.script("/x.csv", "x", [Fault::Status(404)]);
     let context = project(&format!("[data.raw]\nurl = \"{}\"\n", server.url("/x.csv")));
     let failed = context.run(["lock"]).expect(1);
     assert!(failed.stderr.contains("404"), "{}", failed.stderr);

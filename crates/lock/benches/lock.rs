@@ -57,11 +57,13 @@ fn request(i: usize) -> Result<DataRequest, Box<dyn std::error::Error>> {
     let url = format!(
         "https://data.example.org/collections/2026/speech/clips/part-{i:05}.flac?download=true&revision=7f3a9c"
     );
+    // One data set in ten has a mirror.
+    let mirrors = (i % 10 == 0)
+        .then(|| SourceUrl::parse(&format!("https://mirror.example.org/part-{i:05}.flac")));
+    let mirrors = mirrors.transpose()?.into_iter().collect();
     let source = DataSource::Url {
         url: SourceUrl::parse(&url)?,
-        mirrors: vec![SourceUrl::parse(&format!(
-            "https://mirror.example.org/part-{i:05}.flac"
-        ))?],
+        mirrors,
         checksum: None,
         size: None,
         rev: None,

@@ -6,6 +6,7 @@ use crate::{Content, DataPin, ToolPin};
 use std::borrow::Cow;
 use trainlock_types::{
     DataSource, Digest, Entry, Listing, Name, Params, RelPath, SourceUrl, ToolMatch, ToolProvider,
+    Value,
 };
 
 /// Declares a block's known keys: a field each, and the function that finds it by its key.
@@ -265,7 +266,10 @@ pub(crate) fn params(pairs: &[Pair<'_>]) -> Result<Params, Flaw> {
         if pair.dotted {
             return dotted(pair);
         }
-        let value = typed(pair, scan::any(pair.value), "a value")?;
+        let value = match pair.plain {
+            Some(text) => Value::String(text.to_owned()),
+            None => typed(pair, scan::any(pair.value), "a value")?,
+        };
         if params
             .insert(pair.key.clone().into_owned(), value)
             .is_some()
@@ -312,7 +316,10 @@ fn typed<T>(pair: &Pair<'_>, value: Typed<T>, expected: &str) -> Result<T, Flaw>
 }
 
 pub(crate) fn text<'a>(pair: &Pair<'a>) -> Result<Cow<'a, str>, Flaw> {
-    typed(pair, scan::string(pair.value), "a string")
+    match pair.plain {
+        Some(text) => Ok(Cow::Borrowed(text)),
+        None => typed(pair, scan::string(pair.value), "a string"),
+    }
 }
 
 fn texts<'a>(pair: &Pair<'a>) -> Result<Vec<Cow<'a, str>>, Flaw> {

@@ -384,3 +384,289 @@ fn list(texts: &[String]) -> String {
         texts.join(", ")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trainlock_types::{Digest, Name, ToolMatch};
+
+    const MD5: &str = "md5:9e107d9d372bb6826bd81d3542a419d6";
+
+    fn address(text: &str) -> SourceUrl {
+        SourceUrl::parse(text).unwrap()
+    }
+
+    fn request(change: impl FnOnce(&mut DataSource)) -> DataRequest {
+        let mut source = DataSource::Url {
+            url: address("https://example.org/a.zip"),
+            mirrors: Vec::new(),
+            checksum: None,
+            size: None,
+            rev: None,
+            files: Vec::new(),
+            extract: None,
+            unpack: false,
+        };
+        change(&mut source);
+        let to = RelPath::parse("data/a").unwrap();
+        DataRequest {
+            member: None,
+            name: Name::entry("a").unwrap(),
+            source,
+            to,
+        }
+    }
+
+    fn pin(request: &DataRequest, archive: bool) -> DataPin {
+        let file = |text: &str| (Digest::of(text.as_bytes()), text.len() as u64);
+        let (sha256, size) = file("content");
+        DataPin::new(
+            request,
+            None,
+            Content::File { sha256, size },
+            archive.then(|| file("the archive")),
+        )
+    }
+
+    /// The reasons in words, and whether any of them locks anew.
+    fn judge(pin: &DataPin, request: &DataRequest) -> (Vec<String>, bool) {
+        let reasons = satisfies(pin, request);
+        (
+            reasons.iter().map(Reason::to_string).collect(),
+            reasons.iter().any(Reason::relocks),
+        )
+    }
+
+    macro_rules! set {
+        ($($field:ident = $value:expr),*) => {
+            |source: &mut DataSource| {
+                let DataSource::Url { $($field,)* .. } = source else { unreachable!() };
+                $(*$field = $value;)*
+            }
+        };
+    }
+
+    #[test]
+    fn each_field_of_a_request_is_compared() {
+        let old = request(|_| {});
+        let sha = |text: &str| format!("sha256:{}", Digest::of(text.as_bytes()));
+        let agreed: Option<Checksum> = Some(sha("content").parse().unwrap());
+        let other: Option<Checksum> = Some(sha("other").parse().unwrap());
+        let path = |text: &str| Some(RelPath::parse(text).unwrap());
+        let cases: [(DataRequest, &[&str], bool); 14] = [
+            (request(|_| {}), &[], false),
+            (
+                DataRequest {
+                    to: RelPath::parse("elsewhere").unwrap(),
+                    ..request(|_| {})
+                },
+                &[],
+                false,
+            ),
+            (
+                request(set!(url = address("https://example.org/b.zip"))),
+                &["url: https://example.org/a.zip -> https://example.org/b.zip"],
+                true,
+            ),
+            (
+                request(set!(url = address("https://example.org/a.zip?token=x"))),
+                &["url: https://example.org/a.zip -> https://example.org/a.zip?token=REDACTED"],
+                true,
+            ),
+            (
+                request(set!(mirrors = vec![address("s3://b/a.zip")])),
+                &["mirrors: none -> s3://b/a.zip"],
+                false,
+            ),
+            (
+                request(set!(checksum = agreed.clone())),
+                &[&format!("checksum: none -> {}", sha("content"))],
+                false,
+            ),
+            (
+                request(set!(checksum = other.clone())),
+                &[&format!("checksum: none -> {}", sha("other"))],
+                true,
+            ),
+            (
+                request(set!(checksum = Some(MD5.parse().unwrap()))),
+                &[&format!("checksum: none -> {MD5}")],
+                true,
+            ),
+            (request(set!(size = Some(7))), &[], false),
+            (request(set!(size = Some(8))), &["size: 7 -> 8"], true),
+            (
+                request(set!(rev = Some("v2".to_owned()))),
+                &["rev: none -> v2"],
+                true,
+            ),
+            (
+                request(set!(files = vec!["*.tar".to_owned(), "x".to_owned()])),
+                &["files: none -> *.tar, x"],
+                true,
+            ),
+            (
+                request(set!(extract = path("b.csv"))),
+                &["extract: none -> b.csv"],
+                true,
+            ),
+            (
+                request(set!(unpack = true, mirrors = vec![address("s3://b/a.zip")])),
+                &["mirrors: none -> s3://b/a.zip", "unpack: false -> true"],
+                true,
+            ),
+        ];
+        for (new, reasons, relocks) in cases {
+            assert_eq!(
+                judge(&pin(&old, false), &new),
+                (reasons.iter().map(|r| (*r).to_owned()).collect(), relocks)
+            );
+        }
+    }
+
+    #[test]
+    fn a_checksum_and_a_size_are_of_the_archive_where_there_is_one() {
+        let of = |text: &str| {
+            format!("sha256:{}", Digest::of(text.as_bytes()))
+                .parse::<Checksum>()
+                .unwrap()
+        };
+        let member = || RelPath::parse("b.csv").ok();
+        let old = request(set!(extract = member()));
+        let holds = request(set!(
+            extract = member(),
+            checksum = Some(of("the archive")),
+            size = Some(11)
+        ));
+        assert!(!judge(&pin(&old, true), &holds).1);
+        let content = request(set!(
+            extract = member(),
+            checksum = Some(of("content")),
+            size = Some(7)
+        ));
+        assert_eq!(
+            satisfies(&pin(&old, true), &content)
+                .iter()
+                .filter(|r| r.relocks())
+                .count(),
+            2
+        );
+    }
+
+    #[test]
+    fn a_checksum_that_went_needs_no_fetching_and_one_that_the_pin_denies_does() {
+        let stated = request(set!(checksum = Some(MD5.parse().unwrap())));
+        assert_eq!(judge(&pin(&stated, false), &stated), (vec![], false));
+        let (reasons, relocks) = judge(&pin(&stated, false), &request(|_| {}));
+        assert_eq!(
+            (reasons, relocks),
+            (vec![format!("checksum: {MD5} -> none")], false)
+        );
+        // The same request as the pin repeats, beside content that it excludes: the work of a bad merge.
+        let denied = request(set!(
+            checksum = Some(format!("sha256:{}", Digest::of(b"other")).parse().unwrap())
+        ));
+        let (reasons, relocks) = judge(&pin(&denied, false), &denied);
+        assert_eq!(
+            (reasons, relocks),
+            (
+                vec!["checksum: what is locked is not what it states".to_owned()],
+                true
+            )
+        );
+    }
+
+    #[test]
+    fn other_kinds_of_sources() {
+        let from = |source: DataSource| request(|s| *s = source);
+        let path = |text: &str| DataSource::Path(RelPath::parse(text).unwrap());
+        let old = from(path("notes"));
+        assert_eq!(judge(&pin(&old, false), &old), (vec![], false));
+        assert_eq!(
+            judge(&pin(&old, false), &from(path("texts"))),
+            (vec!["path: notes -> texts".to_owned()], true)
+        );
+        assert_eq!(
+            judge(&pin(&old, false), &request(|_| {})),
+            (
+                vec!["source: path notes -> url https://example.org/a.zip".to_owned()],
+                true
+            )
+        );
+        let pooch = |text: &str| from(DataSource::Pooch(RelPath::parse(text).unwrap()));
+        assert_eq!(
+            judge(&pin(&pooch("a"), false), &pooch("b")).0,
+            ["pooch: a -> b"]
+        );
+        let croissant = |text: &str| from(DataSource::Croissant(text.to_owned()));
+        assert_eq!(
+            judge(&pin(&croissant("a"), false), &croissant("b")).0,
+            ["croissant: a -> b"]
+        );
+    }
+
+    #[test]
+    fn tools() {
+        let request = |version: &str, provider: ToolProvider| ToolRequest {
+            member: None,
+            name: Name::entry("ffmpeg").unwrap(),
+            version: version.to_owned(),
+            requirement: version.parse().unwrap(),
+            provider,
+        };
+        let host = |probe: &[&str], accept| ToolProvider::Host {
+            probe: probe.iter().map(|w| (*w).to_owned()).collect(),
+            accept,
+        };
+        let pin = ToolPin::new(
+            &request("^6", host(&[], ToolMatch::Version)),
+            "6.1.1".parse().unwrap(),
+        );
+        let cases: [(ToolRequest, &[&str], bool); 6] = [
+            (request("^6", host(&[], ToolMatch::Version)), &[], false),
+            (
+                request("^6.1", host(&[], ToolMatch::Version)),
+                &["version: ^6 -> ^6.1"],
+                false,
+            ),
+            (
+                request("^7", host(&[], ToolMatch::Version)),
+                &["version: ^6 -> ^7"],
+                true,
+            ),
+            (
+                request("^6", host(&["ffmpeg", "-v"], ToolMatch::Version)),
+                &["probe: none -> ffmpeg, -v"],
+                true,
+            ),
+            (
+                request("^6", host(&[], ToolMatch::Requirement)),
+                &["match: version -> requirement"],
+                false,
+            ),
+            (
+                request("^6", ToolProvider::Other("pypi".to_owned())),
+                &["from: host -> pypi"],
+                true,
+            ),
+        ];
+        for (new, expected, relocks) in cases {
+            let reasons = tool_satisfies(&pin, &new);
+            assert_eq!(
+                reasons.iter().map(Reason::to_string).collect::<Vec<_>>(),
+                expected
+            );
+            assert_eq!(reasons.iter().any(Reason::relocks), relocks);
+        }
+        let edited = ToolPin {
+            version: "5.0.0".parse().unwrap(),
+            ..pin
+        };
+        let reasons = tool_satisfies(&edited, &request("^6", host(&[], ToolMatch::Version)));
+        assert!(reasons[0].relocks());
+        assert_eq!(
+            reasons[0].to_string(),
+            "version: 5.0.0 is locked and does not satisfy ^6"
+        );
+    }
+}

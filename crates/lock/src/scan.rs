@@ -34,6 +34,8 @@ pub(crate) struct Pair<'a> {
     pub(crate) key: Cow<'a, str>,
     pub(crate) dotted: bool,
     pub(crate) key_span: Range<usize>,
+    /// What the value says, if it is a string on one line without escapes, as nearly all are.
+    pub(crate) plain: Option<&'a str>,
     pub(crate) value: &'a str,
     pub(crate) value_span: Range<usize>,
     /// Where the statement ends, a comment behind it included.
@@ -180,12 +182,20 @@ impl<'a> Scanner<'a> {
         }
         self.at += 1;
         self.blanks();
-        let value_span = self.value()?;
+        let at = self.at;
+        let (value_span, plain) = match plain_string(&self.text[at..]) {
+            Some((text, _)) => {
+                self.at += text.len() + 2;
+                (at..self.at, Some(text))
+            }
+            None => (self.value()?, None),
+        };
         self.end_of_line()?;
         Ok(Pair {
             key,
             dotted,
             key_span,
+            plain,
             value: &self.text[value_span.clone()],
             value_span,
             end: self.at,
@@ -393,9 +403,6 @@ pub(crate) fn strings(raw: &str) -> Typed<Vec<Cow<'_, str>>> {
 
 /// Any value that a hyperparameter can have.
 pub(crate) fn any(raw: &str) -> Typed<Value> {
-    if let Some((text, "")) = plain_string(raw) {
-        return Ok(Ok(Value::String(text.to_owned())));
-    }
     let value = tree(raw)?;
     Ok(to_value(value.get_ref(), value.span(), raw))
 }
@@ -462,12 +469,24 @@ fn to_value(value: &DeValue<'_>, span: Range<usize>, raw: &str) -> Result<Value,
     })
 }
 
+/// The bytes at which a plain string ends, or is none: quotes, escapes and control characters.
+const STOPS: [bool; 256] = {
+    let mut stops = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        stops[byte] = byte != b'\t' as usize;
+        byte += 1;
+    }
+    stops[0x7f] = true;
+    stops[b'"' as usize] = true;
+    stops[b'\\' as usize] = true;
+    stops
+};
+
 /// The text of a basic string without escapes, and what follows it.
 fn plain_string(raw: &str) -> Option<(&str, &str)> {
     let rest = raw.strip_prefix('"')?;
-    let end = rest
-        .bytes()
-        .position(|b| b == b'"' || b == b'\\' || b == 0x7f || b < b' ' && b != b'\t')?;
+    let end = rest.bytes().position(|b| STOPS[usize::from(b)])?;
     let tail = rest[end..].strip_prefix('"')?;
     // Three quotes begin a string of many lines.
     (end > 0 || !tail.starts_with('"')).then_some((&rest[..end], tail))

@@ -2,8 +2,9 @@
 
 use crate::document::Report;
 use crate::model::{InputPattern, Member, Origin, Output, StepId};
+use std::cell::OnceCell;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use trainlock_types::{DataSource, RelPath};
 
 /// An output of a step, by its index.
@@ -58,9 +59,11 @@ struct Paths<'a> {
     members: &'a [Member],
     outputs: HashMap<&'a str, OutputId>,
     data: HashMap<&'a str, Vec<DataId>>,
-    /// The same paths, sorted by their bytes, so that all below a folder stand together.
-    sorted_outputs: Vec<&'a str>,
-    sorted_data: Vec<&'a str>,
+    /// The folders that outputs and data lie in, and those above them.
+    folders: HashSet<&'a str>,
+    /// The paths of outputs and of data, sorted by their bytes, so that all below a folder stand together. Nearly no
+    /// workspace has an input above them, so that they are sorted when the first one comes.
+    sorted: OnceCell<(Vec<&'a str>, Vec<&'a str>)>,
 }
 
 impl<'a> Paths<'a> {
@@ -97,17 +100,30 @@ impl<'a> Paths<'a> {
                 }
             }
         }
-        let mut sorted_outputs: Vec<&str> = outputs.keys().copied().collect();
-        let mut sorted_data: Vec<&str> = data.keys().copied().collect();
-        sorted_outputs.sort_unstable();
-        sorted_data.sort_unstable();
-        Paths {
-            members,
-            outputs,
-            data,
-            sorted_outputs,
-            sorted_data,
+        let mut folders = HashSet::new();
+        for path in outputs.keys().chain(data.keys()) {
+            for folder in upwards(path).skip(1) {
+                if !folders.insert(folder) {
+                    break;
+                }
+            }
         }
+        Paths { members, outputs, data, folders, sorted: OnceCell::new() }
+    }
+
+    /// The paths of outputs and of data that lie inside a folder.
+    fn inside(&self, folder: &str) -> (&[&'a str], &[&'a str]) {
+        if !self.folders.contains(folder) {
+            return (&[], &[]);
+        }
+        let (outputs, data) = self.sorted.get_or_init(|| {
+            let mut outputs: Vec<&str> = self.outputs.keys().copied().collect();
+            let mut data: Vec<&str> = self.data.keys().copied().collect();
+            outputs.sort_unstable();
+            data.sort_unstable();
+            (outputs, data)
+        });
+        (below(outputs, folder), below(data, folder))
     }
 
     fn output(&self, (id, index): OutputId) -> &'a Output {
@@ -182,10 +198,8 @@ impl<'a> Paths<'a> {
                         .related(&owner.source, outer.span.clone(), "the folder");
                 }
                 let around = upwards(path).filter_map(|p| self.data.get(p)).flatten();
-                let inside = below(&self.sorted_data, path)
-                    .iter()
-                    .filter_map(|p| self.data.get(p))
-                    .flatten();
+                let (_, inside) = self.inside(path);
+                let inside = inside.iter().filter_map(|p| self.data.get(p)).flatten();
                 if let Some(id) = around.chain(inside).next() {
                     let set = &self.members[id.0].data[id.1];
                     let name = &set.request.name;
@@ -217,13 +231,9 @@ impl<'a> Paths<'a> {
                     InputPattern::Glob { folder, .. } => (folder, false),
                 };
                 let path = path.as_str();
-                let inside = |sorted| {
-                    if folder { below(sorted, path) } else { &[] }
-                        .iter()
-                        .copied()
-                };
-                let outputs = upwards(path).chain(inside(&self.sorted_outputs));
-                let data = upwards(path).chain(inside(&self.sorted_data));
+                let (outputs, data) = if folder { self.inside(path) } else { Default::default() };
+                let outputs = upwards(path).chain(outputs.iter().copied());
+                let data = upwards(path).chain(data.iter().copied());
                 let mut origins = Vec::new();
                 for (step, output) in outputs.filter_map(|p| self.outputs.get(p)) {
                     if *step == id {
@@ -258,82 +268,78 @@ fn below<'s, 'a>(sorted: &'s [&'a str], folder: &str) -> &'s [&'a str] {
     if folder.is_empty() {
         return sorted;
     }
-    // All paths `folder/…` stand together: compared are bytes, with `/` behind the folder's last one.
-    let inside = |p: &str| {
-        p.strip_prefix(folder)
-            .is_some_and(|rest| rest.starts_with('/'))
-    };
-    let before = |p: &str| p.bytes().lt(folder.bytes().chain([b'/']));
-    let start = sorted.partition_point(|p| before(p));
-    let count = sorted[start..].partition_point(|p| inside(p));
+    // All paths `folder/…` stand together, behind `folder` and behind those that go on with a byte before `/`.
+    let inside = |p: &&str| p.starts_with(folder) && p.as_bytes().get(folder.len()) == Some(&b'/');
+    let before = |p: &&str| *p <= folder || p.starts_with(folder) && p.as_bytes()[folder.len()] < b'/';
+    let start = sorted.partition_point(before);
+    let count = sorted[start..].partition_point(inside);
     &sorted[start..start + count]
 }
 
 /// The steps, each behind those that it needs. Every cycle is told.
 fn order(members: &[Member], report: &mut Report) -> Vec<StepId> {
-    let needs = |id: StepId| &members[id.member].steps[id.step].needs;
-    let mut open: HashMap<StepId, usize> = HashMap::new();
-    let mut users: HashMap<StepId, Vec<StepId>> = HashMap::new();
-    let mut ready = BinaryHeap::new();
-    for id in steps(members) {
-        open.insert(id, needs(id).len());
-        for need in needs(id) {
-            users.entry(*need).or_default().push(id);
-        }
-        if needs(id).is_empty() {
-            ready.push(Reverse(id));
-        }
+    // Steps are numbered through all members.
+    let ids: Vec<StepId> = steps(members).collect();
+    let mut first = Vec::with_capacity(members.len());
+    let mut count = 0;
+    for member in members {
+        first.push(count);
+        count += member.steps.len();
     }
-    let mut order = Vec::new();
-    let mut waiting: Vec<StepId> = steps(members).collect();
+    let number = |id: &StepId| first[id.member] + id.step;
+    let needs = |n: usize| members[ids[n].member].steps[ids[n].step].needs.iter().map(number);
+
+    let mut open: Vec<usize> = (0..count).map(|n| needs(n).len()).collect();
+    let mut done = vec![false; count];
+    let mut users: Vec<Vec<usize>> = vec![Vec::new(); count];
+    for n in 0..count {
+        needs(n).for_each(|need| users[need].push(n));
+    }
+    let mut ready: BinaryHeap<Reverse<usize>> = (0..count).filter(|n| open[*n] == 0).map(Reverse).collect();
+    let mut order = Vec::with_capacity(count);
+    let mut waiting = count;
     loop {
-        while let Some(Reverse(id)) = ready.pop() {
-            open.remove(&id);
-            order.push(id);
-            for user in users.get(&id).into_iter().flatten() {
-                if let Some(count) = open.get_mut(user) {
-                    *count -= 1;
-                    if *count == 0 {
-                        ready.push(Reverse(*user));
-                    }
+        while let Some(Reverse(n)) = ready.pop() {
+            done[n] = true;
+            order.push(ids[n]);
+            for user in &users[n] {
+                open[*user] -= 1;
+                if open[*user] == 0 && !done[*user] {
+                    ready.push(Reverse(*user));
                 }
             }
         }
         // Whatever still waits is in a cycle or behind one. Each cycle that is found is taken as done, so that
-        // the next one shows. (`waiting` is used up from its end: what is done stays done.)
-        waiting.truncate(
-            waiting
-                .iter()
-                .rposition(|id| open.contains_key(id))
-                .map_or(0, |last| last + 1),
-        );
-        let Some(last) = waiting.last().copied() else {
+        // the next one shows. (What is done stays done, so that the search goes from the end to the beginning once.)
+        while waiting > 0 && done[waiting - 1] {
+            waiting -= 1;
+        }
+        if waiting == 0 {
             return order;
-        };
-        let cycle = cycle(last, |id| {
-            needs(id).iter().copied().find(|n| open.contains_key(n))
-        });
-        tell(members, &cycle, report);
-        for id in cycle {
-            open.remove(&id);
-            ready.push(Reverse(id));
+        }
+        let cycle = cycle(waiting - 1, |n| needs(n).find(|need| !done[*need]));
+        let steps: Vec<StepId> = cycle.iter().map(|n| ids[*n]).collect();
+        tell(members, &steps, report);
+        for n in cycle {
+            done[n] = true;
+            ready.push(Reverse(n));
         }
     }
 }
 
 /// A cycle that is reached from a step by always going to one that it needs; beginning with its first step in
 /// the files. Each step that still waits needs another one that waits.
-fn cycle(from: StepId, next: impl Fn(StepId) -> Option<StepId>) -> Vec<StepId> {
+fn cycle(from: usize, next: impl Fn(usize) -> Option<usize>) -> Vec<usize> {
     let mut path = Vec::new();
     let mut places = HashMap::new();
     let mut at = Some(from);
-    while let Some(id) = at {
-        if let Some(start) = places.insert(id, path.len()) {
+    while let Some(n) = at {
+        if let Some(start) = places.insert(n, path.len()) {
             path.drain(..start);
             break;
         }
-        path.push(id);
-        at = next(id);
+        path.push(n);
+        at = next(n);
     }
     let first = (0..path.len()).min_by_key(|i| path[*i]).unwrap_or(0);
     path.rotate_left(first);

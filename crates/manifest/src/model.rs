@@ -393,14 +393,11 @@ impl Step {
 }
 
 /// The leaf of this dotted name, or all leaves of the table of this name, sorted.
-pub fn leaves<'a>(params: &'a Params, name: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
-    let below = format!("{name}.");
-    let leaf = params.get_key_value(name);
-    leaf.into_iter().chain(
-        params
-            .range(below.clone()..)
-            .take_while(move |(leaf, _)| leaf.starts_with(&below)),
-    )
+pub fn leaves<'a>(params: &'a Params, name: &'a str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    // What begins with the name stands together, with other names that begin so (`a-b` before `a.b`).
+    let from = (std::ops::Bound::Included(name), std::ops::Bound::Unbounded);
+    let begin = params.range::<str, _>(from).take_while(move |(leaf, _)| leaf.starts_with(name));
+    begin.filter(move |(leaf, _)| matches!(leaf.as_bytes().get(name.len()), None | Some(b'.')))
 }
 
 impl Determinism {

@@ -65,8 +65,8 @@ fn insert<'a>(table: &mut Table<'a>, mut keys: Vec<Key<'a>>, node: Node<'a>, wri
         let place = match table.place(&key) {
             Some(place) => place,
             None => {
-                let below = Table { written, ..Table::default() };
-                table.push(key, span.clone(), Node::new(Value::Table(below), span))
+                let below = Value::Table(Table::new(written));
+                table.push(key, span.clone(), Node::new(below, span))
             }
         };
         match &mut table.node_mut(place).value {
@@ -232,7 +232,7 @@ impl<'a> Reader<'a> {
     }
 
     fn inline(&mut self, depth: usize) -> Option<Table<'a>> {
-        let mut table = Table { written: Written::Inline, ..Table::default() };
+        let mut table = Table::new(Written::Inline);
         self.take(b'{')?;
         loop {
             self.gap()?;
@@ -308,7 +308,7 @@ mod tests {
         for text in [
             "",
             "# only a comment",
-            "a = 1\r\nb.c = -0x1f # é\n\n[d]\n\t e = 'x\\y'\n[d.f.\"g h\"]\ni = [\n 1, # one\n 2,\n]\n",
+            "a = 1\r\nb.c = 0x1f # é\nz = -7\n\n[d]\n\t e = 'x\\y'\n[d.f.\"g h\"]\ni = [\n 1, # one\n 2,\n]\n",
             "a = { b = 1, c.d = 'x', c.e = [ { f = nan } ], }\n",
             "a = {\n  b = \"x\\u00e9\\\"y\",\n}\n",
             "[a.b]\n[a.c]\nd = 1979-05-27\ne = 1979-05-27T07:32:00Z\nf = 6.02e23\ng = 99999999999999999999\nh = 0\ni = 1_000\n",

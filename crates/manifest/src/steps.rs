@@ -8,7 +8,7 @@ use crate::model::{
 };
 use crate::params::Known;
 use crate::template::{Piece, Template, Token, looks_like_placeholder, split};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use trainlock_types::{DataSource, RelPath, parse_duration, parse_size};
 
@@ -183,36 +183,32 @@ impl<'a> Reader<'_, 'a> {
         self.report.error(self.view.source, span, message)
     }
 
+    /// A mistake in a part of a text.
+    fn error_in(&mut self, (text, part): (&Text<'a>, Span), message: String) -> Found<'_> {
+        self.error(text.part(self.view.source, part), message)
+    }
+
     fn path(&mut self, text: &Text<'a>) -> Option<RelPath> {
         let path = path(self.view.source, text, &self.scope.dir, self.report);
         self.sound &= path.is_some();
         path
     }
 
-    /// Tells that a path stands twice, and remembers it if it does not.
-    fn once<K: std::hash::Hash + Eq>(
-        &mut self,
-        seen: &mut HashMap<K, Span>,
-        key: K,
-        text: &Text<'a>,
-    ) -> bool {
-        if let Some(first) = seen.get(&key).cloned() {
-            let source = self.view.source;
-            self.error(
-                text.span.clone(),
-                format!("`{}` stands twice in this step", text.text),
-            )
-            .related(source, first, "it stands here already")
-            .help("leave one of them out");
-            return false;
+    /// Tells of every path that stands twice; `paths` are what they mean, as written, and where they stand.
+    fn once<K: Ord>(&mut self, mut paths: Vec<(K, &str, Span)>) {
+        paths.sort_unstable_by(|(a, _, at), (b, _, bt)| (a, at.start).cmp(&(b, bt.start)));
+        for [(first, _, at), (second, written, span)] in paths.array_windows() {
+            if first == second {
+                let source = self.view.source;
+                self.error(span.clone(), format!("`{written}` stands twice in this step"))
+                    .related(source, at.clone(), "it stands here already")
+                    .help("leave one of them out");
+            }
         }
-        seen.insert(key, text.span.clone());
-        true
     }
 
     fn inputs(&mut self) -> Vec<Input> {
-        let mut inputs = Vec::new();
-        let mut seen = HashMap::new();
+        let mut inputs: Vec<Input> = Vec::new();
         for text in self.view.list("inputs") {
             if looks_like_placeholder(text.text) {
                 self.error(
@@ -231,18 +227,15 @@ impl<'a> Reader<'_, 'a> {
                 })
             };
             let Some(pattern) = pattern else { continue };
-            let key = match &pattern {
-                InputPattern::Path { path, .. } => (path.clone(), String::new()),
-                InputPattern::Glob { folder, glob } => (folder.clone(), glob.clone()),
-            };
-            if self.once(&mut seen, key, &text) {
-                inputs.push(Input {
-                    written: text.text.to_owned(),
-                    pattern,
-                    origins: Vec::new(),
-                    span: text.span,
-                });
-            }
+            let written = text.text.to_owned();
+            inputs.push(Input { written, pattern, origins: Vec::new(), span: text.span });
+        }
+        let key = |input: &Input| match &input.pattern {
+            InputPattern::Path { path, .. } => (path.clone(), String::new()),
+            InputPattern::Glob { folder, glob } => (folder.clone(), glob.clone()),
+        };
+        if inputs.len() > 1 {
+            self.once(inputs.iter().map(|i| (key(i), i.written.as_str(), i.span.clone())).collect());
         }
         inputs
     }
@@ -278,8 +271,7 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn outputs(&mut self) -> Vec<Output> {
-        let mut outputs = Vec::new();
-        let mut seen = HashMap::new();
+        let mut outputs: Vec<Output> = Vec::new();
         let mut any = false;
         for kind in [OutputKind::Output, OutputKind::Metric, OutputKind::Plot] {
             for text in self.view.list(kind.key()) {
@@ -316,7 +308,7 @@ impl<'a> Reader<'_, 'a> {
                 } else if folder && kind == OutputKind::Metric {
                     self.error(text.span.clone(), "a metric is a file, not a folder")
                         .help("name the JSON file that holds the numbers");
-                } else if self.once(&mut seen, path.clone(), &text) {
+                } else {
                     outputs.push(Output {
                         written: text.text.to_owned(),
                         path,
@@ -326,6 +318,9 @@ impl<'a> Reader<'_, 'a> {
                     });
                 }
             }
+        }
+        if outputs.len() > 1 {
+            self.once(outputs.iter().map(|o| (o.path.clone(), o.written.as_str(), o.span.clone())).collect());
         }
         if !any {
             let name = self.view.span.clone();
@@ -371,8 +366,8 @@ impl<'a> Reader<'_, 'a> {
             match token {
                 Token::Text(text) => pieces.push(Piece::Text(text)),
                 Token::Placeholder { root, name } => {
-                    let place = text.part(self.view.source, part);
-                    pieces.extend(self.placeholder(root, name, place, inputs, outputs));
+                    let found = self.placeholder(root, name, (text, part), inputs, outputs);
+                    pieces.extend(found);
                 }
             }
         }
@@ -386,7 +381,7 @@ impl<'a> Reader<'_, 'a> {
         &mut self,
         root: &str,
         name: Option<&str>,
-        place: Span,
+        place: (&Text<'a>, Span),
         inputs: &[Input],
         outputs: &[Output],
     ) -> Option<Piece> {
@@ -401,7 +396,7 @@ impl<'a> Reader<'_, 'a> {
             }
             ("params", Some(name)) => {
                 let near = around.params.near(name, self.report);
-                self.error(place, format!("unknown param `{name}`"))
+                self.error_in(place, format!("unknown param `{name}`"))
                     .help(format!("add it to `[params]`; {LITERAL}"))
                     .maybe_help(near);
             }
@@ -411,7 +406,7 @@ impl<'a> Reader<'_, 'a> {
                 Some(None) => self.sound = false,
                 None => {
                     let near = self.report.near(name, around.data.names.keys().copied());
-                    self.error(place, format!("unknown data `{name}`"))
+                    self.error_in(place, format!("unknown data `{name}`"))
                         .help(format!("add it to `[data]`; {LITERAL}"))
                         .maybe_help(near);
                 }
@@ -439,11 +434,11 @@ impl<'a> Reader<'_, 'a> {
                                 count - 1
                             ),
                         };
-                        self.error(place, format!("`{{{root}.{index}}}` is out of range"))
+                        self.error_in(place, format!("`{{{root}.{index}}}` is out of range"))
                             .help(help);
                     }
                     Err(_) => {
-                        self.error(place, format!("unknown name `{name}` in `{{{root}.…}}`"))
+                        self.error_in(place, format!("unknown name `{name}` in `{{{root}.…}}`"))
                             .help(format!(
                                 "{root} are numbered: `{{{root}.0}}` is the first; {LITERAL}"
                             ));
@@ -451,7 +446,7 @@ impl<'a> Reader<'_, 'a> {
                 }
             }
             (root, _) => {
-                self.error(place, format!("`{{{root}}}` has nothing inside it"))
+                self.error_in(place, format!("`{{{root}}}` has nothing inside it"))
                     .help(format!("write `{{{root}}}`; {LITERAL}"));
             }
         }
@@ -459,7 +454,11 @@ impl<'a> Reader<'_, 'a> {
     }
 
     /// `{data.X}`, whose path must be among the inputs: else the step would not see it.
-    fn data(&mut self, index: usize, place: Span, inputs: &[Input]) -> Option<Piece> {
+    fn data(
+        &mut self,
+        index: usize,
+        place: (&Text<'a>, Span),
+        inputs: &[Input]) -> Option<Piece> {
         let request = &self.around.data.sets[index].request;
         let sees = |input: &Input| match &input.pattern {
             InputPattern::Path { path, .. } => {
@@ -473,7 +472,7 @@ impl<'a> Reader<'_, 'a> {
             let written = request.to.relative_to(&self.scope.dir);
             let slash = if many { "/" } else { "" };
             let name = request.name.clone();
-            self.error(
+            self.error_in(
                 place,
                 format!("data `{name}` is not among the step's inputs"),
             )
@@ -607,7 +606,7 @@ impl<'a> Reader<'_, 'a> {
             };
             if entry.name.is_empty() {
                 self.error(entry.span, "a metric has a name");
-            } else if view.table.is_empty() {
+            } else if view.table.len() == 0 {
                 self.error(entry.span, format!("`{}` has no bounds", entry.name))
                     .help("add `min`, `max` or `equals`");
             } else if bounds.equals.is_some() && view.table.len() > 1 {

@@ -107,6 +107,10 @@ impl<'a> Value<'a> {
 }
 
 impl<'a> Table<'a> {
+    pub(crate) fn new(written: Written) -> Table<'a> {
+        Table { written, ..Table::default() }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -33,6 +33,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if chosen("W2") {
         many_files(dir.path(), 100_000 / scale)?;
     }
+    if chosen("W9") {
+        unpack(dir.path(), 20_000 / scale)?;
+    }
     if chosen("W6") {
         restore(dir.path(), 20_000 / scale, 2048 / scale)?;
     }
@@ -163,6 +166,38 @@ fn many_files(dir: &Path, count: usize) -> Result<(), Box<dyn std::error::Error>
         || ours(false),
     );
     fs::remove_dir_all(&root)?;
+    Ok(())
+}
+
+/// The store's part of unpacking an archive: folders, files and hashes of contents that are in memory.
+fn unpack(dir: &Path, count: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let store = Store::open(&dir.join("store"))?;
+    let session = store.session()?;
+    let paths: Vec<RelPath> = (0..count)
+        .map(|i| RelPath::parse(&format!("{}/file-{i}.bin", i / 100)))
+        .collect::<Result<_, _>>()?;
+    let content = |i: usize| format!("{i:08}").repeat(512);
+    let mut n = 0;
+    let mut limits = 0;
+    compare(
+        &format!("W9 unpack {count} files (create and write)"),
+        || {
+            limits += 1;
+            let root = dir.join(format!("limit-{limits}"));
+            timed(|| make_files(&root, count).expect("it can be written"))
+        },
+        || {
+            n += 1;
+            timed(|| {
+                let mut tree = session.tree().expect("it can be made");
+                for (i, path) in paths.iter().enumerate() {
+                    tree.add_file(path, false, &mut content(i + n).as_bytes())
+                        .expect("it can be written");
+                }
+                tree.finish(None).expect("it can be put")
+            })
+        },
+    );
     Ok(())
 }
 

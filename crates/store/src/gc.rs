@@ -40,6 +40,7 @@ pub struct Freed {
 impl Store {
     /// Removes everything that is not live, folders of failed steps that are a week old, and lock files that nobody
     /// holds. Waits until no session writes to the store (`on_wait` is told so), and keeps new ones waiting.
+    /// The caller may hold no session, for which it would wait forever.
     /// With `dry_run` it removes nothing and waits for nobody.
     pub fn gc(
         &self,

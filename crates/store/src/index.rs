@@ -201,7 +201,7 @@ impl Index {
                 let (folder, name) = split(path.as_str());
                 self.insert_at(joined(&prefix, folder), name, known);
             }
-            self.prune(&prefix, &listing);
+            self.prune(&prefix, &listing, &keep);
         }
         Ok(listing)
     }
@@ -445,36 +445,45 @@ impl Index {
         }
     }
 
-    /// Forgets the files below a folder that are not in its listing, where that makes a difference.
-    fn prune(&mut self, prefix: &str, listing: &Listing) {
-        let below: Vec<&String> = below(&self.content().folders, prefix)
-            .map(|(folder, _)| folder)
-            .collect();
-        let known: usize = below
-            .iter()
-            .filter_map(|f| self.content().folders.get(*f))
-            .map(BTreeMap::len)
-            .sum();
+    /// Forgets the files below a folder that are gone: those that `keep` would have kept, and that are not in
+    /// the listing.
+    fn prune(&mut self, prefix: &str, listing: &Listing, keep: &dyn Fn(&RelPath) -> bool) {
+        let folders = &self.content().folders;
+        let known: usize = below(folders, prefix).map(|(_, files)| files.len()).sum();
         if known <= listing.entries().len() {
             return;
         }
-        let below: Vec<String> = below.into_iter().cloned().collect();
         let there: HashSet<&str> = listing.entries().iter().map(|e| e.path.as_str()).collect();
         let start = if prefix.is_empty() {
             0
         } else {
             prefix.len() + 1
         };
-        for folder in below {
-            let inner = folder.get(start..).unwrap_or("").to_owned();
+        let mut gone = Vec::new();
+        for (folder, files) in below(folders, prefix) {
+            let inner = folder.get(start..).unwrap_or("");
+            let parsed = RelPath::parse(inner).unwrap_or_default();
+            // What is below a folder that was not looked into may be as it was.
+            let above = std::iter::successors(Some(parsed), RelPath::parent);
+            if !above.filter(|f| !f.is_root()).all(|f| keep(&f)) {
+                continue;
+            }
+            for name in files.keys() {
+                let path = joined(inner, name);
+                if !there.contains(path.as_str()) && RelPath::parse(&path).is_ok_and(|p| keep(&p)) {
+                    gone.push((folder.clone(), name.clone()));
+                }
+            }
+        }
+        for (folder, name) in gone {
             if let Some(files) = self.content_mut().folders.get_mut(&folder) {
-                files.retain(|name, _| there.contains(joined(&inner, name).as_str()));
+                files.remove(&name);
                 if files.is_empty() {
                     self.content_mut().folders.remove(&folder);
                 }
             }
+            self.changed = true;
         }
-        self.changed = true;
     }
 }
 

@@ -471,22 +471,18 @@ fn place(
         },
     };
     let auto = link == Link::Auto;
-    if matches!(link, Link::Auto | Link::Reflink) {
-        if !auto || store.may_reflink(to.device) {
-            match reflink(folder, name, to, exec) {
-                Ok(()) => return Ok(Placed::Reflink),
-                Err(
-                    Errno::OPNOTSUPP
-                    | Errno::XDEV
-                    | Errno::INVAL
-                    | Errno::NOTTY
-                    | Errno::NOSYS
-                    | Errno::PERM,
-                ) if auto => {
-                    store.refused_reflink(to.device);
-                }
-                Err(error) => return Err(failed("reflink", error)),
-            }
+    if link == Link::Reflink || auto && store.may_reflink(to.device) {
+        match reflink(folder, name, to, exec) {
+            Ok(()) => return Ok(Placed::Reflink),
+            Err(
+                Errno::OPNOTSUPP
+                | Errno::XDEV
+                | Errno::INVAL
+                | Errno::NOTTY
+                | Errno::NOSYS
+                | Errno::PERM,
+            ) if auto => store.refused_reflink(to.device),
+            Err(error) => return Err(failed("reflink", error)),
         }
     }
     if matches!(link, Link::Auto | Link::Hardlink) {
@@ -647,16 +643,20 @@ fn swap_in(made: &Path, dest: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes what a killed process left half-made in a folder; looks once for each folder.
+/// Removes what killed processes left half-made in a folder; looks once for each folder.
 fn sweep(store: &Store, folder: &Path) {
-    if !store.first_sweep(folder) {
-        return;
+    if store.first_sweep(folder) {
+        remove_leftovers(folder, LEFTOVER);
     }
-    // Rubbish that cannot be removed now hinders nobody.
+}
+
+/// Rubbish that cannot be removed now hinders nobody, so that there are no errors.
+fn remove_leftovers(folder: &Path, age: i64) {
     for path in children(folder).unwrap_or_default() {
         let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        // What is fresh may not have been locked yet by its maker.
         if !name.starts_with(TEMPORARY)
-            || Stamp::of(&path).is_ok_and(|s| sys::now() - s.ctime < LEFTOVER)
+            || Stamp::of(&path).is_ok_and(|s| sys::now() - s.ctime < age)
         {
             continue;
         }
@@ -667,5 +667,29 @@ fn sweep(store: &Store, folder: &Path) {
         if rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok() {
             let _ = sys::remove_all(&path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leftovers_go_unless_someone_works_on_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let folders = [".trainlock-tmp.dead.1", ".trainlock-tmp.live.2", "other"];
+        for name in folders {
+            fs_err::create_dir_all(path(name).join("inner")).unwrap();
+        }
+        fs_err::write(path(".trainlock-tmp.file.3"), "half").unwrap();
+        let live = sys::open_dir(CWD, path(folders[1]), false).unwrap();
+        rustix::fs::flock(&live, FlockOperation::LockExclusive).unwrap();
+        remove_leftovers(dir.path(), LEFTOVER);
+        assert_eq!(children(dir.path()).unwrap().len(), 4);
+        remove_leftovers(dir.path(), 0);
+        let mut left = children(dir.path()).unwrap();
+        left.sort();
+        assert_eq!(left, [path(folders[1]), path(folders[2])]);
     }
 }

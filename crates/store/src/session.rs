@@ -189,6 +189,8 @@ impl Room {
             }
         }
         sys::with_parent(to, rename)?;
+        // A writer that outlives the session's end needs settling again.
+        self.settled.store(false, Ordering::Release);
         if self.sync_each
             && let Some(parent) = to.parent()
         {

@@ -72,13 +72,6 @@ impl Stamp {
         fs::fstat(fd).map(|s| Stamp::new(&s))
     }
 
-    #[cfg_attr(
-        target_os = "linux",
-        expect(
-            clippy::unnecessary_cast,
-            reason = "the types of modes differ between systems"
-        )
-    )]
     pub(crate) fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.mode as fs::RawMode)
     }
@@ -116,13 +109,6 @@ pub(crate) const fn mode_bits(exec: bool) -> u32 {
     if exec { 0o555 } else { 0o444 }
 }
 
-#[cfg_attr(
-    target_os = "linux",
-    expect(
-        clippy::unnecessary_cast,
-        reason = "the types of modes differ between systems"
-    )
-)]
 pub(crate) fn mode(bits: u32) -> Mode {
     Mode::from_raw_mode(bits as fs::RawMode)
 }

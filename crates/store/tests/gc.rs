@@ -4,8 +4,8 @@ mod common;
 
 use common::*;
 use fs_err as fs;
+use fs_err::os::unix::fs::symlink;
 use std::collections::BTreeSet;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use trainlock_store::{Checked, Freed, Link, Live, Usage, place_file};
 use trainlock_types::Digest;

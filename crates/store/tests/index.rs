@@ -4,9 +4,9 @@ mod common;
 
 use common::*;
 use fs_err as fs;
+use fs_err::os::unix::fs::symlink;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 use trainlock_store::{FileState, HashError, Index, Link, place_file, place_tree};
@@ -265,6 +265,40 @@ fn folders_with_a_filter() {
         index.folder(&place.path("none"), keep),
         Err(HashError::Io { .. })
     ));
+}
+
+#[test]
+fn two_filters_on_one_folder_do_not_make_each_other_forget() {
+    let place = Place::new();
+    let root = place.path("src");
+    for path in ["a.py", "b/c.py", "b/notes.txt", "skipped/d.py"] {
+        write(&root.join(path), path);
+        age(&root.join(path), 0);
+    }
+    let mut index = index(&place);
+    let known = |index: &Index| {
+        ["a.py", "b/c.py", "b/notes.txt", "skipped/d.py"]
+            .map(|p| index.lookup(&root.join(p)).is_some())
+    };
+    index.folder(&root, |_| true).unwrap();
+    assert_eq!(known(&index), [true; 4]);
+    for end in [".py", ".txt"] {
+        index
+            .folder(&root, |p| {
+                p.as_str() != "skipped" && (p.as_str() == "b" || p.as_str().ends_with(end))
+            })
+            .unwrap();
+        assert_eq!(known(&index), [true; 4], "{end}");
+    }
+    // What is gone is forgotten: the index does not grow for ever.
+    index.save().unwrap();
+    let size = || fs::metadata(place.path("index")).unwrap().len();
+    let before = size();
+    fs::remove_file(root.join("b/notes.txt")).unwrap();
+    fs::remove_dir_all(root.join("skipped")).unwrap();
+    index.folder(&root, |_| true).unwrap();
+    index.save().unwrap();
+    assert!(size() < before - 100);
 }
 
 #[test]

@@ -4,8 +4,8 @@ mod common;
 
 use common::*;
 use fs_err as fs;
+use fs_err::os::unix::fs::symlink;
 use std::io::Write as _;
-use std::os::unix::fs::symlink;
 use trainlock_store::{HashError, PutError, Store, StoreError};
 use trainlock_types::Digest;
 

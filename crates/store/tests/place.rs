@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use fs_err as fs;
-use std::os::unix::fs::symlink;
+use fs_err::os::unix::fs::symlink;
 use trainlock_store::{Link, Placed, StoreError, place_file, place_tree};
 use trainlock_types::Digest;
 

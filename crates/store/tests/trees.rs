@@ -4,9 +4,9 @@ mod common;
 
 use common::*;
 use fs_err as fs;
+use fs_err::os::unix::fs::symlink;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use trainlock_store::{HashError, PutError, StoreError};
 use trainlock_types::{Digest, Entry, EntryKind, Listing};

@@ -69,8 +69,10 @@ pub(crate) fn walk<E: From<ArchiveError>>(
         let (sender, receiver) = sync_channel(BATCHES_AHEAD);
         let producer = scope.spawn(move || {
             let mut feed = Feed { sender, batch: Batch::default(), wants: &wants, limit };
-            read(file, &mut feed)?;
-            feed.flush()
+            let done = read(file, &mut feed);
+            // Also before an error: what comes first in the archive is told first.
+            feed.flush()?;
+            done
         });
         let mut content = Content { receiver, batch: Batch::default(), part: 0, data: 0, at: 0, left: 0, cut: false };
         let visited = (|| {

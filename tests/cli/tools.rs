@@ -1,0 +1,86 @@
+//! Tools of the host: found, asked, locked, checked.
+
+use crate::{count, project, write_manifest};
+use std::os::unix::fs::PermissionsExt;
+use trainlock_testing::{Ran, TestContext};
+
+/// Puts a program that prints this version first on PATH.
+fn tool(context: &TestContext, version: &str) {
+    let bin = context.root().join("bin");
+    fs_err::create_dir_all(&bin).unwrap();
+    let new = bin.join(".new");
+    fs_err::write(&new, format!("#!/bin/sh\necho 'mytool version {version}-static'\n")).unwrap();
+    fs_err::set_permissions(&new, PermissionsExt::from_mode(0o755)).unwrap();
+    fs_err::rename(new, bin.join("mytool")).unwrap();
+}
+
+fn run(context: &TestContext, args: &[&str]) -> Ran {
+    let mut command = context.command(args);
+    command.env("PATH", format!("{}:/usr/bin:/bin", context.root().join("bin").display()));
+    Ran::of(&mut command)
+}
+
+fn with_tool(more: &str) -> TestContext {
+    let context = project("");
+    let note = context.root().join("ran");
+    let step = format!("[steps.s]\nrun = \"echo x >>{}; mytool >out\"\noutputs = [\"out\"]\n", note.display());
+    write_manifest(&context, &format!("[tools]\nmytool = {{ version = \"^6\", from = \"host\"{more} }}\n{step}"));
+    context
+}
+
+#[test]
+fn the_locked_version_is_demanded_and_both_are_named() {
+    let context = with_tool("");
+    tool(&context, "6.1.2");
+    run(&context, &["train"]).expect(0);
+    assert_eq!(context.read("out"), "mytool version 6.1.2-static\n");
+    assert!(context.read("train.lock").contains("version = \"6.1.2\""));
+    let record = run(&context, &["runs", "show", "--json"]).expect(0).stdout;
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let program = fs_err::read(context.root().join("bin/mytool")).unwrap();
+    assert_eq!(record["tools"][0]["sha256"], trainlock_types::Digest::of(&program).to_hex());
+    for version in ["6.2.0", "7.0.1"] {
+        tool(&context, version);
+        let failed = run(&context, &["train"]).expect(4);
+        assert!(failed.stderr.contains(version) && failed.stderr.contains("6.1.2"), "{}", failed.stderr);
+    }
+    assert_eq!(count(&context, "ran"), 1);
+    tool(&context, "6.2.0");
+    run(&context, &["update", "mytool"]).expect(0);
+    run(&context, &["train"]).expect(0);
+    assert_eq!(count(&context, "ran"), 2);
+}
+
+#[test]
+fn a_requirement_is_enough_where_the_manifest_says_so() {
+    let context = with_tool(", match = \"requirement\"");
+    tool(&context, "6.1.2");
+    run(&context, &["train"]).expect(0);
+    tool(&context, "6.3.0");
+    run(&context, &["train", "--locked"]).expect(0);
+    tool(&context, "7.0.0");
+    let failed = run(&context, &["train"]).expect(4);
+    assert!(failed.stderr.contains("7.0.0") && failed.stderr.contains("^6"), "{}", failed.stderr);
+}
+
+#[test]
+fn a_tool_that_is_not_there_or_too_old_is_named_while_locking() {
+    let context = with_tool("");
+    let failed = run(&context, &["lock"]);
+    assert!(failed.code == Some(1) && failed.stderr.contains("mytool"), "{}", failed.stderr);
+    tool(&context, "5.9.0");
+    let failed = run(&context, &["lock"]);
+    assert!(failed.code == Some(1) && failed.stderr.contains("5.9.0") && failed.stderr.contains("^6"), "{}", failed.stderr);
+    assert!(!context.has("train.lock"));
+}
+
+#[test]
+fn a_probe_of_ones_own() {
+    let context = with_tool(", probe = [\"mytool\", \"--short\"]");
+    tool(&context, "6.0.0");
+    run(&context, &["train"]).expect(0);
+    let context = with_tool(", probe = [\"sh\", \"-c\", \"echo 6.5\"]");
+    tool(&context, "1.0.0");
+    run(&context, &["train"]).expect(0);
+    assert!(context.read("train.lock").contains("version = \"6.5.0\""));
+}
