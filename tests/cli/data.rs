@@ -31,7 +31,11 @@ fn locked_once_fetched_once_and_offline_afterwards() {
     // A teammate: the same lock, an empty store.
     fs_err::remove_dir_all(context.store()).unwrap();
     let failed = context.run(["fetch", "--frozen"]);
-    assert!(failed.code == Some(1) && failed.stderr.contains("raw") && failed.stderr.contains("network is off"), "{}", failed.stderr);
+    assert!(
+        failed.code == Some(1) && failed.stderr.contains("raw") && failed.stderr.contains("network is off"),
+        "{}",
+        failed.stderr
+    );
     context.run(["fetch", "--locked"]).expect(0);
     assert_eq!(server.requests("/raw.csv").len(), 2);
 }
@@ -130,7 +134,8 @@ fn files_of_the_machine_archives_and_members() {
     fs_err::create_dir_all(folder.join("a/b")).unwrap();
     fs_err::write(folder.join("a/one.txt"), "1").unwrap();
     fs_err::write(folder.join("a/b/two.txt"), "2").unwrap();
-    let tar = std::process::Command::new("tar").args(["-czf", "all.tar.gz", "a"]).current_dir(&folder).status().unwrap();
+    let tar =
+        std::process::Command::new("tar").args(["-czf", "all.tar.gz", "a"]).current_dir(&folder).status().unwrap();
     assert!(tar.success());
     let url = format!("file://{}", folder.join("all.tar.gz").display().to_string().replace(' ', "%20"));
     write_manifest(
@@ -151,7 +156,9 @@ fn files_of_the_machine_archives_and_members() {
     fs_err::remove_dir_all(context.store()).unwrap();
     context.run(["fetch", "--locked", "--link"]).expect(0);
     assert_eq!((context.read("data/all/a/b/two.txt"), context.read("data/two.txt")), ("2".into(), "2".into()));
-    let mode = std::os::unix::fs::PermissionsExt::mode(&context.project().join("data/two.txt").metadata().unwrap().permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &context.project().join("data/two.txt").metadata().unwrap().permissions(),
+    );
     assert_eq!(mode & 0o222, 0, "read-only");
     let gone = context.run(["lock", "--config", "fetch.retries=0"]);
     assert_eq!(gone.code, Some(0));

@@ -16,7 +16,11 @@ fn check(page: &str, text: &str) {
         fs_err::write(&file, text).unwrap();
     }
     let found = fs_err::read_to_string(&file).unwrap_or_default();
-    assert!(found == text, "{} is not what the code says: run TRAINLOCK_BLESS=1 cargo test --test cli docs", file.display());
+    assert!(
+        found == text,
+        "{} is not what the code says: run TRAINLOCK_BLESS=1 cargo test --test cli docs",
+        file.display()
+    );
 }
 
 #[test]
@@ -42,7 +46,8 @@ fn the_commands() {
     for name in names.filter_map(|l| l.split_whitespace().next()).filter(|n| *n != "help") {
         let text = help(&[name]);
         page.push_str(&format!("\n## trainlock {name}\n\n```text\n{text}```\n"));
-        let below = text.lines().skip_while(|l| !l.starts_with("Commands:")).skip(1).take_while(|l| l.starts_with("  "));
+        let below =
+            text.lines().skip_while(|l| !l.starts_with("Commands:")).skip(1).take_while(|l| l.starts_with("  "));
         for sub in below.filter_map(|l| l.split_whitespace().next()).filter(|n| *n != "help") {
             page.push_str(&format!("\n### trainlock {name} {sub}\n\n```text\n{}```\n", help(&[name, sub])));
         }

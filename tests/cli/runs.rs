@@ -18,9 +18,13 @@ fn every_run_is_logged_and_git_does_not_see_it() {
     for words in ["status    succeeded", "param     t: lr = 0.1", "step      one ran", "accuracy = 0.3"] {
         assert!(shown.contains(words), "{words}\n{shown}");
     }
-    let record: serde_json::Value = serde_json::from_str(&context.read(&format!(".trainlock/runs/{id}/run.json"))).unwrap();
+    let record: serde_json::Value =
+        serde_json::from_str(&context.read(&format!(".trainlock/runs/{id}/run.json"))).unwrap();
     let step = &record["steps"][2];
-    assert_eq!((&step["outcome"], &step["exit-code"], &step["isolation"]), (&"ran".into(), &0.into(), &"staging".into()));
+    assert_eq!(
+        (&step["outcome"], &step["exit-code"], &step["isolation"]),
+        (&"ran".into(), &0.into(), &"staging".into())
+    );
     assert!(step["peak-memory"].as_u64().unwrap() > 100_000 && record["lock"].is_string(), "{record}");
     assert_eq!(context.read(".trainlock/.gitignore"), "*\n");
     let failed = context.run(["runs", "show", "2020"]).expect(1);
@@ -33,10 +37,14 @@ fn json_streams_one_event_a_line() {
     chain(&context);
     let out = context.run(["train", "--json"]).expect(0).stdout;
     let events: Vec<serde_json::Value> = out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    let steps: Vec<&str> = events.iter().filter(|e| e["event"] == "step-finished").map(|e| e["step"].as_str().unwrap()).collect();
+    let steps: Vec<&str> =
+        events.iter().filter(|e| e["event"] == "step-finished").map(|e| e["step"].as_str().unwrap()).collect();
     assert_eq!(steps, ["one", "two", "three"]);
     let status = context.run(["status", "--json"]).expect(0).stdout;
-    assert!(status.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["verdict"] == "fresh"), "{status}");
+    assert!(
+        status.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["verdict"] == "fresh"),
+        "{status}"
+    );
 }
 
 #[test]
@@ -72,7 +80,16 @@ fn an_interrupt_ends_the_process_group_and_keeps_what_is_finished() {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(context.run(["runs"]).expect(0).stdout.contains("interrupted"));
-    crate::write_manifest(&context, &context.read("train.toml").split_once("\n\n").unwrap().1.replace("sleep 300", "sleep 0").replace("wait\"", "wait; touch slow\""));
+    crate::write_manifest(
+        &context,
+        &context
+            .read("train.toml")
+            .split_once("\n\n")
+            .unwrap()
+            .1
+            .replace("sleep 300", "sleep 0")
+            .replace("wait\"", "wait; touch slow\""),
+    );
     context.run(["train"]).expect(0);
     assert_eq!(count(&context, "done"), 1);
 }

@@ -27,7 +27,8 @@ fn dir_and_size() {
     let context = trained();
     let dir = context.run(["store", "dir"]).expect(0).stdout;
     assert_eq!(dir.trim_end(), context.store().display().to_string());
-    let size: serde_json::Value = serde_json::from_str(&context.run(["store", "size", "--json"]).expect(0).stdout).unwrap();
+    let size: serde_json::Value =
+        serde_json::from_str(&context.run(["store", "size", "--json"]).expect(0).stdout).unwrap();
     assert_eq!(size["results"]["count"], 3);
 }
 
@@ -59,7 +60,7 @@ fn gc_keeps_what_a_known_project_uses() {
     assert!(files(&context.store().join("objects")).len() < before);
     fs_err::remove_dir_all(context.project().join("build")).unwrap();
     context.run(["train"]).expect(0);
-    assert_eq!((context.read("build/three"), counts(&context)), ("other\n".trim().into(), [2, 2, 2]));
+    assert_eq!((context.read("build/three"), counts(&context)), ("other\n".into(), [2, 2, 2]));
     // A project that is gone uses nothing.
     fs_err::rename(context.project(), context.root().join("moved")).unwrap();
     fs_err::create_dir(context.project()).unwrap();

@@ -70,7 +70,11 @@ fn a_tool_that_is_not_there_or_too_old_is_named_while_locking() {
     assert!(failed.code == Some(1) && failed.stderr.contains("mytool"), "{}", failed.stderr);
     tool(&context, "5.9.0");
     let failed = run(&context, &["lock"]);
-    assert!(failed.code == Some(1) && failed.stderr.contains("5.9.0") && failed.stderr.contains("^6"), "{}", failed.stderr);
+    assert!(
+        failed.code == Some(1) && failed.stderr.contains("5.9.0") && failed.stderr.contains("^6"),
+        "{}",
+        failed.stderr
+    );
     assert!(!context.has("train.lock"));
 }
 

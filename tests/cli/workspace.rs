@@ -10,7 +10,10 @@ fn workspace() -> TestContext {
         "[workspace]\nmembers = [\"experiments/*\"]\nexclude = [\"experiments/old\"]\n[workspace.data.shared]\npath = \"shared/words.txt\"\n[workspace.params]\nlr = 0.1\n",
     );
     context.write("shared/words.txt", "words\n");
-    for (name, other) in [("one", ""), ("two", "[steps.use]\nrun = \"cat ../one/out >used\"\ninputs = [\"../one/out\"]\noutputs = [\"used\"]\n")] {
+    for (name, other) in [
+        ("one", ""),
+        ("two", "[steps.use]\nrun = \"cat ../one/out >used\"\ninputs = [\"../one/out\"]\noutputs = [\"used\"]\n"),
+    ] {
         context.write(
             &format!("experiments/{name}/train.toml"),
             format!(
@@ -61,7 +64,8 @@ fn selecting_members() {
 fn metadata_says_what_it_all_means() {
     let context = workspace();
     let metadata: serde_json::Value = serde_json::from_str(&context.run(["metadata"]).expect(0).stdout).unwrap();
-    let names: Vec<&str> = metadata["members"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        metadata["members"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["one", "two"]);
     assert_eq!(metadata["members"][1]["params"]["lr"], 0.1);
     assert_eq!(metadata["members"][1]["steps"][1]["inputs"][0]["path"], "experiments/one/out");

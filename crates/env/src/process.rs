@@ -251,7 +251,8 @@ mod tests {
 
     #[test]
     fn more_output_than_a_pipe_holds() {
-        let (_, text) = output(&sh("i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done"), &Cancel::new().unwrap());
+        let (_, text) =
+            output(&sh("i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done"), &Cancel::new().unwrap());
         assert_eq!(text.len(), 220_000);
     }
 

@@ -86,7 +86,8 @@ impl HostTools {
         };
         let default = [request.name.to_string(), "--version".to_owned()];
         let probe: &[String] = if probe.is_empty() { &default } else { probe };
-        let missing = |program: &str| ToolError::NotFound { name: request.name.to_string(), program: program.to_owned() };
+        let missing =
+            |program: &str| ToolError::NotFound { name: request.name.to_string(), program: program.to_owned() };
         let found = find(&request.name, &self.path).ok_or_else(|| missing(&request.name))?;
         if let Some(known) = self.known.get(request.name.as_str())
             && known.found == found
@@ -132,9 +133,7 @@ fn failed(name: &str, probe: &[String], reason: String) -> ToolError {
 
 /// The first executable file of this name on `path`; a name with `/` stands for itself.
 fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
-    let good = |file: &Path| {
-        fs_err::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-    };
+    let good = |file: &Path| fs_err::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     if program.contains('/') {
         return Some(PathBuf::from(program)).filter(|p| p.is_absolute() && good(p));
     }
@@ -165,7 +164,9 @@ fn ask(name: &str, program: &Path, probe: &[String]) -> Result<String, ToolError
     let text = String::from_utf8_lossy(&text).into_owned();
     match child.wait() {
         Ok(status) if status.success() => Ok(text),
-        Ok(status) => Err(failed(name, probe, format!("{status}: {}", text.trim().chars().take(300).collect::<String>()))),
+        Ok(status) => {
+            Err(failed(name, probe, format!("{status}: {}", text.trim().chars().take(300).collect::<String>())))
+        }
         Err(error) => Err(failed(name, probe, error.to_string())),
     }
 }

@@ -78,7 +78,9 @@ impl FetchError {
     /// Whether something came and was not what it should be: an input that failed verification.
     pub fn is_verification(&self) -> bool {
         match self {
-            FetchError::Sources { failures, .. } => failures.0.iter().any(|f| matches!(f.reason, Reason::Mismatch { .. })),
+            FetchError::Sources { failures, .. } => {
+                failures.0.iter().any(|f| matches!(f.reason, Reason::Mismatch { .. }))
+            }
             FetchError::Unpacked { .. } => true,
             _ => false,
         }
@@ -87,18 +89,26 @@ impl FetchError {
     /// What the user can do about it, as a fragment.
     pub fn hint(&self) -> Option<String> {
         match self {
-            FetchError::Offline { .. } => Some("run `trainlock fetch` once with a network, then everything is in the store".to_owned()),
+            FetchError::Offline { .. } => {
+                Some("run `trainlock fetch` once with a network, then everything is in the store".to_owned())
+            }
             FetchError::Sources { name, failures } => failures.0.iter().find_map(|failure| match &failure.reason {
-                Reason::Denied { sent: true, .. } => Some("the user name and password in netrc were refused".to_owned()),
+                Reason::Denied { sent: true, .. } => {
+                    Some("the user name and password in netrc were refused".to_owned())
+                }
                 Reason::Denied { .. } => Some(format!(
                     "put `machine {} login USER password PASSWORD` into ~/.netrc (it is sent over https only)",
                     failure.host()
                 )),
-                Reason::Html => Some("open the address in a browser: it may want a login, or a quota may be used up".to_owned()),
+                Reason::Html => {
+                    Some("open the address in a browser: it may want a login, or a quota may be used up".to_owned())
+                }
                 Reason::Mismatch { mismatch: Mismatch::Sha256 { .. } | Mismatch::Size { .. }, .. } => {
                     Some(format!("if the change upstream is meant, run `trainlock update {name}`"))
                 }
-                Reason::Certificate(_) => Some("set SSL_CERT_FILE to a PEM file with your authority's certificate".to_owned()),
+                Reason::Certificate(_) => {
+                    Some("set SSL_CERT_FILE to a PEM file with your authority's certificate".to_owned())
+                }
                 _ => None,
             }),
             _ => None,

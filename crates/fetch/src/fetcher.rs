@@ -115,7 +115,9 @@ impl Wanted {
 
     fn is_in(&self, session: &Session) -> Result<bool, StoreError> {
         match self {
-            Wanted::File { sha256, size } | Wanted::Member { sha256, size, .. } => Ok(session.store().object(sha256, Some(*size))?.is_some()),
+            Wanted::File { sha256, size } | Wanted::Member { sha256, size, .. } => {
+                Ok(session.store().object(sha256, Some(*size))?.is_some())
+            }
             Wanted::Tree { tree, .. } => Ok(session.store().has_tree(tree)),
         }
     }
@@ -161,7 +163,8 @@ impl Fetcher {
                 Err(error) => Some(Err(FetchError::Store { name: want.name.clone(), error })),
             });
         }
-        let missing: Vec<&Want> = wants.iter().zip(&results).filter(|(_, r)| r.is_none()).map(|(want, _)| want).collect();
+        let missing: Vec<&Want> =
+            wants.iter().zip(&results).filter(|(_, r)| r.is_none()).map(|(want, _)| want).collect();
         let mut brought = self.each(&missing, |want| self.bring(session, want)).into_iter();
         let answer = |result: Option<_>| result.or_else(|| brought.next()).unwrap_or(Ok(()));
         results.into_iter().map(answer).collect()
@@ -181,7 +184,10 @@ impl Fetcher {
         let worker = || std::iter::from_fn(take).map(|(index, item)| (index, work(item))).collect::<Vec<_>>();
         let mut results: Vec<(usize, R)> = thread::scope(|scope| {
             let threads: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-            threads.into_iter().flat_map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+            threads
+                .into_iter()
+                .flat_map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
         });
         results.sort_by_key(|(index, _)| *index);
         results.into_iter().map(|(_, result)| result).collect()
@@ -190,7 +196,11 @@ impl Fetcher {
     fn resolve(&self, session: &Session, request: &UrlRequest<'_>) -> Result<Resolved, FetchError> {
         let name = &request.name;
         let there = match request.expect.digest() {
-            Some(sha256) => session.store().object(&sha256, request.expect.size).map_err(|e| store(name, e))?.map(|path| (sha256, path)),
+            Some(sha256) => session
+                .store()
+                .object(&sha256, request.expect.size)
+                .map_err(|e| store(name, e))?
+                .map(|path| (sha256, path)),
             None => None,
         };
         let (sha256, size) = match there {
@@ -207,7 +217,9 @@ impl Fetcher {
                 let tree = self.unpack(session, name, &request.sources, (sha256, size), self.limits(size), None)?;
                 Content::Tree { digest: tree.digest, size: tree.size, count: tree.count, listing: tree.listing }
             }
-            None => return Ok(Resolved { source, content: Content::File { sha256, size }, archive: None }),
+            None => {
+                return Ok(Resolved { source, content: Content::File { sha256, size }, archive: None });
+            }
         };
         Ok(Resolved { source, content: unpacked, archive: Some((sha256, size)) })
     }
@@ -233,7 +245,13 @@ impl Fetcher {
     }
 
     /// Sees to it that an archive is in the store; two inputs may come from one.
-    fn archive(&self, session: &Session, name: &str, sources: &[SourceUrl], archive: (Digest, u64)) -> Result<(), FetchError> {
+    fn archive(
+        &self,
+        session: &Session,
+        name: &str,
+        sources: &[SourceUrl],
+        archive: (Digest, u64),
+    ) -> Result<(), FetchError> {
         let is_there = || session.store().object(&archive.0, Some(archive.1)).map_err(|e| store(name, e));
         if is_there()?.is_some() {
             return Ok(());
@@ -243,7 +261,13 @@ impl Fetcher {
         if is_there()?.is_some() { Ok(()) } else { self.file(session, name, sources, archive) }
     }
 
-    fn file(&self, session: &Session, name: &str, sources: &[SourceUrl], (sha256, size): (Digest, u64)) -> Result<(), FetchError> {
+    fn file(
+        &self,
+        session: &Session,
+        name: &str,
+        sources: &[SourceUrl],
+        (sha256, size): (Digest, u64),
+    ) -> Result<(), FetchError> {
         let expect = Expect { sha256: Some(sha256), size: Some(size), checksum: None };
         self.download(session, name, sources, expect).map(drop)
     }
@@ -255,7 +279,13 @@ impl Fetcher {
     }
 
     /// Brings a file into the store from the first source that has it; its digest and size in bytes.
-    fn download(&self, session: &Session, name: &str, sources: &[SourceUrl], expect: Expect<'_>) -> Result<(Digest, u64), FetchError> {
+    fn download(
+        &self,
+        session: &Session,
+        name: &str,
+        sources: &[SourceUrl],
+        expect: Expect<'_>,
+    ) -> Result<(Digest, u64), FetchError> {
         let mut progress = Progress::start(&self.events, self.next_id(), name, "fetch", expect.size);
         let mut failures = Vec::new();
         for source in sources {
@@ -264,7 +294,9 @@ impl Fetcher {
                     progress.finish(Some(sha256));
                     return Ok((sha256, size));
                 }
-                Err((Failure::Source(reason), earlier)) => failures.push(SourceFailure { url: source.redacted(), reason, earlier }),
+                Err((Failure::Source(reason), earlier)) => {
+                    failures.push(SourceFailure { url: source.redacted(), reason, earlier })
+                }
                 Err((Failure::Store(error), _)) => {
                     progress.finish(None);
                     return Err(store(name, error));
@@ -283,7 +315,13 @@ impl Fetcher {
     }
 
     /// Tries one source until it gives the file or fails for good; with the reasons of earlier tries.
-    fn source(&self, session: &Session, source: &SourceUrl, expect: Expect<'_>, progress: &mut Progress<'_>) -> Result<(Digest, u64), (Failure, Vec<Reason>)> {
+    fn source(
+        &self,
+        session: &Session,
+        source: &SourceUrl,
+        expect: Expect<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<(Digest, u64), (Failure, Vec<Reason>)> {
         let mut earlier = Vec::new();
         for retry in 0.. {
             if self.settings.cancel.is_thrown() {
@@ -306,7 +344,13 @@ impl Fetcher {
         unreachable!("the last try returns")
     }
 
-    fn attempt(&self, session: &Session, source: &SourceUrl, expect: Expect<'_>, progress: &mut Progress<'_>) -> Result<(Digest, u64), Failure> {
+    fn attempt(
+        &self,
+        session: &Session,
+        source: &SourceUrl,
+        expect: Expect<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<(Digest, u64), Failure> {
         match source {
             SourceUrl::Http(_) if self.settings.offline => Err(Reason::Offline.into()),
             SourceUrl::Http(url) => {
@@ -332,11 +376,13 @@ impl Fetcher {
         let file = open(session, name, &archive.0)?;
         let mut progress = Progress::start(&self.events, self.next_id(), name, "unpack", locked.map(|(_, size)| size));
         let limits = self.limits(archive.1);
-        let expect = Expect { sha256: locked.map(|(sha256, _)| sha256), size: locked.map(|(_, size)| size), checksum: None };
+        let expect =
+            Expect { sha256: locked.map(|(sha256, _)| sha256), size: locked.map(|(_, size)| size), checksum: None };
         let extracted = archive::extract(file, limits, member, |size, content| {
             let mut file = Receive::start(session, expect, Some(size), false)?;
             loop {
-                let bytes = content.fill_buf().map_err(|e| ArchiveError::from_read(e, Some(member.as_str().as_bytes())))?;
+                let bytes =
+                    content.fill_buf().map_err(|e| ArchiveError::from_read(e, Some(member.as_str().as_bytes())))?;
                 if bytes.is_empty() {
                     return Ok(file.finish()?);
                 }
@@ -384,7 +430,10 @@ impl Fetcher {
 
 impl<'a> UrlRequest<'a> {
     fn of(request: &'a DataRequest) -> Result<UrlRequest<'a>, FetchError> {
-        let name = request.member.as_ref().map_or_else(|| request.name.to_string(), |member| format!("{member}/{}", request.name));
+        let name = request
+            .member
+            .as_ref()
+            .map_or_else(|| request.name.to_string(), |member| format!("{member}/{}", request.name));
         let unsupported = |name, kind| Err(FetchError::Unsupported { name, kind });
         match &request.source {
             DataSource::Url { url, mirrors, checksum, size, rev, files, extract, unpack } => {
@@ -441,8 +490,12 @@ fn unpack_error(name: &str, sources: &[SourceUrl], error: UnpackError) -> FetchE
     let (name, url) = (name.to_owned(), first(sources));
     match error {
         UnpackError::Archive(error) => FetchError::Archive { name, url, error },
-        UnpackError::Tree { expected, found } => FetchError::Unpacked { name, url, mismatch: Mismatch::Tree { expected, found } },
-        UnpackError::Failure(Failure::Source(Reason::Mismatch { mismatch, .. })) => FetchError::Unpacked { name, url, mismatch },
+        UnpackError::Tree { expected, found } => {
+            FetchError::Unpacked { name, url, mismatch: Mismatch::Tree { expected, found } }
+        }
+        UnpackError::Failure(Failure::Source(Reason::Mismatch { mismatch, .. })) => {
+            FetchError::Unpacked { name, url, mismatch }
+        }
         UnpackError::Failure(Failure::Source(reason)) => {
             let failure = SourceFailure { url, reason, earlier: Vec::new() };
             FetchError::Sources { name, failures: SourceFailures(vec![failure]) }

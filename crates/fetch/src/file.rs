@@ -11,7 +11,13 @@ use trainlock_types::Digest;
 use url::Url;
 
 /// Brings the file at `url` into the store; its digest and size in bytes.
-pub(crate) fn fetch(session: &Session, url: &Url, expect: Expect<'_>, progress: &mut Progress<'_>, cancel: &Cancel) -> Result<(Digest, u64), Failure> {
+pub(crate) fn fetch(
+    session: &Session,
+    url: &Url,
+    expect: Expect<'_>,
+    progress: &mut Progress<'_>,
+    cancel: &Cancel,
+) -> Result<(Digest, u64), Failure> {
     let path = url.to_file_path().map_err(|()| Reason::NoFile)?;
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => Reason::NoFile,

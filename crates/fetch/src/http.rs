@@ -8,7 +8,13 @@ use trainlock_types::{Digest, SourceUrl};
 use url::Url;
 
 /// Brings the file at `url` into the store; its digest and size in bytes.
-pub(crate) fn fetch(net: &Net, session: &Session, url: &Url, expect: Expect<'_>, progress: &mut Progress<'_>) -> Result<(Digest, u64), Failure> {
+pub(crate) fn fetch(
+    net: &Net,
+    session: &Session,
+    url: &Url,
+    expect: Expect<'_>,
+    progress: &mut Progress<'_>,
+) -> Result<(Digest, u64), Failure> {
     let (head, mut body) = net.get(url)?;
     check_status(&head)?;
     let name = SourceUrl::Http(url.clone()).file_name().unwrap_or_default().to_ascii_lowercase();

@@ -7,7 +7,9 @@ use crate::error::{Failure, Reason};
 use crate::netrc::{Login, Netrc};
 use crate::retry::retry_after;
 use crate::settings::Settings;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER,
+};
 use reqwest::{Client, StatusCode};
 use std::error::Error;
 use std::io;
@@ -116,14 +118,20 @@ fn client(settings: &Settings) -> Result<Client, String> {
         .http2_initial_connection_window_size(32 << 20);
     if let Some(path) = &settings.certificates {
         let pem = fs_err::read(path).map_err(|e| e.to_string())?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| format!("{}: {}", path.display(), innermost(&e)))?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+            .map_err(|e| format!("{}: {}", path.display(), innermost(&e)))?;
         builder = builder.tls_certs_merge(certificates);
     }
     builder.build().map_err(|e| innermost(&e))
 }
 
 impl Shared {
-    async fn transfer(&self, url: Url, head_to: oneshot::Sender<Result<Head, Failure>>, body_to: mpsc::Sender<Result<Vec<u8>, Failure>>) {
+    async fn transfer(
+        &self,
+        url: Url,
+        head_to: oneshot::Sender<Result<Head, Failure>>,
+        body_to: mpsc::Sender<Result<Vec<u8>, Failure>>,
+    ) {
         let started = tokio::select! {
             started = self.start(url) => started,
             () = self.settings.cancel.thrown() => Err(Failure::Interrupted),
@@ -160,7 +168,8 @@ impl Shared {
             let stall = self.settings.stall_timeout;
             // The connection's own time limit comes on top of the wait for the answer.
             let limit = self.settings.connect_timeout.saturating_add(stall);
-            let response = timeout(limit, request.send()).await.map_err(|_| Reason::Stalled(stall))?.map_err(|e| reason(&e))?;
+            let response =
+                timeout(limit, request.send()).await.map_err(|_| Reason::Stalled(stall))?.map_err(|e| reason(&e))?;
             let status = response.status();
             if let (301..=303 | 307 | 308, Some(to)) = (status.as_u16(), response.headers().get(LOCATION)) {
                 url = redirect(&url, to.to_str().map_err(|_| Reason::BadRedirect)?)?;
@@ -263,7 +272,9 @@ fn is_incomplete(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| {
         // hyper's own error type is not part of the client's interface: its words are.
         let text = cause.to_string();
-        text.contains("end of file before message length") || text.contains("unexpected EOF") || text.contains("message completed")
+        text.contains("end of file before message length")
+            || text.contains("unexpected EOF")
+            || text.contains("message completed")
     })
 }
 

@@ -47,7 +47,8 @@ impl Netrc {
     /// The login for a host. `first` is whether the manifest named the host; the `default` entry is
     /// not for hosts that a redirect leads to.
     pub(crate) fn login(&self, host: &str, first: bool) -> Option<&Login> {
-        let named = self.machines.iter().find(|(machine, _)| machine.eq_ignore_ascii_case(host)).map(|(_, login)| login);
+        let named =
+            self.machines.iter().find(|(machine, _)| machine.eq_ignore_ascii_case(host)).map(|(_, login)| login);
         named.or(self.fallback.as_ref().filter(|_| first)).filter(|login| **login != Login::default())
     }
 }

@@ -43,7 +43,13 @@ const STEP: u64 = 256 << 10;
 
 impl<'a> Progress<'a> {
     /// Tells that it begins.
-    pub(crate) fn start(events: &'a Events, id: u64, name: &'a str, action: &'static str, size: Option<u64>) -> Progress<'a> {
+    pub(crate) fn start(
+        events: &'a Events,
+        id: u64,
+        name: &'a str,
+        action: &'static str,
+        size: Option<u64>,
+    ) -> Progress<'a> {
         events.emit(Event::TransferStarted { id, name: name.to_owned(), action, size });
         Progress { events, id, name, bytes: 0, told: 0 }
     }
@@ -61,12 +67,22 @@ impl<'a> Progress<'a> {
     pub(crate) fn retry(&mut self, reason: &Reason, delay: std::time::Duration) {
         (self.bytes, self.told) = (0, 0);
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        self.events.emit(Event::TransferRetry { id: self.id, name: self.name.to_owned(), reason: reason.to_string(), delay_ms });
+        self.events.emit(Event::TransferRetry {
+            id: self.id,
+            name: self.name.to_owned(),
+            reason: reason.to_string(),
+            delay_ms,
+        });
     }
 
     /// Tells that it ended, with the digest of what came, if it came.
     pub(crate) fn finish(self, sha256: Option<Digest>) {
-        self.events.emit(Event::TransferFinished { id: self.id, name: self.name.to_owned(), bytes: self.bytes, sha256 });
+        self.events.emit(Event::TransferFinished {
+            id: self.id,
+            name: self.name.to_owned(),
+            bytes: self.bytes,
+            sha256,
+        });
     }
 }
 
@@ -82,7 +98,12 @@ pub(crate) struct Receive<'a> {
 impl<'a> Receive<'a> {
     /// Begins; `announced` is the size in bytes that the source states. A size that is already wrong
     /// costs no byte more.
-    pub(crate) fn start(session: &Session, expect: Expect<'a>, announced: Option<u64>, html: bool) -> Result<Receive<'a>, Failure> {
+    pub(crate) fn start(
+        session: &Session,
+        expect: Expect<'a>,
+        announced: Option<u64>,
+        html: bool,
+    ) -> Result<Receive<'a>, Failure> {
         if let (Some(expected), Some(found)) = (expect.size, announced)
             && expected != found
         {

@@ -27,8 +27,13 @@ pub(crate) fn retry_after(header: &str, date: Option<&str>) -> Option<Duration> 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`.
 fn http_date(text: &str) -> Option<u64> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let [_, day, month, year, time, "GMT"] = text.split(' ').collect::<Vec<_>>()[..] else { return None };
-    let [hours, minutes, seconds] = time.split(':').map(|n| n.parse::<u64>().ok()).collect::<Option<Vec<_>>>()?[..] else { return None };
+    let [_, day, month, year, time, "GMT"] = text.split(' ').collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    let [hours, minutes, seconds] = time.split(':').map(|n| n.parse::<u64>().ok()).collect::<Option<Vec<_>>>()?[..]
+    else {
+        return None;
+    };
     let (day, year): (u64, u64) = (day.parse().ok()?, year.parse().ok()?);
     let month = MONTHS.iter().position(|m| *m == month)? as u64 + 1;
     if !(1970..10_000).contains(&year) || !(1..=31).contains(&day) || hours > 23 || minutes > 59 || seconds > 60 {
@@ -36,7 +41,11 @@ fn http_date(text: &str) -> Option<u64> {
     }
     // Days since 0000-03-01 in the Gregorian calendar, from which leap days come at the end of a year.
     let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = shifted_year * 365 + shifted_year / 4 - shifted_year / 100 + shifted_year / 400 + (shifted_month * 153 + 2) / 5 + day - 1;
+    let days = shifted_year * 365 + shifted_year / 4 - shifted_year / 100
+        + shifted_year / 400
+        + (shifted_month * 153 + 2) / 5
+        + day
+        - 1;
     Some((days - 719_468) * 86_400 + hours * 3600 + minutes * 60 + seconds)
 }
 
@@ -49,14 +58,18 @@ mod tests {
         let (first, longest) = (Duration::from_millis(100), Duration::from_secs(2));
         for (retry, full) in [(0, 100), (1, 200), (4, 1600), (5, 2000), (1000, 2000)] {
             let wait = backoff(first, longest, retry);
-            assert!(wait >= Duration::from_millis(full / 2) && wait <= Duration::from_millis(full), "{retry}: {wait:?}");
+            assert!(
+                wait >= Duration::from_millis(full / 2) && wait <= Duration::from_millis(full),
+                "{retry}: {wait:?}"
+            );
         }
     }
 
     #[test]
     fn retry_after_in_seconds_and_as_a_date() {
-        let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(http_date(date.unwrap()), Some(784_111_777));
+        let now = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let date = Some(now);
+        assert_eq!(http_date(now), Some(784_111_777));
         assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
         assert_eq!(http_date("Tue, 29 Feb 2028 23:59:59 GMT"), Some(1_835_481_599));
         assert_eq!(retry_after("120", None), Some(Duration::from_secs(120)));

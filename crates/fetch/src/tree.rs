@@ -13,7 +13,10 @@ use trainlock_types::{Digest, RelPath};
 pub(crate) enum UnpackError {
     Archive(ArchiveError),
     /// It became another tree than the locked one.
-    Tree { expected: Digest, found: Digest },
+    Tree {
+        expected: Digest,
+        found: Digest,
+    },
     Failure(Failure),
 }
 

@@ -5,8 +5,7 @@ use crate::scan::{self, Header, Pair, Typed};
 use crate::{Content, DataPin, ToolPin};
 use std::borrow::Cow;
 use trainlock_types::{
-    DataSource, Digest, Entry, Listing, Name, Params, RelPath, SourceUrl, ToolMatch, ToolProvider,
-    Value,
+    DataSource, Digest, Entry, Listing, Name, Params, RelPath, SourceUrl, ToolMatch, ToolProvider, Value,
 };
 
 /// Declares a block's known keys: a field each, and the function that finds it by its key.
@@ -64,11 +63,7 @@ raw!(RawTool {
 });
 
 pub(crate) fn is_known(data: bool, key: &str) -> bool {
-    if data {
-        RawData::KEYS.contains(&key)
-    } else {
-        RawTool::KEYS.contains(&key)
-    }
+    if data { RawData::KEYS.contains(&key) } else { RawTool::KEYS.contains(&key) }
 }
 
 impl RawData<'_, '_> {
@@ -79,24 +74,16 @@ impl RawData<'_, '_> {
             (Some(sha256), Some(size)) => Some((digest(sha256)?, count(size)?)),
             (None, None) => None,
             _ => {
-                return invalid(
-                    &header.span,
-                    "`archive-sha256` and `archive-size` belong together",
-                );
+                return invalid(&header.span, "`archive-sha256` and `archive-size` belong together");
             }
         };
         let (extracted, unpacked) = match &source {
-            DataSource::Url {
-                extract, unpack, ..
-            } => (extract.is_some(), *unpack),
+            DataSource::Url { extract, unpack, .. } => (extract.is_some(), *unpack),
             _ => (false, false),
         };
         let file = matches!(content, Content::File { .. });
         if archive.is_some() != (extracted || unpacked) || extracted && !file || unpacked && file {
-            return invalid(
-                &header.span,
-                "what is locked does not fit `extract` and `unpack`",
-            );
+            return invalid(&header.span, "what is locked does not fit `extract` and `unpack`");
         }
         Ok(DataPin {
             member: self.member.map(member).transpose()?,
@@ -110,14 +97,7 @@ impl RawData<'_, '_> {
     }
 
     fn source(&self, header: &Header<'_>) -> Result<DataSource, Flaw> {
-        let of_url = [
-            self.mirrors,
-            self.checksum,
-            self.rev,
-            self.files,
-            self.extract,
-            self.unpack,
-        ];
+        let of_url = [self.mirrors, self.checksum, self.rev, self.files, self.extract, self.unpack];
         match (self.url, self.path, self.croissant, self.pooch) {
             (Some(url), None, None, None) => Ok(DataSource::Url {
                 url: parsed(url, SourceUrl::parse)?,
@@ -125,40 +105,26 @@ impl RawData<'_, '_> {
                     let mirror = |text: Cow<'_, str>| fits(pair, SourceUrl::parse(&text));
                     texts(pair)?.into_iter().map(mirror).collect()
                 })?,
-                checksum: self
-                    .checksum
-                    .map(|pair| parsed(pair, str::parse))
-                    .transpose()?,
+                checksum: self.checksum.map(|pair| parsed(pair, str::parse)).transpose()?,
                 size: None,
                 rev: self.rev.map(text).transpose()?.map(Cow::into_owned),
                 files: owned(self.files)?,
-                extract: self
-                    .extract
-                    .map(|pair| parsed(pair, RelPath::parse))
-                    .transpose()?,
+                extract: self.extract.map(|pair| parsed(pair, RelPath::parse)).transpose()?,
                 unpack: self.unpack.map(boolean).transpose()?.unwrap_or(false),
             }),
-            (None, Some(_), None, None)
-            | (None, None, Some(_), None)
-            | (None, None, None, Some(_))
+            (None, Some(_), None, None) | (None, None, Some(_), None) | (None, None, None, Some(_))
                 if let Some(pair) = of_url.into_iter().flatten().next() =>
             {
                 invalid(&pair.key_span, format!("`{}` belongs to a `url`", pair.key))
             }
             // A folder of the repository may be the whole of it (`.`).
-            (None, Some(path), None, None) => Ok(DataSource::Path(parsed(path, |t| {
-                RelPath::root().resolve(t)
-            })?)),
+            (None, Some(path), None, None) => Ok(DataSource::Path(parsed(path, |t| RelPath::root().resolve(t))?)),
             (None, None, Some(place), None) => Ok(DataSource::Croissant(text(place)?.into_owned())),
             (None, None, None, Some(path)) => Ok(DataSource::Pooch(parsed(path, RelPath::parse)?)),
-            (None, None, None, None) => invalid(
-                &header.span,
-                "the data set has no `url`, `path`, `croissant` or `pooch`",
-            ),
-            _ => invalid(
-                &header.span,
-                "the data set has more than one of `url`, `path`, `croissant` and `pooch`",
-            ),
+            (None, None, None, None) => {
+                invalid(&header.span, "the data set has no `url`, `path`, `croissant` or `pooch`")
+            }
+            _ => invalid(&header.span, "the data set has more than one of `url`, `path`, `croissant` and `pooch`"),
         }
     }
 
@@ -168,50 +134,26 @@ impl RawData<'_, '_> {
             (Some(sha256), None) => (sha256, None),
             (None, Some(tree)) => (tree, Some(tree)),
             _ => {
-                return invalid(
-                    &header.span,
-                    "the data set needs one of `sha256` and `tree`",
-                );
+                return invalid(&header.span, "the data set needs one of `sha256` and `tree`");
             }
         };
         let Some(tree) = tree else {
             return match self.count.or(self.listing) {
-                Some(pair) => invalid(
-                    &pair.key_span,
-                    format!("`{}` belongs to a `tree`", pair.key),
-                ),
-                None => Ok(Content::File {
-                    sha256: digest(sha256)?,
-                    size,
-                }),
+                Some(pair) => invalid(&pair.key_span, format!("`{}` belongs to a `tree`", pair.key)),
+                None => Ok(Content::File { sha256: digest(sha256)?, size }),
             };
         };
         let (tree, count) = (digest(tree)?, count(need(header, self.count, "count")?)?);
         let listing = self.listing.map(|pair| {
-            let entries = texts(pair)?
-                .iter()
-                .map(|line| Entry::parse(line))
-                .collect::<Option<Vec<_>>>();
+            let entries = texts(pair)?.iter().map(|line| Entry::parse(line)).collect::<Option<Vec<_>>>();
             let listing = entries.and_then(|entries| Listing::new(entries).ok());
             match listing {
                 Some(l) if l.digest() == tree && l.size() == size && l.count() == count => Ok(l),
-                Some(_) => invalid(
-                    &pair.key_span,
-                    "the listing is not the one that `tree`, `size` and `count` name",
-                ),
-                None => invalid(
-                    &pair.key_span,
-                    "the listing does not hold `<sha256> <size> <path>`, each path once",
-                ),
+                Some(_) => invalid(&pair.key_span, "the listing is not the one that `tree`, `size` and `count` name"),
+                None => invalid(&pair.key_span, "the listing does not hold `<sha256> <size> <path>`, each path once"),
             }
         });
-        Ok(Content::Tree {
-            tree,
-            size,
-            count,
-            listing: listing.transpose()?,
-        }
-        .for_lock())
+        Ok(Content::Tree { tree, size, count, listing: listing.transpose()? }.for_lock())
     }
 }
 
@@ -221,16 +163,10 @@ impl RawTool<'_, '_> {
         let provider = match text(from)?.as_ref() {
             "host" => ToolProvider::Host {
                 probe: owned(self.probe)?,
-                accept: match self
-                    .accept
-                    .map(|pair| Ok::<_, Flaw>((pair, text(pair)?)))
-                    .transpose()?
-                {
+                accept: match self.accept.map(|pair| Ok::<_, Flaw>((pair, text(pair)?))).transpose()? {
                     None => ToolMatch::Version,
                     Some((_, word)) if word == ToolMatch::Version.as_str() => ToolMatch::Version,
-                    Some((_, word)) if word == ToolMatch::Requirement.as_str() => {
-                        ToolMatch::Requirement
-                    }
+                    Some((_, word)) if word == ToolMatch::Requirement.as_str() => ToolMatch::Requirement,
                     Some((pair, _)) => {
                         return invalid(&pair.value_span, "`match` is `version` or `requirement`");
                     }
@@ -238,10 +174,7 @@ impl RawTool<'_, '_> {
             },
             other => match self.probe.or(self.accept) {
                 Some(pair) => {
-                    return invalid(
-                        &pair.key_span,
-                        format!("`{}` belongs to `from = \"host\"`", pair.key),
-                    );
+                    return invalid(&pair.key_span, format!("`{}` belongs to `from = \"host\"`", pair.key));
                 }
                 None => ToolProvider::Other(other.to_owned()),
             },
@@ -251,10 +184,7 @@ impl RawTool<'_, '_> {
             name: parsed(need(header, self.name, "name")?, Name::entry)?,
             request: text(need(header, self.request, "request")?)?.into_owned(),
             provider,
-            version: parsed(
-                need(header, self.version, "version")?,
-                semver::Version::parse,
-            )?,
+            version: parsed(need(header, self.version, "version")?, semver::Version::parse)?,
             extra,
         })
     }
@@ -270,10 +200,7 @@ pub(crate) fn params(pairs: &[Pair<'_>]) -> Result<Params, Flaw> {
             Some(text) => Value::String(text.to_owned()),
             None => typed(pair, scan::any(pair.value), "a value")?,
         };
-        if params
-            .insert(pair.key.clone().into_owned(), value)
-            .is_some()
-        {
+        if params.insert(pair.key.clone().into_owned(), value).is_some() {
             return twice(pair);
         }
     }
@@ -281,24 +208,14 @@ pub(crate) fn params(pairs: &[Pair<'_>]) -> Result<Params, Flaw> {
 }
 
 pub(crate) fn twice<T>(pair: &Pair<'_>) -> Result<T, Flaw> {
-    Err(Flaw::Twice {
-        at: pair.key_span.start,
-        what: format!("the key `{}`", pair.key),
-    })
+    Err(Flaw::Twice { at: pair.key_span.start, what: format!("the key `{}`", pair.key) })
 }
 
 pub(crate) fn dotted<T>(pair: &Pair<'_>) -> Result<T, Flaw> {
-    invalid(
-        &pair.key_span,
-        "a dotted key is not in the form that trainlock writes: quote it",
-    )
+    invalid(&pair.key_span, "a dotted key is not in the form that trainlock writes: quote it")
 }
 
-pub(crate) fn need<'p, 'a>(
-    header: &Header<'_>,
-    pair: Option<&'p Pair<'a>>,
-    key: &str,
-) -> Result<&'p Pair<'a>, Flaw> {
+pub(crate) fn need<'p, 'a>(header: &Header<'_>, pair: Option<&'p Pair<'a>>, key: &str) -> Result<&'p Pair<'a>, Flaw> {
     match pair {
         Some(pair) => Ok(pair),
         None => invalid(&header.span, format!("the entry has no `{key}`")),
@@ -308,10 +225,7 @@ pub(crate) fn need<'p, 'a>(
 fn typed<T>(pair: &Pair<'_>, value: Typed<T>, expected: &str) -> Result<T, Flaw> {
     match value.map_err(|wrong| wrong.shifted(pair.value_span.start))? {
         Ok(value) => Ok(value),
-        Err(found) => invalid(
-            &pair.value_span,
-            format!("expected {expected}, found {found}"),
-        ),
+        Err(found) => invalid(&pair.value_span, format!("expected {expected}, found {found}")),
     }
 }
 
@@ -343,8 +257,7 @@ pub(crate) fn boolean(pair: &Pair<'_>) -> Result<bool, Flaw> {
 
 /// A number that is not negative.
 pub(crate) fn count(pair: &Pair<'_>) -> Result<u64, Flaw> {
-    u64::try_from(integer(pair)?)
-        .or_else(|_| invalid(&pair.value_span, format!("`{}` is negative", pair.key)))
+    u64::try_from(integer(pair)?).or_else(|_| invalid(&pair.value_span, format!("`{}` is negative", pair.key)))
 }
 
 fn digest(pair: &Pair<'_>) -> Result<Digest, Flaw> {
@@ -355,10 +268,7 @@ fn member(pair: &Pair<'_>) -> Result<Name, Flaw> {
     parsed(pair, Name::project)
 }
 
-fn parsed<T, E: std::fmt::Display>(
-    pair: &Pair<'_>,
-    parse: impl FnOnce(&str) -> Result<T, E>,
-) -> Result<T, Flaw> {
+fn parsed<T, E: std::fmt::Display>(pair: &Pair<'_>, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<T, Flaw> {
     fits(pair, parse(&text(pair)?))
 }
 

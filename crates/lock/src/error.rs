@@ -74,9 +74,5 @@ impl std::fmt::Display for Merge {
 
 fn placed(diagnostic: &Diagnostic) -> String {
     let (line, column) = diagnostic.source.line_column(diagnostic.span.start);
-    format!(
-        "{}:{line}:{column}: {}",
-        diagnostic.source.path.display(),
-        diagnostic.message
-    )
+    format!("{}:{line}:{column}: {}", diagnostic.source.path.display(), diagnostic.message)
 }

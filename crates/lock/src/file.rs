@@ -31,10 +31,7 @@ impl Lock {
     /// [`LockError::Write`]; then the old file stands as it was.
     pub fn save(&self, path: &Path) -> Result<bool, LockError> {
         let text = self.to_text();
-        replace(path, text.as_bytes()).map_err(|source| LockError::Write {
-            path: path.to_owned(),
-            source,
-        })
+        replace(path, text.as_bytes()).map_err(|source| LockError::Write { path: path.to_owned(), source })
     }
 }
 
@@ -61,7 +58,9 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<bool> {
     }
     file.as_file().sync_all()?;
     file.persist(path)?;
-    fs_err::File::open(folder)?.sync_all()?;
+    // The new text is in place and whole, come what may. Some file systems refuse to sync a folder, and
+    // all that a power cut could then bring back is the old text, whole too.
+    let _ = fs_err::File::open(folder).and_then(|folder| folder.sync_all());
     Ok(true)
 }
 
@@ -79,8 +78,5 @@ fn behind_links(path: &Path) -> io::Result<PathBuf> {
             Err(error) => return Err(error),
         }
     }
-    Err(io::Error::other(format!(
-        "too many symbolic links at {}",
-        path.display()
-    )))
+    Err(io::Error::other(format!("too many symbolic links at {}", path.display())))
 }

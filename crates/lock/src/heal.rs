@@ -40,11 +40,7 @@ pub fn heal(text: &str, path: &Path) -> Result<Healed, LockError> {
     let damaged = first.damaged.max(second.damaged);
     let (mut lock, theirs) = (first.lock, second.lock);
     let (data, disputed_data) = settle(std::mem::take(&mut lock.data), theirs.data, DataPin::place);
-    let (tools, disputed_tools) = settle(
-        std::mem::take(&mut lock.tools),
-        theirs.tools,
-        ToolPin::place,
-    );
+    let (tools, disputed_tools) = settle(std::mem::take(&mut lock.tools), theirs.tools, ToolPin::place);
     lock.data = data;
     lock.tools = tools;
     for (member, table) in theirs.determinism {
@@ -57,30 +53,19 @@ pub fn heal(text: &str, path: &Path) -> Result<Healed, LockError> {
         lock.profiles.entry(place).or_insert(table);
     }
     for line in theirs.extra.keys {
-        if !lock
-            .extra
-            .keys
-            .iter()
-            .any(|ours| key_of(ours) == key_of(&line))
-        {
+        if !lock.extra.keys.iter().any(|ours| key_of(ours) == key_of(&line)) {
             lock.extra.keys.push(line);
         }
     }
     // Blocks of an array (`[[result]]`) stand beside each other; of a table there can be only one.
     for (section, table) in theirs.extra.tables {
-        let same = |ours: &str| {
-            ours == table || !table.starts_with("[[") && ours.lines().next() == table.lines().next()
-        };
+        let same =
+            |ours: &str| ours == table || !table.starts_with("[[") && ours.lines().next() == table.lines().next();
         if !lock.extra.tables.iter().any(|(_, ours)| same(ours)) {
             lock.extra.tables.push((section, table));
         }
     }
-    let healed = Healed {
-        lock,
-        data: disputed_data,
-        tools: disputed_tools,
-        damaged,
-    };
+    let healed = Healed { lock, data: disputed_data, tools: disputed_tools, damaged };
     Ok(healed.readable(path))
 }
 
@@ -92,10 +77,7 @@ impl Healed {
             self.lock.extra = crate::Extra::default();
             self.lock.data.iter_mut().for_each(|pin| pin.extra.clear());
             self.lock.tools.iter_mut().for_each(|pin| pin.extra.clear());
-            self.lock
-                .determinism
-                .values_mut()
-                .for_each(|table| table.extra.clear());
+            self.lock.determinism.values_mut().for_each(|table| table.extra.clear());
             self.damaged += 1;
         }
         self
@@ -159,10 +141,7 @@ impl Marker {
 
 /// The text with all conflicts decided for our side, and for theirs.
 fn sides(text: &str) -> (String, String) {
-    let (mut ours, mut theirs) = (
-        String::with_capacity(text.len()),
-        String::with_capacity(text.len()),
-    );
+    let (mut ours, mut theirs) = (String::with_capacity(text.len()), String::with_capacity(text.len()));
     let mut part = Marker::End;
     for line in text.split_inclusive('\n') {
         match (Marker::of(line.trim_end_matches('\n')), part) {

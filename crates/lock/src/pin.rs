@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use trainlock_types::{
-    DataRequest, DataSource, Digest, LISTING_IN_LOCK, Listing, Name, Params, ToolProvider,
-    ToolRequest,
+    DataRequest, DataSource, Digest, LISTING_IN_LOCK, Listing, Name, Params, ToolProvider, ToolRequest,
 };
 
 /// A lock. The root project is member `None` where an entry belongs to a member; tables of params
@@ -122,17 +121,13 @@ pub(crate) enum Section {
 impl Lock {
     /// The pin of a member's data set.
     pub fn data(&self, member: Option<&Name>, name: &Name) -> Option<&DataPin> {
-        let found = self
-            .data
-            .binary_search_by(|pin| pin.place().cmp(&(name, member)));
+        let found = self.data.binary_search_by(|pin| pin.place().cmp(&(name, member)));
         found.ok().map(|i| &self.data[i])
     }
 
     /// The pin of a member's tool.
     pub fn tool(&self, member: Option<&Name>, name: &Name) -> Option<&ToolPin> {
-        let found = self
-            .tools
-            .binary_search_by(|pin| pin.place().cmp(&(name, member)));
+        let found = self.tools.binary_search_by(|pin| pin.place().cmp(&(name, member)));
         found.ok().map(|i| &self.tools[i])
     }
 
@@ -174,8 +169,13 @@ impl DataPin {
     /// The same pin, with the request's fields written anew.
     pub fn with_request(&self, request: &DataRequest) -> DataPin {
         DataPin {
+            member: self.member.clone(),
+            name: self.name.clone(),
             source: repeated(&request.source),
-            ..self.clone()
+            resolved: self.resolved.clone(),
+            content: self.content.clone(),
+            archive: self.archive,
+            extra: self.extra.clone(),
         }
     }
 }
@@ -200,11 +200,7 @@ impl ToolPin {
 
     /// The same pin, with the request's fields written anew.
     pub fn with_request(&self, request: &ToolRequest) -> ToolPin {
-        ToolPin {
-            request: request.version.clone(),
-            provider: request.provider.clone(),
-            ..self.clone()
-        }
+        ToolPin { request: request.version.clone(), provider: request.provider.clone(), ..self.clone() }
     }
 }
 
@@ -227,30 +223,15 @@ impl Content {
     /// A tree with this listing.
     pub fn tree(listing: Listing) -> Content {
         let (tree, size, count) = (listing.digest(), listing.size(), listing.count());
-        Content::Tree {
-            tree,
-            size,
-            count,
-            listing: Some(listing),
-        }
+        Content::Tree { tree, size, count, listing: Some(listing) }
     }
 
     /// As it stands in a lock: without a listing that is too long for one.
     pub fn for_lock(self) -> Content {
         match self {
-            Content::Tree {
-                tree,
-                size,
-                count,
-                listing,
-            } => {
+            Content::Tree { tree, size, count, listing } => {
                 let listing = listing.filter(|l| l.count() <= LISTING_IN_LOCK as u64);
-                Content::Tree {
-                    tree,
-                    size,
-                    count,
-                    listing,
-                }
+                Content::Tree { tree, size, count, listing }
             }
             file => file,
         }

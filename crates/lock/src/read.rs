@@ -3,9 +3,7 @@
 //! Any layout of the right tables is read; only the canonical one is written. The reader is strict
 //! for a lock, and lenient for healing: then what is not whole is left out and counted.
 
-use crate::entry::{
-    RawData, RawTool, boolean, count, dotted, integer, is_known, need, params, text, twice,
-};
+use crate::entry::{RawData, RawTool, boolean, count, dotted, integer, is_known, need, params, text, twice};
 use crate::pin::Section;
 use crate::scan::{Header, Item, Pair, Scanner, Wrong};
 use crate::{DataPin, Determinism, Lock, LockError, Merge, ToolPin, VERSION};
@@ -34,19 +32,9 @@ impl Lock {
 #[derive(Debug)]
 pub(crate) enum Flaw {
     Syntax(Wrong),
-    Invalid {
-        span: Range<usize>,
-        message: String,
-        help: Option<&'static str>,
-    },
-    Twice {
-        at: usize,
-        what: String,
-    },
-    Newer {
-        found: i64,
-        requires: Option<String>,
-    },
+    Invalid { span: Range<usize>, message: String, help: Option<&'static str> },
+    Twice { at: usize, what: String },
+    Newer { found: i64, requires: Option<String> },
 }
 
 impl Flaw {
@@ -54,10 +42,7 @@ impl Flaw {
         let line = |at: usize| text[..at].bytes().filter(|b| *b == b'\n').count() + 1;
         let diagnostic = |span, message, help: Option<&str>| {
             Box::new(Diagnostic {
-                source: Arc::new(SourceText {
-                    path: path.to_owned(),
-                    text: text.to_owned(),
-                }),
+                source: Arc::new(SourceText { path: path.to_owned(), text: text.to_owned() }),
                 span,
                 message,
                 label: String::new(),
@@ -67,36 +52,16 @@ impl Flaw {
         };
         let path = path.to_owned();
         if let Flaw::Newer { found, requires } = self {
-            return LockError::NewerVersion {
-                path,
-                found,
-                known: VERSION,
-                requires,
-            };
+            return LockError::NewerVersion { path, found, known: VERSION, requires };
         }
         // Whatever else is wrong with it, markers are the cause, or come first in the order of repair.
-        if let Some(line) = text
-            .lines()
-            .position(|line| crate::heal::Marker::of(line).is_some())
-        {
-            return LockError::Conflict {
-                path,
-                line: line + 1,
-                what: Merge::Marker,
-            };
+        if let Some(line) = text.lines().position(|line| crate::heal::Marker::of(line).is_some()) {
+            return LockError::Conflict { path, line: line + 1, what: Merge::Marker };
         }
         match self {
-            Flaw::Twice { at, what } => LockError::Conflict {
-                path,
-                line: line(at),
-                what: Merge::Twice(what),
-            },
+            Flaw::Twice { at, what } => LockError::Conflict { path, line: line(at), what: Merge::Twice(what) },
             Flaw::Syntax(wrong) => LockError::Syntax(diagnostic(wrong.span, wrong.message, None)),
-            Flaw::Invalid {
-                span,
-                message,
-                help,
-            } => LockError::Invalid(diagnostic(span, message, help)),
+            Flaw::Invalid { span, message, help } => LockError::Invalid(diagnostic(span, message, help)),
             Flaw::Newer { .. } => unreachable!("told above"),
         }
     }
@@ -109,11 +74,7 @@ impl From<Wrong> for Flaw {
 }
 
 pub(crate) fn invalid<T>(span: &Range<usize>, message: impl Into<String>) -> Result<T, Flaw> {
-    Err(Flaw::Invalid {
-        span: span.clone(),
-        message: message.into(),
-        help: None,
-    })
+    Err(Flaw::Invalid { span: span.clone(), message: message.into(), help: None })
 }
 
 #[derive(Debug)]
@@ -137,17 +98,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str, lenient: bool) -> Reader<'a> {
         let places = [Vec::new(), Vec::new()];
         let (lock, section) = (Lock::default(), Section::Top);
-        Reader {
-            text,
-            lenient,
-            lock,
-            damaged: 0,
-            version: false,
-            section,
-            places,
-            unread: false,
-            orphaned: false,
-        }
+        Reader { text, lenient, lock, damaged: 0, version: false, section, places, unread: false, orphaned: false }
     }
 
     /// Reads the whole text. When lenient, fails only where a version is missing or newer.
@@ -192,12 +143,7 @@ impl<'a> Reader<'a> {
         if self.unread && !self.lenient {
             toml::de::DeTable::parse(self.text).map_err(|error| Wrong {
                 span: error.span().unwrap_or(0..0),
-                message: error
-                    .message()
-                    .lines()
-                    .next()
-                    .unwrap_or("no TOML")
-                    .to_owned(),
+                message: error.message().lines().next().unwrap_or("no TOML").to_owned(),
             })?;
         }
         self.sort()
@@ -220,10 +166,7 @@ impl<'a> Reader<'a> {
                 }
                 Err(Flaw::Newer { found, requires })
             }
-            found => invalid(
-                &pair.value_span,
-                format!("no trainlock writes version {found} of the lock"),
-            ),
+            found => invalid(&pair.value_span, format!("no trainlock writes version {found} of the lock")),
         }
     }
 
@@ -232,10 +175,7 @@ impl<'a> Reader<'a> {
         if self.lenient {
             return Ok(());
         }
-        let twice = |at: usize, kind: &str, name: &Name| Flaw::Twice {
-            at,
-            what: format!("{kind} `{name}`"),
-        };
+        let twice = |at: usize, kind: &str, name: &Name| Flaw::Twice { at, what: format!("{kind} `{name}`") };
         if let Some(i) = second(data.len(), |i, j| data[i].place().cmp(&data[j].place())) {
             return Err(twice(self.places[0][i], "data", &data[i].name));
         }
@@ -248,12 +188,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes in one block, which ends before `end`.
-    fn block(
-        &mut self,
-        header: Option<&Header<'a>>,
-        pairs: &[Pair<'a>],
-        end: usize,
-    ) -> Result<(), Flaw> {
+    fn block(&mut self, header: Option<&Header<'a>>, pairs: &[Pair<'a>], end: usize) -> Result<(), Flaw> {
         match self.whole_block(header, pairs, end) {
             Err(Flaw::Newer { found, requires }) => Err(Flaw::Newer { found, requires }),
             Err(_) if self.lenient => {
@@ -269,12 +204,7 @@ impl<'a> Reader<'a> {
         self.orphaned = true;
     }
 
-    fn whole_block(
-        &mut self,
-        header: Option<&Header<'a>>,
-        pairs: &[Pair<'a>],
-        end: usize,
-    ) -> Result<(), Flaw> {
+    fn whole_block(&mut self, header: Option<&Header<'a>>, pairs: &[Pair<'a>], end: usize) -> Result<(), Flaw> {
         let Some(header) = header else {
             return self.top(pairs);
         };
@@ -291,17 +221,11 @@ impl<'a> Reader<'a> {
                 Ok(())
             }),
             (["determinism"], false) => self.determinism(header, None, pairs),
-            (["determinism", "members", name], false) => {
-                self.determinism(header, Some(named(header, name)?), pairs)
-            }
+            (["determinism", "members", name], false) => self.determinism(header, Some(named(header, name)?), pairs),
             (["params", member], false) => {
                 self.section = Section::Params;
                 let params = params(pairs)?;
-                insert(
-                    header,
-                    self.lock.params.entry(named(header, member)?),
-                    params,
-                )
+                insert(header, self.lock.params.entry(named(header, member)?), params)
             }
             (["profile", profile, member], false) => {
                 self.section = Section::Profile;
@@ -310,9 +234,7 @@ impl<'a> Reader<'a> {
                 insert(header, self.lock.profiles.entry(place), params)
             }
             // The headers of tables that hold only tables may be written out.
-            (["params"] | ["profile"] | ["profile", _] | ["determinism", "members"], false)
-                if pairs.is_empty() =>
-            {
+            (["params"] | ["profile"] | ["profile", _] | ["determinism", "members"], false) if pairs.is_empty() => {
                 self.unread = true;
                 Ok(())
             }
@@ -335,9 +257,7 @@ impl<'a> Reader<'a> {
                     _ => shape(header),
                 }
             }
-            (["params" | "profile", ..] | ["determinism"] | ["determinism", "members", ..], _) => {
-                shape(header)
-            }
+            (["params" | "profile", ..] | ["determinism"] | ["determinism", "members", ..], _) => shape(header),
             _ => {
                 let text = self.raw(header, end)?;
                 // A lenient reader sees what is no TOML as a whole; what is kept of it must be.
@@ -366,20 +286,11 @@ impl<'a> Reader<'a> {
                     1 => {}
                     _ => return twice(pair),
                 }
-            } else if ["data", "tool", "determinism", "params", "profile"]
-                .contains(&pair.key.as_ref())
-            {
-                return invalid(
-                    &pair.key_span,
-                    format!("`{}` is not in the form that trainlock writes", pair.key),
-                );
+            } else if ["data", "tool", "determinism", "params", "profile"].contains(&pair.key.as_ref()) {
+                return invalid(&pair.key_span, format!("`{}` is not in the form that trainlock writes", pair.key));
             } else {
                 self.unread = true;
-                self.lock.extra.keys.push(
-                    self.text[pair.key_span.start..pair.end]
-                        .trim_end()
-                        .to_owned(),
-                );
+                self.lock.extra.keys.push(self.text[pair.key_span.start..pair.end].trim_end().to_owned());
             }
         }
         Ok(())
@@ -456,12 +367,7 @@ impl<'a> Reader<'a> {
         Ok(pin)
     }
 
-    fn determinism(
-        &mut self,
-        header: &Header<'a>,
-        member: Option<Name>,
-        pairs: &[Pair<'a>],
-    ) -> Result<(), Flaw> {
+    fn determinism(&mut self, header: &Header<'a>, member: Option<Name>, pairs: &[Pair<'a>]) -> Result<(), Flaw> {
         self.section = Section::Determinism;
         let (mut seed, mut level, mut threads, mut seed_globals) = (None, None, None, None);
         let mut extra = String::new();
@@ -508,35 +414,24 @@ fn second(count: usize, compare: impl Fn(usize, usize) -> Ordering) -> Option<us
     }
     let mut order: Vec<usize> = (0..count).collect();
     order.sort_by(|a, b| compare(*a, *b));
-    order
-        .windows(2)
-        .find(|w| compare(w[0], w[1]).is_eq())
-        .map(|w| w[1])
+    order.windows(2).find(|w| compare(w[0], w[1]).is_eq()).map(|w| w[1])
 }
 
-fn insert<K: Ord, V>(
-    header: &Header<'_>,
-    place: btree_map::Entry<'_, K, V>,
-    value: V,
-) -> Result<(), Flaw> {
+fn insert<K: Ord, V>(header: &Header<'_>, place: btree_map::Entry<'_, K, V>, value: V) -> Result<(), Flaw> {
     match place {
         btree_map::Entry::Vacant(place) => {
             place.insert(value);
             Ok(())
         }
-        btree_map::Entry::Occupied(_) => Err(Flaw::Twice {
-            at: header.span.start,
-            what: format!("the table `[{}]`", header.path.join(".")),
-        }),
+        btree_map::Entry::Occupied(_) => {
+            Err(Flaw::Twice { at: header.span.start, what: format!("the table `[{}]`", header.path.join(".")) })
+        }
     }
 }
 
 fn shape<T>(header: &Header<'_>) -> Result<T, Flaw> {
     let name = header.path.join(".");
-    invalid(
-        &header.span,
-        format!("the table `{name}` is not in the form that trainlock writes"),
-    )
+    invalid(&header.span, format!("the table `{name}` is not in the form that trainlock writes"))
 }
 
 fn named(header: &Header<'_>, name: &str) -> Result<Name, Flaw> {

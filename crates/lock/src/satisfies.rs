@@ -13,9 +13,7 @@
 
 use crate::{Content, DataPin, ToolPin};
 use std::fmt;
-use trainlock_types::{
-    Checksum, DataRequest, DataSource, RelPath, SourceUrl, ToolProvider, ToolRequest,
-};
+use trainlock_types::{Checksum, DataRequest, DataSource, RelPath, SourceUrl, ToolProvider, ToolRequest};
 
 /// Something in which a pin differs from its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,48 +133,24 @@ pub enum Reason {
 pub fn satisfies(pin: &DataPin, request: &DataRequest) -> Vec<Reason> {
     let mut reasons = Vec::new();
     match (&pin.source, &request.source) {
-        (DataSource::Url { .. }, DataSource::Url { .. }) => {
-            url_satisfies(pin, &request.source, &mut reasons)
-        }
-        (DataSource::Path(old), DataSource::Path(new)) => {
-            path(&mut reasons, "path", old.as_str(), new.as_str())
-        }
-        (DataSource::Croissant(old), DataSource::Croissant(new)) => {
-            path(&mut reasons, "croissant", old, new)
-        }
-        (DataSource::Pooch(old), DataSource::Pooch(new)) => {
-            path(&mut reasons, "pooch", old.as_str(), new.as_str())
-        }
-        (old, new) => reasons.push(Reason::Source {
-            old: source_words(old),
-            new: source_words(new),
-        }),
+        (DataSource::Url { .. }, DataSource::Url { .. }) => url_satisfies(pin, &request.source, &mut reasons),
+        (DataSource::Path(old), DataSource::Path(new)) => path(&mut reasons, "path", old.as_str(), new.as_str()),
+        (DataSource::Croissant(old), DataSource::Croissant(new)) => path(&mut reasons, "croissant", old, new),
+        (DataSource::Pooch(old), DataSource::Pooch(new)) => path(&mut reasons, "pooch", old.as_str(), new.as_str()),
+        (old, new) => reasons.push(Reason::Source { old: source_words(old), new: source_words(new) }),
     }
     reasons
 }
 
 fn path(reasons: &mut Vec<Reason>, key: &'static str, old: &str, new: &str) {
     if old != new {
-        reasons.push(Reason::Path {
-            key,
-            old: old.to_owned(),
-            new: new.to_owned(),
-        });
+        reasons.push(Reason::Path { key, old: old.to_owned(), new: new.to_owned() });
     }
 }
 
 fn url_satisfies(pin: &DataPin, request: &DataSource, reasons: &mut Vec<Reason>) {
     let (
-        DataSource::Url {
-            url,
-            mirrors,
-            checksum,
-            rev,
-            files,
-            extract,
-            unpack,
-            size: _,
-        },
+        DataSource::Url { url, mirrors, checksum, rev, files, extract, unpack, size: _ },
         DataSource::Url {
             url: new_url,
             mirrors: new_mirrors,
@@ -192,34 +166,19 @@ fn url_satisfies(pin: &DataPin, request: &DataSource, reasons: &mut Vec<Reason>)
         return;
     };
     if url != new_url {
-        reasons.push(Reason::Url {
-            old: url.clone(),
-            new: new_url.clone(),
-        });
+        reasons.push(Reason::Url { old: url.clone(), new: new_url.clone() });
     }
     if mirrors != new_mirrors {
-        reasons.push(Reason::Mirrors {
-            old: mirrors.clone(),
-            new: new_mirrors.clone(),
-        });
+        reasons.push(Reason::Mirrors { old: mirrors.clone(), new: new_mirrors.clone() });
     }
     if rev != new_rev {
-        reasons.push(Reason::Rev {
-            old: rev.clone(),
-            new: new_rev.clone(),
-        });
+        reasons.push(Reason::Rev { old: rev.clone(), new: new_rev.clone() });
     }
     if files != new_files {
-        reasons.push(Reason::Files {
-            old: files.clone(),
-            new: new_files.clone(),
-        });
+        reasons.push(Reason::Files { old: files.clone(), new: new_files.clone() });
     }
     if extract != new_extract {
-        reasons.push(Reason::Extract {
-            old: extract.clone(),
-            new: new_extract.clone(),
-        });
+        reasons.push(Reason::Extract { old: extract.clone(), new: new_extract.clone() });
     }
     if unpack != new_unpack {
         reasons.push(Reason::Unpack { new: *new_unpack });
@@ -238,19 +197,12 @@ fn url_satisfies(pin: &DataPin, request: &DataSource, reasons: &mut Vec<Reason>)
         (Some(_), None) => checksum == new_checksum,
     };
     if checksum != new_checksum || !holds {
-        reasons.push(Reason::Checksum {
-            old: checksum.clone(),
-            new: new_checksum.clone(),
-            holds,
-        });
+        reasons.push(Reason::Checksum { old: checksum.clone(), new: new_checksum.clone(), holds });
     }
     if let Some(new) = *new_size
         && new != fetched_size
     {
-        reasons.push(Reason::Size {
-            old: fetched_size,
-            new,
-        });
+        reasons.push(Reason::Size { old: fetched_size, new });
     }
 }
 
@@ -259,43 +211,21 @@ pub fn tool_satisfies(pin: &ToolPin, request: &ToolRequest) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let holds = request.requirement.matches(&pin.version);
     if pin.request != request.version {
-        reasons.push(Reason::Requirement {
-            old: pin.request.clone(),
-            new: request.version.clone(),
-            holds,
-        });
+        reasons.push(Reason::Requirement { old: pin.request.clone(), new: request.version.clone(), holds });
     } else if !holds {
-        reasons.push(Reason::Version {
-            request: pin.request.clone(),
-            locked: pin.version.clone(),
-        });
+        reasons.push(Reason::Version { request: pin.request.clone(), locked: pin.version.clone() });
     }
     match (&pin.provider, &request.provider) {
-        (
-            ToolProvider::Host { probe, accept },
-            ToolProvider::Host {
-                probe: new_probe,
-                accept: new_accept,
-            },
-        ) => {
+        (ToolProvider::Host { probe, accept }, ToolProvider::Host { probe: new_probe, accept: new_accept }) => {
             if probe != new_probe {
-                reasons.push(Reason::Probe {
-                    old: probe.clone(),
-                    new: new_probe.clone(),
-                });
+                reasons.push(Reason::Probe { old: probe.clone(), new: new_probe.clone() });
             }
             if accept != new_accept {
-                reasons.push(Reason::Match {
-                    old: accept.as_str(),
-                    new: new_accept.as_str(),
-                });
+                reasons.push(Reason::Match { old: accept.as_str(), new: new_accept.as_str() });
             }
         }
         (old, new) if old == new => {}
-        (old, new) => reasons.push(Reason::From {
-            old: provider(old).to_owned(),
-            new: provider(new).to_owned(),
-        }),
+        (old, new) => reasons.push(Reason::From { old: provider(old).to_owned(), new: provider(new).to_owned() }),
     }
     reasons
 }
@@ -334,8 +264,7 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let none = || "none".to_owned();
-        let urls =
-            |urls: &[SourceUrl]| list(&urls.iter().map(SourceUrl::redacted).collect::<Vec<_>>());
+        let urls = |urls: &[SourceUrl]| list(&urls.iter().map(SourceUrl::redacted).collect::<Vec<_>>());
         let (key, old, new) = match self {
             Reason::Source { old, new } => ("source", old.clone(), new.clone()),
             Reason::Url { old, new } => ("url", old.redacted(), new.redacted()),
@@ -345,29 +274,20 @@ impl fmt::Display for Reason {
                 return f.write_str("checksum: what is locked is not what it states");
             }
             Reason::Checksum { old, new, .. } => {
-                let words =
-                    |c: &Option<Checksum>| c.as_ref().map_or_else(none, Checksum::to_string);
+                let words = |c: &Option<Checksum>| c.as_ref().map_or_else(none, Checksum::to_string);
                 ("checksum", words(old), words(new))
             }
             Reason::Size { old, new } => ("size", old.to_string(), new.to_string()),
-            Reason::Rev { old, new } => (
-                "rev",
-                old.clone().unwrap_or_else(none),
-                new.clone().unwrap_or_else(none),
-            ),
+            Reason::Rev { old, new } => ("rev", old.clone().unwrap_or_else(none), new.clone().unwrap_or_else(none)),
             Reason::Files { old, new } => ("files", list(old), list(new)),
             Reason::Extract { old, new } => {
-                let words =
-                    |path: &Option<RelPath>| path.as_ref().map_or_else(none, RelPath::to_string);
+                let words = |path: &Option<RelPath>| path.as_ref().map_or_else(none, RelPath::to_string);
                 ("extract", words(old), words(new))
             }
             Reason::Unpack { new } => ("unpack", (!new).to_string(), new.to_string()),
             Reason::Requirement { old, new, .. } => ("version", old.clone(), new.clone()),
             Reason::Version { request, locked } => {
-                return write!(
-                    f,
-                    "version: {locked} is locked and does not satisfy {request}"
-                );
+                return write!(f, "version: {locked} is locked and does not satisfy {request}");
             }
             Reason::From { old, new } => ("from", old.clone(), new.clone()),
             Reason::Probe { old, new } => ("probe", list(old), list(new)),
@@ -378,11 +298,7 @@ impl fmt::Display for Reason {
 }
 
 fn list(texts: &[String]) -> String {
-    if texts.is_empty() {
-        "none".to_owned()
-    } else {
-        texts.join(", ")
-    }
+    if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
 }
 
 #[cfg(test)]
@@ -409,32 +325,19 @@ mod tests {
         };
         change(&mut source);
         let to = RelPath::parse("data/a").unwrap();
-        DataRequest {
-            member: None,
-            name: Name::entry("a").unwrap(),
-            source,
-            to,
-        }
+        DataRequest { member: None, name: Name::entry("a").unwrap(), source, to }
     }
 
     fn pin(request: &DataRequest, archive: bool) -> DataPin {
         let file = |text: &str| (Digest::of(text.as_bytes()), text.len() as u64);
         let (sha256, size) = file("content");
-        DataPin::new(
-            request,
-            None,
-            Content::File { sha256, size },
-            archive.then(|| file("the archive")),
-        )
+        DataPin::new(request, None, Content::File { sha256, size }, archive.then(|| file("the archive")))
     }
 
     /// The reasons in words, and whether any of them locks anew.
     fn judge(pin: &DataPin, request: &DataRequest) -> (Vec<String>, bool) {
         let reasons = satisfies(pin, request);
-        (
-            reasons.iter().map(Reason::to_string).collect(),
-            reasons.iter().any(Reason::relocks),
-        )
+        (reasons.iter().map(Reason::to_string).collect(), reasons.iter().any(Reason::relocks))
     }
 
     macro_rules! set {
@@ -455,14 +358,7 @@ mod tests {
         let path = |text: &str| Some(RelPath::parse(text).unwrap());
         let cases: [(DataRequest, &[&str], bool); 14] = [
             (request(|_| {}), &[], false),
-            (
-                DataRequest {
-                    to: RelPath::parse("elsewhere").unwrap(),
-                    ..request(|_| {})
-                },
-                &[],
-                false,
-            ),
+            (DataRequest { to: RelPath::parse("elsewhere").unwrap(), ..request(|_| {}) }, &[], false),
             (
                 request(set!(url = address("https://example.org/b.zip"))),
                 &["url: https://example.org/a.zip -> https://example.org/b.zip"],
@@ -473,43 +369,15 @@ mod tests {
                 &["url: https://example.org/a.zip -> https://example.org/a.zip?token=REDACTED"],
                 true,
             ),
-            (
-                request(set!(mirrors = vec![address("s3://b/a.zip")])),
-                &["mirrors: none -> s3://b/a.zip"],
-                false,
-            ),
-            (
-                request(set!(checksum = agreed.clone())),
-                &[&format!("checksum: none -> {}", sha("content"))],
-                false,
-            ),
-            (
-                request(set!(checksum = other.clone())),
-                &[&format!("checksum: none -> {}", sha("other"))],
-                true,
-            ),
-            (
-                request(set!(checksum = Some(MD5.parse().unwrap()))),
-                &[&format!("checksum: none -> {MD5}")],
-                true,
-            ),
+            (request(set!(mirrors = vec![address("s3://b/a.zip")])), &["mirrors: none -> s3://b/a.zip"], false),
+            (request(set!(checksum = agreed.clone())), &[&format!("checksum: none -> {}", sha("content"))], false),
+            (request(set!(checksum = other.clone())), &[&format!("checksum: none -> {}", sha("other"))], true),
+            (request(set!(checksum = Some(MD5.parse().unwrap()))), &[&format!("checksum: none -> {MD5}")], true),
             (request(set!(size = Some(7))), &[], false),
             (request(set!(size = Some(8))), &["size: 7 -> 8"], true),
-            (
-                request(set!(rev = Some("v2".to_owned()))),
-                &["rev: none -> v2"],
-                true,
-            ),
-            (
-                request(set!(files = vec!["*.tar".to_owned(), "x".to_owned()])),
-                &["files: none -> *.tar, x"],
-                true,
-            ),
-            (
-                request(set!(extract = path("b.csv"))),
-                &["extract: none -> b.csv"],
-                true,
-            ),
+            (request(set!(rev = Some("v2".to_owned()))), &["rev: none -> v2"], true),
+            (request(set!(files = vec!["*.tar".to_owned(), "x".to_owned()])), &["files: none -> *.tar, x"], true),
+            (request(set!(extract = path("b.csv"))), &["extract: none -> b.csv"], true),
             (
                 request(set!(unpack = true, mirrors = vec![address("s3://b/a.zip")])),
                 &["mirrors: none -> s3://b/a.zip", "unpack: false -> true"],
@@ -517,40 +385,19 @@ mod tests {
             ),
         ];
         for (new, reasons, relocks) in cases {
-            assert_eq!(
-                judge(&pin(&old, false), &new),
-                (reasons.iter().map(|r| (*r).to_owned()).collect(), relocks)
-            );
+            assert_eq!(judge(&pin(&old, false), &new), (reasons.iter().map(|r| (*r).to_owned()).collect(), relocks));
         }
     }
 
     #[test]
     fn a_checksum_and_a_size_are_of_the_archive_where_there_is_one() {
-        let of = |text: &str| {
-            format!("sha256:{}", Digest::of(text.as_bytes()))
-                .parse::<Checksum>()
-                .unwrap()
-        };
+        let of = |text: &str| format!("sha256:{}", Digest::of(text.as_bytes())).parse::<Checksum>().unwrap();
         let member = || RelPath::parse("b.csv").ok();
         let old = request(set!(extract = member()));
-        let holds = request(set!(
-            extract = member(),
-            checksum = Some(of("the archive")),
-            size = Some(11)
-        ));
+        let holds = request(set!(extract = member(), checksum = Some(of("the archive")), size = Some(11)));
         assert!(!judge(&pin(&old, true), &holds).1);
-        let content = request(set!(
-            extract = member(),
-            checksum = Some(of("content")),
-            size = Some(7)
-        ));
-        assert_eq!(
-            satisfies(&pin(&old, true), &content)
-                .iter()
-                .filter(|r| r.relocks())
-                .count(),
-            2
-        );
+        let content = request(set!(extract = member(), checksum = Some(of("content")), size = Some(7)));
+        assert_eq!(satisfies(&pin(&old, true), &content).iter().filter(|r| r.relocks()).count(), 2);
     }
 
     #[test]
@@ -558,22 +405,11 @@ mod tests {
         let stated = request(set!(checksum = Some(MD5.parse().unwrap())));
         assert_eq!(judge(&pin(&stated, false), &stated), (vec![], false));
         let (reasons, relocks) = judge(&pin(&stated, false), &request(|_| {}));
-        assert_eq!(
-            (reasons, relocks),
-            (vec![format!("checksum: {MD5} -> none")], false)
-        );
+        assert_eq!((reasons, relocks), (vec![format!("checksum: {MD5} -> none")], false));
         // The same request as the pin repeats, beside content that it excludes: the work of a bad merge.
-        let denied = request(set!(
-            checksum = Some(format!("sha256:{}", Digest::of(b"other")).parse().unwrap())
-        ));
+        let denied = request(set!(checksum = Some(format!("sha256:{}", Digest::of(b"other")).parse().unwrap())));
         let (reasons, relocks) = judge(&pin(&denied, false), &denied);
-        assert_eq!(
-            (reasons, relocks),
-            (
-                vec!["checksum: what is locked is not what it states".to_owned()],
-                true
-            )
-        );
+        assert_eq!((reasons, relocks), (vec!["checksum: what is locked is not what it states".to_owned()], true));
     }
 
     #[test]
@@ -582,27 +418,15 @@ mod tests {
         let path = |text: &str| DataSource::Path(RelPath::parse(text).unwrap());
         let old = from(path("notes"));
         assert_eq!(judge(&pin(&old, false), &old), (vec![], false));
-        assert_eq!(
-            judge(&pin(&old, false), &from(path("texts"))),
-            (vec!["path: notes -> texts".to_owned()], true)
-        );
+        assert_eq!(judge(&pin(&old, false), &from(path("texts"))), (vec!["path: notes -> texts".to_owned()], true));
         assert_eq!(
             judge(&pin(&old, false), &request(|_| {})),
-            (
-                vec!["source: path notes -> url https://example.org/a.zip".to_owned()],
-                true
-            )
+            (vec!["source: path notes -> url https://example.org/a.zip".to_owned()], true)
         );
         let pooch = |text: &str| from(DataSource::Pooch(RelPath::parse(text).unwrap()));
-        assert_eq!(
-            judge(&pin(&pooch("a"), false), &pooch("b")).0,
-            ["pooch: a -> b"]
-        );
+        assert_eq!(judge(&pin(&pooch("a"), false), &pooch("b")).0, ["pooch: a -> b"]);
         let croissant = |text: &str| from(DataSource::Croissant(text.to_owned()));
-        assert_eq!(
-            judge(&pin(&croissant("a"), false), &croissant("b")).0,
-            ["croissant: a -> b"]
-        );
+        assert_eq!(judge(&pin(&croissant("a"), false), &croissant("b")).0, ["croissant: a -> b"]);
     }
 
     #[test]
@@ -618,55 +442,23 @@ mod tests {
             probe: probe.iter().map(|w| (*w).to_owned()).collect(),
             accept,
         };
-        let pin = ToolPin::new(
-            &request("^6", host(&[], ToolMatch::Version)),
-            "6.1.1".parse().unwrap(),
-        );
+        let pin = ToolPin::new(&request("^6", host(&[], ToolMatch::Version)), "6.1.1".parse().unwrap());
         let cases: [(ToolRequest, &[&str], bool); 6] = [
             (request("^6", host(&[], ToolMatch::Version)), &[], false),
-            (
-                request("^6.1", host(&[], ToolMatch::Version)),
-                &["version: ^6 -> ^6.1"],
-                false,
-            ),
-            (
-                request("^7", host(&[], ToolMatch::Version)),
-                &["version: ^6 -> ^7"],
-                true,
-            ),
-            (
-                request("^6", host(&["ffmpeg", "-v"], ToolMatch::Version)),
-                &["probe: none -> ffmpeg, -v"],
-                true,
-            ),
-            (
-                request("^6", host(&[], ToolMatch::Requirement)),
-                &["match: version -> requirement"],
-                false,
-            ),
-            (
-                request("^6", ToolProvider::Other("pypi".to_owned())),
-                &["from: host -> pypi"],
-                true,
-            ),
+            (request("^6.1", host(&[], ToolMatch::Version)), &["version: ^6 -> ^6.1"], false),
+            (request("^7", host(&[], ToolMatch::Version)), &["version: ^6 -> ^7"], true),
+            (request("^6", host(&["ffmpeg", "-v"], ToolMatch::Version)), &["probe: none -> ffmpeg, -v"], true),
+            (request("^6", host(&[], ToolMatch::Requirement)), &["match: version -> requirement"], false),
+            (request("^6", ToolProvider::Other("pypi".to_owned())), &["from: host -> pypi"], true),
         ];
         for (new, expected, relocks) in cases {
             let reasons = tool_satisfies(&pin, &new);
-            assert_eq!(
-                reasons.iter().map(Reason::to_string).collect::<Vec<_>>(),
-                expected
-            );
+            assert_eq!(reasons.iter().map(Reason::to_string).collect::<Vec<_>>(), expected);
             assert_eq!(reasons.iter().any(Reason::relocks), relocks);
         }
-        let edited = ToolPin {
-            version: "5.0.0".parse().unwrap(),
-            ..pin
-        };
+        let edited = ToolPin { version: "5.0.0".parse().unwrap(), ..pin };
         let reasons = tool_satisfies(&edited, &request("^6", host(&[], ToolMatch::Version)));
         assert!(reasons[0].relocks());
-        assert_eq!(
-            reasons[0].to_string(),
-            "version: 5.0.0 is locked and does not satisfy ^6"
-        );
+        assert_eq!(reasons[0].to_string(), "version: 5.0.0 is locked and does not satisfy ^6");
     }
 }

@@ -50,10 +50,7 @@ pub(crate) struct Wrong {
 }
 
 fn wrong<T>(span: Range<usize>, message: impl Into<String>) -> Result<T, Wrong> {
-    Err(Wrong {
-        span,
-        message: message.into(),
-    })
+    Err(Wrong { span, message: message.into() })
 }
 
 /// Gives the items one after another.
@@ -66,10 +63,7 @@ pub(crate) struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     pub(crate) fn new(text: &'a str) -> Scanner<'a> {
         // A byte order mark may stand before the first character of TOML.
-        Scanner {
-            text,
-            at: if text.starts_with('\u{feff}') { 3 } else { 0 },
-        }
+        Scanner { text, at: if text.starts_with('\u{feff}') { 3 } else { 0 } }
     }
 
     /// The next item; none at the end.
@@ -88,9 +82,7 @@ impl<'a> Scanner<'a> {
 
     /// After an error: goes on at the next line that looks like a header.
     pub(crate) fn recover(&mut self) {
-        self.at = self.text[self.at..]
-            .find("\n[")
-            .map_or(self.text.len(), |i| self.at + i + 1);
+        self.at = self.text[self.at..].find("\n[").map_or(self.text.len(), |i| self.at + i + 1);
     }
 
     fn peek(&self) -> Option<u8> {
@@ -109,10 +101,7 @@ impl<'a> Scanner<'a> {
 
     /// Of the character at this place, or nothing at the end.
     fn here(&self) -> Range<usize> {
-        let length = self.text[self.text.floor_char_boundary(self.at)..]
-            .chars()
-            .next()
-            .map_or(0, char::len_utf8);
+        let length = self.text[self.text.floor_char_boundary(self.at)..].chars().next().map_or(0, char::len_utf8);
         self.at..self.at + length
     }
 
@@ -191,15 +180,7 @@ impl<'a> Scanner<'a> {
             None => (self.value()?, None),
         };
         self.end_of_line()?;
-        Ok(Pair {
-            key,
-            dotted,
-            key_span,
-            plain,
-            value: &self.text[value_span.clone()],
-            value_span,
-            end: self.at,
-        })
+        Ok(Pair { key, dotted, key_span, plain, value: &self.text[value_span.clone()], value_span, end: self.at })
     }
 
     /// A bare or quoted key.
@@ -216,8 +197,7 @@ impl<'a> Scanner<'a> {
                 }
             }
             _ => {
-                while let Some(b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-') = self.peek()
-                {
+                while let Some(b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-') = self.peek() {
                     self.at += 1;
                 }
                 if self.at == start {
@@ -235,9 +215,7 @@ impl<'a> Scanner<'a> {
         loop {
             match self.peek() {
                 None | Some(b'\n') => return wrong(start..self.at, "a string without its end"),
-                Some(b'\\') if quote == b'"' => {
-                    self.at += if self.byte(1).is_some() { 2 } else { 1 }
-                }
+                Some(b'\\') if quote == b'"' => self.at += if self.byte(1).is_some() { 2 } else { 1 },
                 Some(byte) => {
                     self.at += 1;
                     if byte == quote {
@@ -255,14 +233,8 @@ impl<'a> Scanner<'a> {
         loop {
             match self.peek() {
                 None => return wrong(start..start + 3, "a string without its end"),
-                Some(b'\\') if quote == b'"' => {
-                    self.at += if self.byte(1).is_some() { 2 } else { 1 }
-                }
-                Some(byte)
-                    if byte == quote
-                        && self.byte(1) == Some(quote)
-                        && self.byte(2) == Some(quote) =>
-                {
+                Some(b'\\') if quote == b'"' => self.at += if self.byte(1).is_some() { 2 } else { 1 },
+                Some(byte) if byte == quote && self.byte(1) == Some(quote) && self.byte(2) == Some(quote) => {
                     self.at += 3;
                     for _ in 0..2 {
                         if self.peek() == Some(quote) {
@@ -314,10 +286,7 @@ impl<'a> Scanner<'a> {
                     while let Some(b' '..=b'"' | b'$'..=b'~' | b'\t' | 0x80..) = self.peek() {
                         self.at += 1;
                     }
-                    let end = start
-                        + self.text[start..self.at]
-                            .trim_end_matches([' ', '\t'])
-                            .len();
+                    let end = start + self.text[start..self.at].trim_end_matches([' ', '\t']).len();
                     if end == start {
                         return wrong(self.here(), "expected a value");
                     }
@@ -334,10 +303,7 @@ impl<'a> Scanner<'a> {
 impl Wrong {
     /// The same, with its place counted from the beginning of the file.
     pub(crate) fn shifted(self, by: usize) -> Wrong {
-        Wrong {
-            span: self.span.start + by..self.span.end + by,
-            ..self
-        }
+        Wrong { span: self.span.start + by..self.span.end + by, ..self }
     }
 }
 
@@ -358,13 +324,8 @@ pub(crate) fn string(raw: &str) -> Typed<Cow<'_, str>> {
 /// A whole number.
 pub(crate) fn integer(raw: &str) -> Typed<i64> {
     let bytes = raw.as_bytes();
-    if bytes.iter().all(u8::is_ascii_digit)
-        && (1..=18).contains(&bytes.len())
-        && (bytes[0] != b'0' || raw == "0")
-    {
-        return Ok(Ok(bytes
-            .iter()
-            .fold(0, |n, digit| n * 10 + i64::from(digit - b'0'))));
+    if bytes.iter().all(u8::is_ascii_digit) && (1..=18).contains(&bytes.len()) && (bytes[0] != b'0' || raw == "0") {
+        return Ok(Ok(bytes.iter().fold(0, |n, digit| n * 10 + i64::from(digit - b'0'))));
     }
     Ok(match any(raw)? {
         Ok(Value::Int(number)) => Ok(number),
@@ -410,12 +371,7 @@ pub(crate) fn any(raw: &str) -> Typed<Value> {
 fn tree(raw: &str) -> Result<Spanned<DeValue<'_>>, Wrong> {
     DeValue::parse(raw).map_err(|error| Wrong {
         span: error.span().unwrap_or(0..raw.len()),
-        message: error
-            .message()
-            .lines()
-            .next()
-            .unwrap_or("no TOML")
-            .to_owned(),
+        message: error.message().lines().next().unwrap_or("no TOML").to_owned(),
     })
 }
 
@@ -446,25 +402,14 @@ fn to_value(value: &DeValue<'_>, span: Range<usize>, raw: &str) -> Result<Value,
         DeValue::Boolean(yes) => Value::Bool(*yes),
         // As written, because the request is compared as written.
         DeValue::Datetime(_) => Value::Datetime(raw[span].to_owned()),
-        DeValue::Array(values) => Value::Array(
-            values
-                .iter()
-                .map(|v| to_value(v.get_ref(), v.span(), raw))
-                .collect::<Result<_, _>>()?,
-        ),
+        DeValue::Array(values) => {
+            Value::Array(values.iter().map(|v| to_value(v.get_ref(), v.span(), raw)).collect::<Result<_, _>>()?)
+        }
         DeValue::Table(table) => {
             let entry = |(key, v): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
-                Ok((
-                    key.get_ref().clone().into_owned(),
-                    to_value(v.get_ref(), v.span(), raw)?,
-                ))
+                Ok((key.get_ref().clone().into_owned(), to_value(v.get_ref(), v.span(), raw)?))
             };
-            Value::Table(
-                table
-                    .iter()
-                    .map(entry)
-                    .collect::<Result<BTreeMap<_, _>, &'static str>>()?,
-            )
+            Value::Table(table.iter().map(entry).collect::<Result<BTreeMap<_, _>, &'static str>>()?)
         }
     })
 }

@@ -68,12 +68,7 @@ impl Lock {
     }
 
     fn unknown_after(&self, section: Section, out: &mut String) {
-        for (_, text) in self
-            .extra
-            .tables
-            .iter()
-            .filter(|(after, _)| *after == section)
-        {
+        for (_, text) in self.extra.tables.iter().filter(|(after, _)| *after == section) {
             out.push('\n');
             out.push_str(text);
             out.push('\n');
@@ -94,22 +89,9 @@ fn data(out: &mut String, pin: &DataPin) {
         text(out, "member", member);
     }
     match &pin.source {
-        DataSource::Url {
-            url,
-            mirrors,
-            checksum,
-            size: _,
-            rev,
-            files,
-            extract,
-            unpack,
-        } => {
+        DataSource::Url { url, mirrors, checksum, size: _, rev, files, extract, unpack } => {
             address(out, "url", url);
-            texts(
-                out,
-                "mirrors",
-                &mirrors.iter().map(SourceUrl::to_string).collect::<Vec<_>>(),
-            );
+            texts(out, "mirrors", &mirrors.iter().map(SourceUrl::to_string).collect::<Vec<_>>());
             if let Some(checksum) = checksum {
                 text(out, "checksum", &checksum.to_string());
             }
@@ -124,11 +106,7 @@ fn data(out: &mut String, pin: &DataPin) {
                 out.push_str("unpack = true\n");
             }
         }
-        DataSource::Path(path) => text(
-            out,
-            "path",
-            if path.is_root() { "." } else { path.as_str() },
-        ),
+        DataSource::Path(path) => text(out, "path", if path.is_root() { "." } else { path.as_str() }),
         DataSource::Croissant(place) => text(out, "croissant", place),
         DataSource::Pooch(path) => text(out, "pooch", path.as_str()),
     }
@@ -144,12 +122,7 @@ fn data(out: &mut String, pin: &DataPin) {
             digest(out, "sha256", sha256);
             let _ = writeln!(out, "size = {size}");
         }
-        Content::Tree {
-            tree,
-            size,
-            count,
-            listing,
-        } => {
+        Content::Tree { tree, size, count, listing } => {
             digest(out, "tree", tree);
             let _ = write!(out, "size = {size}\ncount = {count}\n");
             if let Some(listing) = listing {
@@ -221,15 +194,10 @@ fn unknown(out: &mut String, lines: &str) {
 
 fn address(out: &mut String, key: &str, url: &SourceUrl) {
     match url {
-        SourceUrl::Http(url)
-        | SourceUrl::File(url)
-        | SourceUrl::Git(url)
-        | SourceUrl::Object(url) => {
+        SourceUrl::Http(url) | SourceUrl::File(url) | SourceUrl::Git(url) | SourceUrl::Object(url) => {
             text(out, key, url.as_str());
         }
-        SourceUrl::Hf(place) | SourceUrl::Pypi(place) | SourceUrl::Doi(place) => {
-            text(out, key, place)
-        }
+        SourceUrl::Hf(place) | SourceUrl::Pypi(place) | SourceUrl::Doi(place) => text(out, key, place),
     }
 }
 
@@ -269,10 +237,7 @@ fn element(out: &mut String, value: &str) {
 
 /// A basic string; what needs no escape is copied whole.
 fn string(out: &mut String, value: &str) {
-    if value
-        .bytes()
-        .all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\')
-    {
+    if value.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
         out.push('"');
         out.push_str(value);
         out.push('"');

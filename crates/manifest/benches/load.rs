@@ -22,11 +22,7 @@ fn chain(count: usize) -> String {
         let _ = writeln!(
             text,
             "[steps.s{i}]\nrun = \"python src/s.py {{inputs.0}} {{outputs.0}} --a {{params.a}} --c {{params.b.c}}\"\ninputs = [\"build/s{}/out.txt\", \"src/s.py\", \"lib/**/*.py\"]\noutputs = [\"build/s{i}/out.txt\"]\nmetrics = [\"build/s{i}/m.json\"]\nparams = [\"b\"]",
-            if i == 0 {
-                "x".to_owned()
-            } else {
-                (i - 1).to_string()
-            },
+            if i == 0 { "x".to_owned() } else { (i - 1).to_string() },
         );
     }
     text
@@ -34,20 +30,16 @@ fn chain(count: usize) -> String {
 
 /// Every step has a mistake with a near name.
 fn mistakes(count: usize) -> String {
-    chain(count)
-        .replace("{params.b.c}", "{params.b.d}")
-        .replace("metrics", "metrisc")
+    chain(count).replace("{params.b.c}", "{params.b.d}").replace("metrics", "metrisc")
 }
 
 fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let manifest = folder.path().join("train.toml");
     let mut out = std::io::stdout().lock();
-    for (name, text) in [
-        ("10,000 data sets", data(10_000)),
-        ("10,000 steps", chain(10_000)),
-        ("10,000 mistakes", mistakes(10_000)),
-    ] {
+    for (name, text) in
+        [("10,000 data sets", data(10_000)), ("10,000 steps", chain(10_000)), ("10,000 mistakes", mistakes(10_000))]
+    {
         fs_err::write(&manifest, &text).expect("a file");
         let mut times: Vec<f64> = (0..15)
             .map(|_| {
@@ -60,10 +52,6 @@ fn main() {
             .collect();
         times.sort_by(f64::total_cmp);
         let size = text.len() as f64 / 1e6;
-        let _ = writeln!(
-            out,
-            "{name} ({size:.1} MB): best {:.1} ms, median {:.1} ms",
-            times[0], times[7]
-        );
+        let _ = writeln!(out, "{name} ({size:.1} MB): best {:.1} ms, median {:.1} ms", times[0], times[7]);
     }
 }

@@ -10,9 +10,7 @@ use trainlock_types::{Checksum, DataRequest, DataSource, Name, RelPath, SourceTe
 /// Where data can come from; each entry names one.
 const ORIGINS: [&str; 4] = ["url", "path", "croissant", "pooch"];
 /// The keys that say more about a URL.
-const OF_URLS: [&str; 7] = [
-    "mirrors", "checksum", "size", "rev", "files", "extract", "unpack",
-];
+const OF_URLS: [&str; 7] = ["mirrors", "checksum", "size", "rev", "files", "extract", "unpack"];
 
 /// A member's data sets, and all names in `[data]`: with the index of the data set, or with none for those
 /// that have a mistake.
@@ -36,24 +34,15 @@ pub(crate) fn read<'a>(scope: &Scope<'a>, report: &mut Report) -> DataSets<'a> {
             }
             let described = scope.describe("data", &table, &entry, &["to"], report)?;
             // An own `to` stands beside `workspace = true`.
-            let own = table
-                .view(&entry)
-                .and_then(|v| v.str("to"))
-                .map(|to| (scope.source(), to));
+            let own = table.view(&entry).and_then(|v| v.str("to")).map(|to| (scope.source(), to));
             let (source, to) = request(&name, &described, &scope.dir, own, report)?;
             Some(Data {
-                request: DataRequest {
-                    member: scope.name.clone(),
-                    name,
-                    source,
-                    to,
-                },
+                request: DataRequest { member: scope.name.clone(), name, source, to },
                 span: described.entry.span,
                 source: Arc::clone(described.within.source),
             })
         })();
-        data.names
-            .insert(entry.name, set.is_some().then_some(data.sets.len()));
+        data.names.insert(entry.name, set.is_some().then_some(data.sets.len()));
         data.sets.extend(set);
     }
     data
@@ -74,23 +63,11 @@ pub(crate) fn request(
     let [origin] = &origins[..] else {
         match &origins[..] {
             [first, second, ..] => report
-                .error(
-                    source,
-                    second.span.clone(),
-                    format!("`{}` can't stand beside `{}`", second.name, first.name),
-                )
-                .related(
-                    source,
-                    first.span.clone(),
-                    "this says already where the data comes from",
-                )
+                .error(source, second.span.clone(), format!("`{}` can't stand beside `{}`", second.name, first.name))
+                .related(source, first.span.clone(), "this says already where the data comes from")
                 .help("each data set comes from one of url, path, croissant and pooch"),
             _ => report
-                .error(
-                    source,
-                    described.entry.span.clone(),
-                    format!("data set `{name}` has no `url`"),
-                )
+                .error(source, described.entry.span.clone(), format!("data set `{name}` has no `url`"))
                 .help("add `url = \"…\"`, or `path = \"…\"` for what is in the repository"),
         };
         return None;
@@ -100,11 +77,7 @@ pub(crate) fn request(
         for entry in OF_URLS.iter().filter_map(|key| view.get(key)) {
             sound = false;
             report
-                .error(
-                    source,
-                    entry.span,
-                    format!("`{}` can't stand beside `{}`", entry.name, origin.name),
-                )
+                .error(source, entry.span, format!("`{}` can't stand beside `{}`", entry.name, origin.name))
                 .help(format!("`{}` says more about a `url`", entry.name));
         }
     }
@@ -115,24 +88,14 @@ pub(crate) fn request(
             let path = path(source, &text, &described.base, report)?;
             if path.is_root() {
                 report
-                    .error(
-                        source,
-                        text.span.clone(),
-                        "a data set can't be the whole workspace",
-                    )
+                    .error(source, text.span.clone(), "a data set can't be the whole workspace")
                     .help("name a folder of it");
                 return None;
             }
             (Some(DataSource::Path(path.clone())), Place::There(path))
         }
-        "croissant" => (
-            croissant(source, &text, &described.base, report),
-            Place::Folder,
-        ),
-        _ => (
-            path(source, &text, &described.base, report).map(DataSource::Pooch),
-            Place::Folder,
-        ),
+        "croissant" => (croissant(source, &text, &described.base, report), Place::Folder),
+        _ => (path(source, &text, &described.base, report).map(DataSource::Pooch), Place::Folder),
     };
     let to = own_to.or_else(|| Some((source, view.str("to")?)));
     let to = place(name, described, dir, to, default, report);
@@ -184,11 +147,7 @@ fn place(
         Place::There(_) => true,
         Place::File(_) | Place::Unknown if text.text.ends_with('/') => {
             report
-                .error(
-                    source,
-                    text.span,
-                    "`to` names a folder, but the data is one file",
-                )
+                .error(source, text.span, "`to` names a folder, but the data is one file")
                 .help("write the file's path, without the trailing `/`");
             return None;
         }
@@ -207,11 +166,7 @@ fn place(
             .help("name a file or folder in it, for example `data/raw`");
     } else if is_reserved(&path) {
         report
-            .error(
-                source,
-                text.span,
-                format!("`{}` is a reserved name", text.text),
-            )
+            .error(source, text.span, format!("`{}` is a reserved name", text.text))
             .help("train.toml, train.lock, .trainlock and .git have another purpose");
     } else {
         return Some(path);
@@ -219,12 +174,7 @@ fn place(
     None
 }
 
-fn url(
-    name: &Name,
-    view: &View<'_>,
-    text: &Text<'_>,
-    report: &mut Report,
-) -> (Option<DataSource>, Place) {
+fn url(name: &Name, view: &View<'_>, text: &Text<'_>, report: &mut Report) -> (Option<DataSource>, Place) {
     let mut sound = true;
     let source = view.source;
     let mut parse = |text: &Text<'_>, report: &mut Report| {
@@ -239,11 +189,7 @@ fn url(
         url.ok()
     };
     let address = parse(text, report);
-    let mirrors: Vec<SourceUrl> = view
-        .list("mirrors")
-        .iter()
-        .filter_map(|m| parse(m, report))
-        .collect();
+    let mirrors: Vec<SourceUrl> = view.list("mirrors").iter().filter_map(|m| parse(m, report)).collect();
     let files = view.list("files");
     let unpack = view.bool("unpack").unwrap_or(false);
     let mut wrong = |key: &str, message: String, help: &str| {
@@ -279,71 +225,44 @@ fn url(
             _ => "leave it out: the lock names the revision and every file's hash",
         };
         for key in ["checksum", "size", "extract", "unpack"] {
-            wrong(
-                key,
-                format!("`{key}` is for an address that names one file"),
-                help,
-            );
+            wrong(key, format!("`{key}` is for an address that names one file"), help);
         }
     }
     if !matches!(address, None | Some(SourceUrl::Hf(_) | SourceUrl::Git(_))) {
         wrong("rev", "`rev` is for hf and git".to_owned(), "leave it out");
     }
-    if view
-        .str("rev")
-        .is_some_and(|rev| rev.text.trim().is_empty())
-    {
-        wrong(
-            "rev",
-            "`rev` is empty".to_owned(),
-            "name a branch, a tag or a commit",
-        );
+    if view.str("rev").is_some_and(|rev| rev.text.trim().is_empty()) {
+        wrong("rev", "`rev` is empty".to_owned(), "name a branch, a tag or a commit");
     }
-    let checksum = view
-        .str("checksum")
-        .and_then(|text| match text.text.parse::<Checksum>() {
-            Ok(checksum) => Some(checksum),
-            Err(error) => {
-                sound = false;
-                report.error(source, text.span, format!("bad checksum: {error}"));
-                None
-            }
-        });
+    let checksum = view.str("checksum").and_then(|text| match text.text.parse::<Checksum>() {
+        Ok(checksum) => Some(checksum),
+        Err(error) => {
+            sound = false;
+            report.error(source, text.span, format!("bad checksum: {error}"));
+            None
+        }
+    });
     for glob in &files {
         if let Some(mistake) = file_glob_mistake(glob.text) {
             sound = false;
-            report
-                .error(
-                    source,
-                    glob.span.clone(),
-                    format!("bad glob `{}`", glob.text.escape_debug()),
-                )
-                .help(mistake);
+            report.error(source, glob.span.clone(), format!("bad glob `{}`", glob.text.escape_debug())).help(mistake);
         }
     }
-    let extract = view
-        .str("extract")
-        .and_then(|text| match RelPath::parse(text.text) {
-            Ok(path) => Some(path),
-            Err(error) => {
-                sound = false;
-                report
-                    .error(
-                        source,
-                        text.span,
-                        format!("bad path `{}`", text.text.escape_debug()),
-                    )
-                    .help(format!("{error} (`extract` is a path inside the archive)"));
-                None
-            }
-        });
+    let extract = view.str("extract").and_then(|text| match RelPath::parse(text.text) {
+        Ok(path) => Some(path),
+        Err(error) => {
+            sound = false;
+            report
+                .error(source, text.span, format!("bad path `{}`", text.text.escape_debug()))
+                .help(format!("{error} (`extract` is a path inside the archive)"));
+            None
+        }
+    });
     let place = match (&address, &extract) {
         // Nothing to say of a default while the address itself is wrong.
         (None, _) => Place::File(name.to_string()),
         (_, Some(member)) => Place::File(member.file_name().to_owned()),
-        (Some(address), None) if single && !unpack => {
-            address.file_name().map_or(Place::Unknown, Place::File)
-        }
+        (Some(address), None) if single && !unpack => address.file_name().map_or(Place::Unknown, Place::File),
         _ => Place::Folder,
     };
     let request = address.filter(|_| sound).map(|url| DataSource::Url {
@@ -362,23 +281,15 @@ fn url(
 fn file_glob_mistake(glob: &str) -> Option<String> {
     match glob {
         "" => Some("it is empty".to_owned()),
-        _ if glob.starts_with('/') => {
-            Some("it is relative to the address: leave out the leading `/`".to_owned())
-        }
+        _ if glob.starts_with('/') => Some("it is relative to the address: leave out the leading `/`".to_owned()),
         _ if glob.split('/').any(|c| c == "..") => Some("`..` leads out of the address".to_owned()),
         _ => glob_mistake(glob),
     }
 }
 
-fn croissant(
-    source: &Arc<SourceText>,
-    text: &Text<'_>,
-    base: &RelPath,
-    report: &mut Report,
-) -> Option<DataSource> {
+fn croissant(source: &Arc<SourceText>, text: &Text<'_>, base: &RelPath, report: &mut Report) -> Option<DataSource> {
     if !text.text.contains("://") {
-        return path(source, text, base, report)
-            .map(|path| DataSource::Croissant(path.as_str().to_owned()));
+        return path(source, text, base, report).map(|path| DataSource::Croissant(path.as_str().to_owned()));
     }
     match SourceUrl::parse(text.text) {
         Ok(url @ SourceUrl::Http(_)) => Some(DataSource::Croissant(url.to_string())),

@@ -84,11 +84,7 @@ impl<'a> View<'a> {
     /// An entry of this table as a table.
     pub(crate) fn view(&self, entry: &Entry<'a>) -> Option<View<'a>> {
         let table = entry.node.value.as_table()?;
-        Some(View {
-            source: self.source,
-            table,
-            span: entry.span.clone(),
-        })
+        Some(View { source: self.source, table, span: entry.span.clone() })
     }
 
     /// The entries of the table of this name; none if there is no such table.
@@ -98,10 +94,7 @@ impl<'a> View<'a> {
 }
 
 pub(crate) fn text<'a>(node: &'a Node<'a>) -> Option<Text<'a>> {
-    Some(Text {
-        text: node.value.as_str()?,
-        span: node.span(),
-    })
+    Some(Text { text: node.value.as_str()?, span: node.span() })
 }
 
 pub(crate) fn integer(node: &Node<'_>) -> Option<i64> {
@@ -126,11 +119,7 @@ fn entry<'a>((name, span, node): (&'a str, &'a Span, &'a Node<'a>)) -> Entry<'a>
 impl Text<'_> {
     /// The place of a part of the text. Where the file writes the text with escapes, the place of all of it.
     pub(crate) fn part(&self, source: &SourceText, part: Span) -> Span {
-        match source
-            .text
-            .get(self.span.clone())
-            .and_then(|raw| raw.find(self.text))
-        {
+        match source.text.get(self.span.clone()).and_then(|raw| raw.find(self.text)) {
             Some(start) if !self.text.is_empty() => {
                 let start = self.span.start + start;
                 start + part.start..start + part.end
@@ -150,19 +139,11 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new() -> Report {
-        Report {
-            diagnostics: Vec::new(),
-            comparisons: 500_000,
-        }
+        Report { diagnostics: Vec::new(), comparisons: 500_000 }
     }
 
     /// Adds a mistake; the answer takes a label, help and related places.
-    pub(crate) fn error(
-        &mut self,
-        source: &Arc<SourceText>,
-        span: Span,
-        message: impl Into<String>,
-    ) -> Found<'_> {
+    pub(crate) fn error(&mut self, source: &Arc<SourceText>, span: Span, message: impl Into<String>) -> Found<'_> {
         self.diagnostics.push(Diagnostic {
             source: Arc::clone(source),
             span,
@@ -176,11 +157,7 @@ impl Report {
     }
 
     /// The help of an unknown name: the near one.
-    pub(crate) fn near<'c>(
-        &mut self,
-        wrong: &str,
-        candidates: impl IntoIterator<Item = &'c str>,
-    ) -> Option<String> {
+    pub(crate) fn near<'c>(&mut self, wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
         let budget = self.comparisons;
         let mut used = 0;
         let candidates = candidates.into_iter().take(budget).inspect(|_| used += 1);
@@ -196,11 +173,7 @@ impl Report {
     /// All of it, sorted by file and place, nothing twice.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
         self.diagnostics.sort_by(|a, b| {
-            (&a.source.path, a.span.start, a.span.end).cmp(&(
-                &b.source.path,
-                b.span.start,
-                b.span.end,
-            ))
+            (&a.source.path, a.span.start, a.span.end).cmp(&(&b.source.path, b.span.start, b.span.end))
         });
         self.diagnostics.dedup();
         self.diagnostics
@@ -227,12 +200,7 @@ impl Found<'_> {
     }
 
     /// Another place that belongs to it; one in another file is told in words.
-    pub(crate) fn related(
-        self,
-        source: &Arc<SourceText>,
-        span: Span,
-        what: impl Into<String>,
-    ) -> Self {
+    pub(crate) fn related(self, source: &Arc<SourceText>, span: Span, what: impl Into<String>) -> Self {
         if Arc::ptr_eq(source, &self.0.source) {
             self.0.related.push((span, what.into()));
         } else {

@@ -57,23 +57,19 @@ impl<'a> Scope<'a> {
         beside: &[&str],
         report: &mut Report,
     ) -> Option<Described<'a>> {
-        let own = || Described {
-            entry: entry.clone(),
-            within: within.clone(),
-            base: self.dir.clone(),
-        };
+        let own = || Described { entry: entry.clone(), within: within.clone(), base: self.dir.clone() };
         let Some(view) = within.view(entry).filter(|v| v.has("workspace")) else {
             return Some(own());
         };
         let mut sound = true;
-        for other in view
-            .entries()
-            .iter()
-            .filter(|e| e.name != "workspace" && !beside.contains(&e.name))
-        {
+        for other in view.entries().iter().filter(|e| e.name != "workspace" && !beside.contains(&e.name)) {
             sound = false;
             report
-                .error(view.source, other.span.clone(), format!("`{}` can't stand beside `workspace = true`", other.name))
+                .error(
+                    view.source,
+                    other.span.clone(),
+                    format!("`{}` can't stand beside `workspace = true`", other.name),
+                )
                 .help("what is inherited is inherited whole: change the root manifest, or leave out `workspace`");
         }
         let found = self.shared.and_then(|shared| {
@@ -87,40 +83,22 @@ impl<'a> Scope<'a> {
             Some((shared, within, entry))
         });
         let Some((shared, within, found)) = found else {
-            let names = self
-                .shared
-                .map(|s| s.view.entries_of(table))
-                .unwrap_or_default();
+            let names = self.shared.map(|s| s.view.entries_of(table)).unwrap_or_default();
             let near = report.near(entry.name, names.iter().map(|e| e.name));
             let missing = match table {
                 "python" => "no `[workspace.python]` in the root manifest".to_owned(),
                 _ => format!("no `{}` in `[workspace.{table}]`", entry.name),
             };
-            report
-                .error(view.source, entry.span.clone(), missing)
-                .help("add it to the root manifest")
-                .maybe_help(near);
+            report.error(view.source, entry.span.clone(), missing).help("add it to the root manifest").maybe_help(near);
             return None;
         };
-        shared
-            .inherited
-            .borrow_mut()
-            .insert(format!("{table}.{}", found.name));
-        (sound && !shared.unsound.has(found.node)).then(|| Described {
-            entry: found,
-            within,
-            base: RelPath::root(),
-        })
+        shared.inherited.borrow_mut().insert(format!("{table}.{}", found.name));
+        (sound && !shared.unsound.has(found.node)).then(|| Described { entry: found, within, base: RelPath::root() })
     }
 }
 
 /// The name of an entry of `table`; nothing (and the mistake is told) if it is none.
-pub(crate) fn name(
-    source: &Arc<SourceText>,
-    table: &str,
-    entry: &Entry<'_>,
-    report: &mut Report,
-) -> Option<Name> {
+pub(crate) fn name(source: &Arc<SourceText>, table: &str, entry: &Entry<'_>, report: &mut Report) -> Option<Name> {
     let what = match table {
         "data" => "data set",
         "tools" => "tool",
@@ -129,38 +107,25 @@ pub(crate) fn name(
     if entry.name == "workspace" && table != "steps" {
         report
             .error(source, entry.span.clone(), "`workspace` is a reserved name")
-            .help(format!(
-                "write `NAME.workspace = true` in `[{table}]` to inherit a {what}"
-            ));
+            .help(format!("write `NAME.workspace = true` in `[{table}]` to inherit a {what}"));
         return None;
     }
     match Name::entry(entry.name) {
         Ok(name) => Some(name),
         Err(error) => {
-            report
-                .error(source, entry.span.clone(), format!("bad name of a {what}"))
-                .help(error.to_string());
+            report.error(source, entry.span.clone(), format!("bad name of a {what}")).help(error.to_string());
             None
         }
     }
 }
 
 /// A path as written in a manifest of the folder `base`; nothing (and the mistake is told) if it is none.
-pub(crate) fn path(
-    source: &Arc<SourceText>,
-    text: &Text<'_>,
-    base: &RelPath,
-    report: &mut Report,
-) -> Option<RelPath> {
+pub(crate) fn path(source: &Arc<SourceText>, text: &Text<'_>, base: &RelPath, report: &mut Report) -> Option<RelPath> {
     match base.resolve(text.text) {
         Ok(path) => Some(path),
         Err(error) => {
             report
-                .error(
-                    source,
-                    text.span.clone(),
-                    format!("bad path `{}`", text.text.escape_debug()),
-                )
+                .error(source, text.span.clone(), format!("bad path `{}`", text.text.escape_debug()))
                 .help(error.to_string());
             None
         }
@@ -171,8 +136,7 @@ pub(crate) fn path(
 pub(crate) fn is_reserved(path: &RelPath) -> bool {
     let text = path.as_str();
     // Cheap before exact: nearly no path has any of the words.
-    (text.contains(".git") || text.contains(".trainlock"))
-        && text.split('/').any(|c| c == ".git" || c == ".trainlock")
+    (text.contains(".git") || text.contains(".trainlock")) && text.split('/').any(|c| c == ".git" || c == ".trainlock")
         || matches!(path.file_name(), "train.toml" | "train.lock")
 }
 
@@ -184,13 +148,7 @@ pub(crate) fn is_glob(text: &str) -> bool {
 /// What is wrong with a glob, if anything.
 pub(crate) fn glob_mistake(glob: &str) -> Option<String> {
     if let Some(c) = glob.chars().find(|c| c.is_control() || *c == '\\') {
-        return Some(format!(
-            "it holds {c:?}: use `/` between folders, and no control characters"
-        ));
+        return Some(format!("it holds {c:?}: use `/` between folders, and no control characters"));
     }
-    GlobBuilder::new(glob)
-        .literal_separator(true)
-        .build()
-        .err()
-        .map(|error| error.kind().to_string())
+    GlobBuilder::new(glob).literal_separator(true).build().err().map(|error| error.kind().to_string())
 }

@@ -2,9 +2,10 @@
 
 use crate::document::Report;
 use crate::model::{InputPattern, Member, Origin, Output, StepId};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use std::cell::OnceCell;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::BinaryHeap;
 use trainlock_types::{DataSource, RelPath};
 
 /// An output of a step, by its index.
@@ -42,14 +43,14 @@ pub(crate) fn connect(members: &mut [Member], report: &mut Report) -> Vec<StepId
 
 /// All steps, in the order of the files.
 fn steps(members: &[Member]) -> impl Iterator<Item = StepId> + '_ {
-    let of =
-        |(member, m): (usize, &Member)| (0..m.steps.len()).map(move |step| StepId { member, step });
+    let of = |(member, m): (usize, &Member)| (0..m.steps.len()).map(move |step| StepId { member, step });
     members.iter().enumerate().flat_map(of)
 }
 
 /// A path and the folders above it, the path first and the workspace's root last.
 fn upwards(path: &str) -> impl Iterator<Item = &str> {
-    std::iter::successors(Some(path), |p| match p.rfind('/') {
+    // Paths are short: stepping through the bytes beats a search that is made for long texts.
+    std::iter::successors(Some(path), |p| match p.bytes().rposition(|b| b == b'/') {
         Some(slash) => Some(&p[..slash]),
         None => (!p.is_empty()).then_some(""),
     })
@@ -61,6 +62,8 @@ struct Paths<'a> {
     data: HashMap<&'a str, Vec<DataId>>,
     /// The folders that outputs and data lie in, and those above them.
     folders: HashSet<&'a str>,
+    /// Whether any output lies inside another.
+    nested: bool,
     /// The paths of outputs and of data, sorted by their bytes, so that all below a folder stand together. Nearly no
     /// workspace has an input above them, so that they are sorted when the first one comes.
     sorted: OnceCell<(Vec<&'a str>, Vec<&'a str>)>,
@@ -72,9 +75,7 @@ impl<'a> Paths<'a> {
         let mut data: HashMap<&str, Vec<DataId>> = HashMap::new();
         for (index, member) in members.iter().enumerate() {
             for (i, set) in member.data.iter().enumerate() {
-                data.entry(set.request.to.as_str())
-                    .or_default()
-                    .push((index, i));
+                data.entry(set.request.to.as_str()).or_default().push((index, i));
             }
         }
         for id in steps(members) {
@@ -108,7 +109,8 @@ impl<'a> Paths<'a> {
                 }
             }
         }
-        Paths { members, outputs, data, folders, sorted: OnceCell::new() }
+        let nested = folders.iter().any(|folder| outputs.contains_key(folder));
+        Paths { members, outputs, data, folders, nested, sorted: OnceCell::new() }
     }
 
     /// The paths of outputs and of data that lie inside a folder.
@@ -133,18 +135,12 @@ impl<'a> Paths<'a> {
     /// No two data sets lie at one place or one inside the other. What lies in the repository may be named by
     /// several members, since nobody writes it.
     fn check_data(&self, report: &mut Report) {
-        let fetched = |id: DataId| {
-            !matches!(
-                self.members[id.0].data[id.1].request.source,
-                DataSource::Path(_)
-            )
-        };
+        let fetched = |id: DataId| !matches!(self.members[id.0].data[id.1].request.source, DataSource::Path(_));
         for (m, member) in self.members.iter().enumerate() {
             for (i, set) in member.data.iter().enumerate() {
                 let to = set.request.to.as_str();
                 for other in upwards(to).flat_map(|p| self.data.get(p).into_iter().flatten()) {
-                    let same_place =
-                        self.members[other.0].data[other.1].request.to == set.request.to;
+                    let same_place = self.members[other.0].data[other.1].request.to == set.request.to;
                     // Two at the same place are told once, at the later one.
                     if *other == (m, i) || same_place && *other > (m, i) {
                         continue;
@@ -157,10 +153,7 @@ impl<'a> Paths<'a> {
                     let message = if same_place {
                         format!("data `{name}` and `{place}` lie at the same place, `{to}`")
                     } else {
-                        format!(
-                            "data `{name}` (at `{to}`) lies inside data `{place}` (at `{}`)",
-                            first.request.to
-                        )
+                        format!("data `{name}` (at `{to}`) lies inside data `{place}` (at `{}`)", first.request.to)
                     };
                     report
                         .error(&set.source, set.span.clone(), message)
@@ -177,7 +170,8 @@ impl<'a> Paths<'a> {
             let member = &self.members[id.member];
             for output in &member.steps[id.step].outputs {
                 let path = output.path.as_str();
-                for above in upwards(path).skip(1).filter_map(|p| self.outputs.get(p)) {
+                let above = upwards(path).skip(1).take_while(|_| self.nested);
+                for above in above.filter_map(|p| self.outputs.get(p)) {
                     let outer = self.output(*above);
                     let owner = &self.members[above.0.member];
                     let whose = if above.0 == id {
@@ -189,10 +183,7 @@ impl<'a> Paths<'a> {
                         .error(
                             &member.source,
                             output.span.clone(),
-                            format!(
-                                "output `{}` lies inside output `{}` {whose}",
-                                output.written, outer.written
-                            ),
+                            format!("output `{}` lies inside output `{}` {whose}", output.written, outer.written),
                         )
                         .help("name the files, or the folder that holds them all, but not both")
                         .related(&owner.source, outer.span.clone(), "the folder");
@@ -243,17 +234,11 @@ impl<'a> Paths<'a> {
                             .help("a step can't read what it writes: name what it reads more narrowly, or write to another place")
                             .related(&member.source, own.span.clone(), "the output");
                     } else {
-                        origins.push(Origin::Output {
-                            step: *step,
-                            output: *output,
-                        });
+                        origins.push(Origin::Output { step: *step, output: *output });
                     }
                 }
                 for (member, data) in data.filter_map(|p| self.data.get(p)).flatten() {
-                    origins.push(Origin::Data {
-                        member: *member,
-                        data: *data,
-                    });
+                    origins.push(Origin::Data { member: *member, data: *data });
                 }
                 origins.sort_unstable();
                 all.push(origins);
@@ -351,11 +336,7 @@ fn tell(members: &[Member], cycle: &[StepId], report: &mut Report) {
     let label = |id: &StepId| {
         let member = &members[id.member];
         let step = &member.steps[id.step].name;
-        if member.dir.is_root() {
-            format!("`{step}`")
-        } else {
-            format!("`{}/{step}`", member.name)
-        }
+        if member.dir.is_root() { format!("`{step}`") } else { format!("`{}/{step}`", member.name) }
     };
     // A long cycle is told by its beginning and its end.
     const SHOWN: usize = 8;
@@ -374,23 +355,11 @@ fn tell(members: &[Member], cycle: &[StepId], report: &mut Report) {
     let mut found = report
         .error(&owner.source, owner.steps[first.step].span.clone(), text)
         .help("take one of these inputs away, or split a step");
-    for (id, next) in cycle
-        .iter()
-        .zip(cycle.iter().skip(1).chain([first]))
-        .take(SHOWN)
-    {
+    for (id, next) in cycle.iter().zip(cycle.iter().skip(1).chain([first])).take(SHOWN) {
         let member = &members[id.member];
         let reads = |o: &Origin| matches!(o, Origin::Output { step, .. } if step == next);
-        if let Some(input) = member.steps[id.step]
-            .inputs
-            .iter()
-            .find(|i| i.origins.iter().any(reads))
-        {
-            found = found.related(
-                &member.source,
-                input.span.clone(),
-                format!("an output of {}", label(next)),
-            );
+        if let Some(input) = member.steps[id.step].inputs.iter().find(|i| i.origins.iter().any(reads)) {
+            found = found.related(&member.source, input.span.clone(), format!("an output of {}", label(next)));
         }
     }
 }
@@ -402,10 +371,7 @@ mod tests {
 
     #[test]
     fn upwards_ends_at_the_root() {
-        assert_eq!(
-            upwards("a/b/c").collect::<Vec<_>>(),
-            ["a/b/c", "a/b", "a", ""]
-        );
+        assert_eq!(upwards("a/b/c").collect::<Vec<_>>(), ["a/b/c", "a/b", "a", ""]);
         assert_eq!(upwards("").collect::<Vec<_>>(), [""]);
     }
 

@@ -3,37 +3,12 @@
 
 use crate::shape::{Form, Key, Shape};
 
-const fn key(
-    name: &'static str,
-    shape: Shape,
-    default: &'static str,
-    example: &'static str,
-    doc: &'static str,
-) -> Key {
-    Key {
-        name,
-        shape,
-        required: false,
-        default,
-        example,
-        doc,
-    }
+const fn key(name: &'static str, shape: Shape, default: &'static str, example: &'static str, doc: &'static str) -> Key {
+    Key { name, shape, required: false, default, example, doc }
 }
 
-const fn required(
-    name: &'static str,
-    shape: Shape,
-    example: &'static str,
-    doc: &'static str,
-) -> Key {
-    Key {
-        name,
-        shape,
-        required: true,
-        default: "",
-        example,
-        doc,
-    }
+const fn required(name: &'static str, shape: Shape, example: &'static str, doc: &'static str) -> Key {
+    Key { name, shape, required: true, default: "", example, doc }
 }
 
 const fn form(what: &'static str, pattern: &'static str) -> Form {
@@ -44,27 +19,19 @@ static TEXT: Form = form("a string", "");
 static PROJECT: Form = form("a project's name", "^[a-z0-9][a-z0-9_-]*$");
 static VERSION: Form = form("a version", "^[0-9]+\\.[0-9]+\\.[0-9]+");
 static REQUIREMENT: Form = form("a version requirement", "");
-static URL: Form = form(
-    "a URL",
-    "^(https?|file|hf|git\\+(https|ssh|file)|s3|gs|az|pypi|doi):",
-);
+static URL: Form = form("a URL", "^(https?|file|hf|git\\+(https|ssh|file)|s3|gs|az|pypi|doi):");
 static PATH: Form = form("a path", "^[^/]");
 static GLOB: Form = form("a glob", "^[^/]");
 static INPUT: Form = form("a path or glob", "^[^/]");
-static CHECKSUM: Form = form(
-    "a checksum",
-    "^(sha256:[0-9A-Fa-f]{64}|sha512:[0-9A-Fa-f]{128}|sha1:[0-9A-Fa-f]{40}|md5:[0-9A-Fa-f]{32})$",
-);
+static CHECKSUM: Form =
+    form("a checksum", "^(sha256:[0-9A-Fa-f]{64}|sha512:[0-9A-Fa-f]{128}|sha1:[0-9A-Fa-f]{40}|md5:[0-9A-Fa-f]{32})$");
 static TIME: Form = form("a time", "^[0-9]");
 static SIZE: Form = form("a size", "^[0-9]");
 static IMAGE: Form = form("an image reference", "^[a-z0-9]\\S*$");
 static COMMAND: Form = form("a shell command", "\\S");
 static ARGUMENT: Form = form("an argument", "");
 static PACKAGE: Form = form("a python requirement", "^[A-Za-z0-9]");
-static PACKAGE_NAME: Form = form(
-    "a python package's name",
-    "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
-);
+static PACKAGE_NAME: Form = form("a python package's name", "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$");
 static PARAM: Form = form("a param", "^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$");
 
 const PATHS: Shape = Shape::List(&Shape::Text(&PATH));
@@ -89,13 +56,7 @@ pub(crate) static ROOT: &[Key] = &[
     ),
     key(
         "tools",
-        Shape::Map(
-            "NAME",
-            &Shape::Either(
-                &Shape::Text(&REQUIREMENT),
-                &Shape::Table(&[TOOL_KEYS, INHERIT]),
-            ),
-        ),
+        Shape::Map("NAME", &Shape::Either(&Shape::Text(&REQUIREMENT), &Shape::Table(&[TOOL_KEYS, INHERIT]))),
         "",
         "python = \"3.11\"",
         "The programs that steps may call, by name. A string is short for `{ version = \"…\" }`.",
@@ -218,13 +179,7 @@ static DATA_KEYS: &[Key] = &[
         "croissant = \"https://example.org/titanic/croissant.json\"",
         "A Croissant description, in place of `url`: its address or its path.",
     ),
-    key(
-        "pooch",
-        Shape::Text(&PATH),
-        "",
-        "pooch = \"registry.txt\"",
-        "A Pooch registry file, in place of `url`.",
-    ),
+    key("pooch", Shape::Text(&PATH), "", "pooch = \"registry.txt\"", "A Pooch registry file, in place of `url`."),
     key(
         "to",
         Shape::Text(&PATH),
@@ -274,23 +229,11 @@ static DATA_KEYS: &[Key] = &[
         "extract = \"2024/labels.csv\"",
         "One member of the archive that the address names. Both hashes are locked.",
     ),
-    key(
-        "unpack",
-        Shape::Bool,
-        "`false`",
-        "unpack = true",
-        "Whether the archive is unpacked into a folder.",
-    ),
+    key("unpack", Shape::Bool, "`false`", "unpack = true", "Whether the archive is unpacked into a folder."),
 ];
 
 static TOOL_KEYS: &[Key] = &[
-    key(
-        "version",
-        Shape::Text(&REQUIREMENT),
-        "",
-        "version = \"^6\"",
-        "A semver requirement. Every tool has one.",
-    ),
+    key("version", Shape::Text(&REQUIREMENT), "", "version = \"^6\"", "A semver requirement. Every tool has one."),
     key(
         "from",
         Shape::Word(&["host", "pypi", "npm", "github", "index", "python"]),
@@ -336,20 +279,8 @@ static PYTHON_KEYS: &[Key] = &[
         "pyproject = \"pyproject.toml\"",
         "A pyproject.toml, in place of `dependencies`.",
     ),
-    key(
-        "groups",
-        TEXTS,
-        "`[]`",
-        "groups = [\"train\"]",
-        "Dependency groups of the pyproject.toml.",
-    ),
-    key(
-        "extras",
-        TEXTS,
-        "`[]`",
-        "extras = [\"plots\"]",
-        "Extras of the pyproject.toml.",
-    ),
+    key("groups", TEXTS, "`[]`", "groups = [\"train\"]", "Dependency groups of the pyproject.toml."),
+    key("extras", TEXTS, "`[]`", "extras = [\"plots\"]", "Extras of the pyproject.toml."),
     key(
         "sdist",
         Shape::List(&Shape::Text(&PACKAGE_NAME)),
@@ -368,13 +299,7 @@ static PROFILE_KEYS: &[Key] = &[key(
 )];
 
 static DETERMINISM_KEYS: &[Key] = &[
-    key(
-        "seed",
-        Shape::Int(0, i64::MAX),
-        "`0`",
-        "seed = 42",
-        "The one seed that everything is derived from.",
-    ),
+    key("seed", Shape::Int(0, i64::MAX), "`0`", "seed = 42", "The one seed that everything is derived from."),
     key(
         "level",
         Shape::Word(&["portable", "x86-64-v2", "x86-64-v3", "machine", "off"]),
@@ -401,10 +326,7 @@ static DETERMINISM_KEYS: &[Key] = &[
 static STEP_KEYS: &[Key] = &[
     required(
         "run",
-        Shape::Either(
-            &Shape::Text(&COMMAND),
-            &Shape::List(&Shape::Text(&ARGUMENT)),
-        ),
+        Shape::Either(&Shape::Text(&COMMAND), &Shape::List(&Shape::Text(&ARGUMENT))),
         "run = \"python src/train.py\"",
         "The command. A string goes to the shell, an array is run without one. `{params.X}`, `{data.X}`, `{inputs.N}`, `{outputs.N}`, `{seed}`, `{step}` and `{project}` are substituted; `{{` writes `{`.",
     ),
@@ -429,13 +351,7 @@ static STEP_KEYS: &[Key] = &[
         "metrics = [\"build/metrics.json\"]",
         "Outputs whose numbers are recorded and compared.",
     ),
-    key(
-        "plots",
-        PATHS,
-        "`[]`",
-        "plots = [\"build/loss.csv\"]",
-        "Outputs that are drawn in the report.",
-    ),
+    key("plots", PATHS, "`[]`", "plots = [\"build/loss.csv\"]", "Outputs that are drawn in the report."),
     key(
         "params",
         Shape::List(&Shape::Text(&PARAM)),
@@ -464,27 +380,9 @@ static STEP_KEYS: &[Key] = &[
         "resources = { cpus = 4, memory = \"8GiB\", gpus = 1, time = \"2h\" }",
         "What it needs of the machine; steps run side by side within what the machine has.",
     ),
-    key(
-        "timeout",
-        Shape::Text(&TIME),
-        "none",
-        "timeout = \"3h\"",
-        "After how long it is ended, as a failure.",
-    ),
-    key(
-        "retries",
-        Shape::Int(0, 1000),
-        "`0`",
-        "retries = 0",
-        "How many more times it is tried after a failure.",
-    ),
-    key(
-        "network",
-        Shape::Bool,
-        "`false`",
-        "network = false",
-        "Whether it may use the network.",
-    ),
+    key("timeout", Shape::Text(&TIME), "none", "timeout = \"3h\"", "After how long it is ended, as a failure."),
+    key("retries", Shape::Int(0, 1000), "`0`", "retries = 0", "How many more times it is tried after a failure."),
+    key("network", Shape::Bool, "`false`", "network = false", "Whether it may use the network."),
     key(
         "serve",
         Shape::List(&Shape::Word(&["hf"])),
@@ -492,13 +390,7 @@ static STEP_KEYS: &[Key] = &[
         "serve = [\"hf\"]",
         "Services that answer from locked bytes while it runs: `hf` is the Hugging Face hub.",
     ),
-    key(
-        "sandbox",
-        SANDBOXES,
-        "the project's",
-        "sandbox = \"required\"",
-        "How much isolation it needs.",
-    ),
+    key("sandbox", SANDBOXES, "the project's", "sandbox = \"required\"", "How much isolation it needs."),
     key(
         "expect",
         Shape::Map("METRIC", &Shape::Table(&[BOUND_KEYS])),
@@ -509,13 +401,7 @@ static STEP_KEYS: &[Key] = &[
 ];
 
 static RESOURCE_KEYS: &[Key] = &[
-    key(
-        "cpus",
-        Shape::Int(1, 65_536),
-        "`1`",
-        "cpus = 4",
-        "Processors.",
-    ),
+    key("cpus", Shape::Int(1, 65_536), "`1`", "cpus = 4", "Processors."),
     key(
         "memory",
         Shape::Either(&Shape::Int(1, i64::MAX), &Shape::Text(&SIZE)),
@@ -524,37 +410,13 @@ static RESOURCE_KEYS: &[Key] = &[
         "Memory, as a size or in bytes.",
     ),
     key("gpus", Shape::Int(0, 65_536), "`0`", "gpus = 1", "GPUs."),
-    key(
-        "time",
-        Shape::Text(&TIME),
-        "",
-        "time = \"2h\"",
-        "The time that a cluster's queue is told.",
-    ),
+    key("time", Shape::Text(&TIME), "", "time = \"2h\"", "The time that a cluster's queue is told."),
 ];
 
 static BOUND_KEYS: &[Key] = &[
-    key(
-        "min",
-        Shape::Number,
-        "",
-        "min = 0.95",
-        "The metric is at least this.",
-    ),
-    key(
-        "max",
-        Shape::Number,
-        "",
-        "max = 0.1",
-        "The metric is at most this.",
-    ),
-    key(
-        "equals",
-        Shape::Number,
-        "",
-        "equals = 10",
-        "The metric is exactly this.",
-    ),
+    key("min", Shape::Number, "", "min = 0.95", "The metric is at least this."),
+    key("max", Shape::Number, "", "max = 0.1", "The metric is at most this."),
+    key("equals", Shape::Number, "", "equals = 10", "The metric is exactly this."),
 ];
 
 static WORKSPACE_KEYS: &[Key] = &[
@@ -574,12 +436,7 @@ static WORKSPACE_KEYS: &[Key] = &[
     ),
     key(
         "platforms",
-        Shape::List(&Shape::Word(&[
-            "linux-x86_64",
-            "linux-aarch64",
-            "macos-aarch64",
-            "macos-x86_64",
-        ])),
+        Shape::List(&Shape::Word(&["linux-x86_64", "linux-aarch64", "macos-aarch64", "macos-x86_64"])),
         "`[\"linux-x86_64\", \"linux-aarch64\", \"macos-aarch64\"]`",
         "platforms = [\"linux-x86_64\"]",
         "The platforms that are locked for.",
@@ -593,10 +450,7 @@ static WORKSPACE_KEYS: &[Key] = &[
     ),
     key(
         "tools",
-        Shape::Map(
-            "NAME",
-            &Shape::Either(&Shape::Text(&REQUIREMENT), &Shape::Table(&[TOOL_KEYS])),
-        ),
+        Shape::Map("NAME", &Shape::Either(&Shape::Text(&REQUIREMENT), &Shape::Table(&[TOOL_KEYS]))),
         "",
         "[workspace.tools]",
         "Tools that members inherit with `NAME.workspace = true`.",

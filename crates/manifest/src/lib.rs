@@ -27,9 +27,8 @@ mod tree;
 pub use error::ManifestError;
 pub use load::{discover, load};
 pub use model::{
-    Bounds, Data, Determinism, Input, InputPattern, Level, Member, Origin, Output, OutputKind,
-    Python, PythonFrom, Resources, Run, Sandbox, Service, Step, StepId, Tool, UnknownProfile,
-    Workspace, leaves,
+    Bounds, Data, Determinism, Input, InputPattern, Level, Member, Origin, Output, OutputKind, Python, PythonFrom,
+    Resources, Run, Sandbox, Service, Step, StepId, Tool, UnknownProfile, Workspace, leaves,
 };
 pub use params::{ValueError, parse_value};
 pub use schema::{reference, schema};

@@ -24,12 +24,7 @@ use trainlock_types::{Diagnostic, Name, Platform, RelPath, SourceText};
 pub fn discover(start: &Path) -> Result<PathBuf, ManifestError> {
     let folder = fs_err::canonicalize(start).map_err(unreadable(start))?;
     let candidates = folder.ancestors().map(|a| a.join("train.toml"));
-    candidates
-        .into_iter()
-        .find(|c| c.is_file())
-        .ok_or(ManifestError::NotFound {
-            start: start.to_owned(),
-        })
+    candidates.into_iter().find(|c| c.is_file()).ok_or(ManifestError::NotFound { start: start.to_owned() })
 }
 
 /// Loads a manifest with its whole workspace: the root above it that lists it as a member, or itself, and all
@@ -40,10 +35,7 @@ pub fn discover(start: &Path) -> Result<PathBuf, ManifestError> {
 pub fn load(manifest: &Path) -> Result<Workspace, ManifestError> {
     let manifest = fs_err::canonicalize(manifest).map_err(unreadable(manifest))?;
     let folder = manifest.parent().unwrap_or(Path::new("/")).to_owned();
-    let above = folder
-        .ancestors()
-        .skip(1)
-        .find_map(|root| lists(root, &folder));
+    let above = folder.ancestors().skip(1).find_map(|root| lists(root, &folder));
     let (root, source) = match above {
         Some(found) => found,
         None => (folder.clone(), read_source(&manifest)?),
@@ -72,10 +64,7 @@ pub fn load(manifest: &Path) -> Result<Workspace, ManifestError> {
     if !report.is_empty() {
         return Err(ManifestError::Invalid(report.finish()));
     }
-    let current = workspace
-        .members
-        .iter()
-        .find(|m| m.dir.on(&workspace.root) == folder);
+    let current = workspace.members.iter().find(|m| m.dir.on(&workspace.root) == folder);
     workspace.current = current.map(|m| m.name.clone());
     Ok(workspace)
 }
@@ -108,11 +97,7 @@ impl<'a> Syntax<'a> {
     }
 
     fn view(&'a self, source: &'a Arc<SourceText>) -> View<'a> {
-        View {
-            source,
-            table: &self.table,
-            span: 0..0,
-        }
+        View { source, table: &self.table, span: 0..0 }
     }
 
     /// Tells the mistakes, one a line: what follows on a line from its first mistake is no news.
@@ -121,18 +106,11 @@ impl<'a> Syntax<'a> {
         for error in &self.errors {
             let span = error.span().unwrap_or(0..0);
             let named = match error.message() {
-                "duplicate key" => source
-                    .text
-                    .get(span.clone())
-                    .map(|key| format!("duplicate key `{key}`")),
+                "duplicate key" => source.text.get(span.clone()).map(|key| format!("duplicate key `{key}`")),
                 _ => None,
             };
             if lines.insert(source.line_column(span.start).0) {
-                report.error(
-                    source,
-                    span,
-                    named.unwrap_or_else(|| error.message().to_owned()),
-                );
+                report.error(source, span, named.unwrap_or_else(|| error.message().to_owned()));
             }
         }
     }
@@ -147,11 +125,7 @@ struct Document<'a> {
 /// Looks at `requires-trainlock` before all else: a manifest for another trainlock may have keys that this one
 /// does not know, and its mistakes are not for this one to tell.
 fn requires_this(document: &Document<'_>) -> Result<(), ManifestError> {
-    let Some(text) = document
-        .view
-        .table("project")
-        .and_then(|p| p.str("requires-trainlock"))
-    else {
+    let Some(text) = document.view.table("project").and_then(|p| p.str("requires-trainlock")) else {
         return Ok(());
     };
     let Ok(requirement) = VersionReq::parse(text.text) else {
@@ -159,24 +133,16 @@ fn requires_this(document: &Document<'_>) -> Result<(), ManifestError> {
     };
     let version = env!("CARGO_PKG_VERSION");
     // A pre-release of a version stands for the version: semver would refuse it everywhere.
-    let released = version
-        .split(['-', '+'])
-        .next()
-        .and_then(|v| Version::parse(v).ok());
+    let released = version.split(['-', '+']).next().and_then(|v| Version::parse(v).ok());
     if released.is_none_or(|v| requirement.matches(&v)) {
         return Ok(());
     }
     Err(ManifestError::RequiresTrainlock(Box::new(Diagnostic {
         source: Arc::clone(document.view.source),
         span: text.span,
-        message: format!(
-            "this project needs trainlock {}, and this is trainlock {version}",
-            text.text
-        ),
+        message: format!("this project needs trainlock {}, and this is trainlock {version}", text.text),
         label: "not satisfied".to_owned(),
-        help: Some(
-            "install a trainlock that satisfies it, or change `requires-trainlock`".to_owned(),
-        ),
+        help: Some("install a trainlock that satisfies it, or change `requires-trainlock`".to_owned()),
         related: Vec::new(),
     })))
 }
@@ -207,42 +173,24 @@ fn validate(root: PathBuf, documents: &[Document<'_>], report: &mut Report) -> W
     };
 
     // Names and references.
-    let shared = first.view.table("workspace").map(|view| Shared {
-        view,
-        unsound,
-        inherited: RefCell::default(),
-    });
+    let shared = first.view.table("workspace").map(|view| Shared { view, unsound, inherited: RefCell::default() });
     for (document, unsound) in documents.iter().zip(&shapes) {
         let project = project(document, workspace.is_virtual, report);
-        if let Some(member) =
-            project.and_then(|p| member(document, unsound, shared.as_ref(), &p, report))
-        {
+        if let Some(member) = project.and_then(|p| member(document, unsound, shared.as_ref(), &p, report)) {
             workspace.members.push(member);
         }
     }
     if let Some(shared) = &shared {
         check_shared(shared, report);
-        let platforms: Vec<Platform> = shared
-            .view
-            .list("platforms")
-            .iter()
-            .filter_map(|p| p.text.parse().ok())
-            .collect();
+        let platforms: Vec<Platform> =
+            shared.view.list("platforms").iter().filter_map(|p| p.text.parse().ok()).collect();
         if !platforms.is_empty() {
             workspace.platforms = platforms;
             workspace.platforms.sort_unstable();
             workspace.platforms.dedup();
-        } else if let Some(entry) = shared
-            .view
-            .get("platforms")
-            .filter(|e| !shared.unsound.has(e.node))
-        {
+        } else if let Some(entry) = shared.view.get("platforms").filter(|e| !shared.unsound.has(e.node)) {
             report
-                .error(
-                    shared.view.source,
-                    entry.node.span(),
-                    "`platforms` is empty",
-                )
+                .error(shared.view.source, entry.node.span(), "`platforms` is empty")
                 .help("name at least one, or leave it out");
         }
     }
@@ -259,11 +207,7 @@ fn project<'a>(document: &Document<'a>, is_virtual: bool, report: &mut Report) -
     let is_root = document.dir.is_root();
     if !is_root && let Some(entry) = view.get("workspace") {
         report
-            .error(
-                view.source,
-                entry.span,
-                "a member can't be a workspace itself",
-            )
+            .error(view.source, entry.span, "a member can't be a workspace itself")
             .help("list its members in the root manifest, or exclude it there");
     }
     if let Some(project) = view.table("project") {
@@ -274,25 +218,15 @@ fn project<'a>(document: &Document<'a>, is_virtual: bool, report: &mut Report) -
         return None;
     }
     if is_root && is_virtual && view.has("workspace") {
-        for entry in view
-            .entries()
-            .iter()
-            .filter(|e| e.name != "workspace" && ROOT.iter().any(|k| k.name == e.name))
-        {
+        for entry in view.entries().iter().filter(|e| e.name != "workspace" && ROOT.iter().any(|k| k.name == e.name)) {
             report
-                .error(
-                    view.source,
-                    entry.span.clone(),
-                    format!("`[{}]` needs a `[project]`", entry.name),
-                )
+                .error(view.source, entry.span.clone(), format!("`[{}]` needs a `[project]`", entry.name))
                 .help("add `[project]` and its `name`, or move it to a member");
         }
         return None;
     }
     let place = view.entries().first().map_or(0..0, |e| e.span.clone());
-    report
-        .error(view.source, place, "no `[project]`")
-        .help("add `[project]` with `name = \"…\"`");
+    report.error(view.source, place, "no `[project]`").help("add `[project]` with `name = \"…\"`");
     None
 }
 
@@ -306,21 +240,15 @@ fn member(
     let source = document.view.source;
     // A project without a good name is read all the same, for its other mistakes.
     let name = project.str("name");
-    let good = name
-        .as_ref()
-        .and_then(|text| match Name::project(text.text) {
-            Ok(name) => Some(name),
-            Err(error) => {
-                report
-                    .error(
-                        source,
-                        text.span.clone(),
-                        format!("bad name `{}`", text.text.escape_debug()),
-                    )
-                    .help(error.to_string());
-                None
-            }
-        });
+    let good = name.as_ref().and_then(|text| match Name::project(text.text) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            report
+                .error(source, text.span.clone(), format!("bad name `{}`", text.text.escape_debug()))
+                .help(error.to_string());
+            None
+        }
+    });
     let name = good.or_else(|| Name::project("unnamed").ok())?;
     let scope = Scope {
         view: document.view.clone(),
@@ -329,30 +257,17 @@ fn member(
         name: (!document.dir.is_root()).then(|| name.clone()),
         shared,
     };
-    let version = project
-        .str("version")
-        .and_then(|text| version(source, &text, report));
-    let requires = project
-        .str("requires-trainlock")
-        .and_then(|text| tools::requirement(source, &text, report));
+    let version = project.str("version").and_then(|text| version(source, &text, report));
+    let requires = project.str("requires-trainlock").and_then(|text| tools::requirement(source, &text, report));
     let shared_params = shared.and_then(|s| s.view.table("params"));
-    let known = params::read(
-        document.view.table("params").as_ref(),
-        shared_params.as_ref(),
-        report,
-    );
+    let known = params::read(document.view.table("params").as_ref(), shared_params.as_ref(), report);
     let profiles = params::profiles(&document.view, unsound, &known, report);
     let data = data::read(&scope, report);
     let tools = tools::read(&scope, report);
     let python = tools::python(&scope, report);
     let sandbox = steps::sandbox(project).unwrap_or(Sandbox::BestEffort);
     let image = steps::image(project, report).and_then(Result::ok);
-    let around = steps::Surroundings {
-        data: &data,
-        params: &known,
-        sandbox,
-        image: image.clone(),
-    };
+    let around = steps::Surroundings { data: &data, params: &known, sandbox, image: image.clone() };
     let steps = steps::read(&scope, &around, report);
     Some(Member {
         name,
@@ -392,10 +307,7 @@ fn determinism(member: &View<'_>) -> Determinism {
     };
     let word = view.str("level");
     Determinism {
-        seed: view
-            .int("seed")
-            .and_then(|n| u64::try_from(n).ok())
-            .unwrap_or(default.seed),
+        seed: view.int("seed").and_then(|n| u64::try_from(n).ok()).unwrap_or(default.seed),
         level: Level::ALL
             .into_iter()
             .find(|l| word.as_ref().is_some_and(|w| w.text == l.as_str()))
@@ -415,18 +327,11 @@ fn check_shared(shared: &Shared<'_>, report: &mut Report) {
         };
         for entry in within.entries() {
             let name = entries::name(view.source, table, &entry, report);
-            let inherited = shared
-                .inherited
-                .borrow()
-                .contains(&format!("{table}.{}", entry.name));
+            let inherited = shared.inherited.borrow().contains(&format!("{table}.{}", entry.name));
             let Some(name) = name.filter(|_| !inherited && !shared.unsound.has(entry.node)) else {
                 continue;
             };
-            let described = Described {
-                entry,
-                within: within.clone(),
-                base: RelPath::root(),
-            };
+            let described = Described { entry, within: within.clone(), base: RelPath::root() };
             if table == "data" {
                 data::request(&name, &described, &root, None, report);
             } else {
@@ -439,14 +344,7 @@ fn check_shared(shared: &Shared<'_>, report: &mut Report) {
     }
     let python = view.get("python").filter(|e| !shared.unsound.has(e.node));
     if let Some(entry) = python.filter(|_| !shared.inherited.borrow().contains("python.python")) {
-        tools::packages(
-            &Described {
-                entry,
-                within: view.clone(),
-                base: RelPath::root(),
-            },
-            report,
-        );
+        tools::packages(&Described { entry, within: view.clone(), base: RelPath::root() }, report);
     }
 }
 
@@ -459,14 +357,7 @@ fn unique_names(documents: &[Document<'_>], report: &mut Report) {
         let source = document.view.source;
         if let Some((other, first)) = seen.get(name.text) {
             report
-                .error(
-                    source,
-                    name.span,
-                    format!(
-                        "two projects of the workspace have the name `{}`",
-                        name.text
-                    ),
-                )
+                .error(source, name.span, format!("two projects of the workspace have the name `{}`", name.text))
                 .help("give each its own name")
                 .related(other, first.span.clone(), "the other one");
         } else {

@@ -30,24 +30,17 @@ impl<'a> MemberFolders<'a> {
     pub(crate) fn of(workspace: &View<'a>, report: &mut Report) -> MemberFolders<'a> {
         let mut patterns = |key: &str| {
             let texts = workspace.list(key);
-            let pattern =
-                |text: &crate::document::Text<'a>| match Pattern::parse(text.text, &text.span) {
-                    Ok(pattern) => Some(pattern),
-                    Err(mistake) => {
-                        let message = format!("bad folder `{}`", text.text.escape_debug());
-                        report
-                            .error(workspace.source, text.span.clone(), message)
-                            .help(mistake);
-                        None
-                    }
-                };
+            let pattern = |text: &crate::document::Text<'a>| match Pattern::parse(text.text, &text.span) {
+                Ok(pattern) => Some(pattern),
+                Err(mistake) => {
+                    let message = format!("bad folder `{}`", text.text.escape_debug());
+                    report.error(workspace.source, text.span.clone(), message).help(mistake);
+                    None
+                }
+            };
             texts.iter().filter_map(pattern).collect()
         };
-        MemberFolders {
-            source: workspace.source,
-            members: patterns("members"),
-            exclude: patterns("exclude"),
-        }
+        MemberFolders { source: workspace.source, members: patterns("members"), exclude: patterns("exclude") }
     }
 
     /// Whether a folder that has a manifest is a member.
@@ -67,11 +60,7 @@ impl<'a> MemberFolders<'a> {
     }
 
     /// The members' folders, sorted. Folders that are named without a glob must have a manifest; told if not.
-    pub(crate) fn find(
-        &self,
-        root: &Path,
-        report: &mut Report,
-    ) -> Result<Vec<RelPath>, ManifestError> {
+    pub(crate) fn find(&self, root: &Path, report: &mut Report) -> Result<Vec<RelPath>, ManifestError> {
         let mut found = Vec::new();
         for pattern in &self.members {
             match pattern {
@@ -80,11 +69,7 @@ impl<'a> MemberFolders<'a> {
                         found.push(dir.clone());
                     } else {
                         report
-                            .error(
-                                self.source,
-                                span.clone(),
-                                format!("`{dir}` is a member and excluded"),
-                            )
+                            .error(self.source, span.clone(), format!("`{dir}` is a member and excluded"))
                             .help("take it out of `members` or of `exclude`");
                     }
                 }
@@ -92,11 +77,7 @@ impl<'a> MemberFolders<'a> {
                     let near = siblings(root, dir);
                     let near = report.near(dir.as_str(), near.iter().map(String::as_str));
                     report
-                        .error(
-                            self.source,
-                            span.clone(),
-                            format!("no train.toml in member `{dir}`"),
-                        )
+                        .error(self.source, span.clone(), format!("no train.toml in member `{dir}`"))
                         .help("make the project (`trainlock init`), or take it out of `members`")
                         .maybe_help(near);
                 }
@@ -144,18 +125,14 @@ impl Pattern {
         let Some(magic) = text.find(['*', '?', '[', '{']).filter(|_| is_glob(text)) else {
             return match root.resolve(text) {
                 Ok(dir) => Ok(Pattern::Folder(dir, span.clone())),
-                Err(error) => Err(format!(
-                    "{error} (members lie in the root manifest's folder)"
-                )),
+                Err(error) => Err(format!("{error} (members lie in the root manifest's folder)")),
             };
         };
         let (prefix, rest) = match text[..magic].rfind('/') {
             Some(slash) => (&text[..=slash], text[slash + 1..].trim_end_matches('/')),
             None => ("./", text.trim_end_matches('/')),
         };
-        let base = root
-            .resolve(prefix)
-            .map_err(|e| format!("{e} (members lie in the root manifest's folder)"))?;
+        let base = root.resolve(prefix).map_err(|e| format!("{e} (members lie in the root manifest's folder)"))?;
         if rest.split('/').any(|c| matches!(c, "" | "." | "..")) {
             return Err("`.`, `..` and `//` can't follow a wildcard".to_owned());
         }
@@ -163,25 +140,18 @@ impl Pattern {
             return Err(mistake);
         }
         // The base is matched by its text, so that only what follows it is a glob.
-        let matcher = GlobBuilder::new(rest)
-            .literal_separator(true)
-            .build()
-            .map_err(|e| e.kind().to_string())?;
+        let matcher = GlobBuilder::new(rest).literal_separator(true).build().map_err(|e| e.kind().to_string())?;
         // Alternatives may hold `/`, so that they count for as many levels as they have at most.
         let depth = (!rest.contains("**")).then(|| rest.matches('/').count() + 1);
-        Ok(Pattern::Glob {
-            base,
-            depth,
-            matcher: matcher.compile_matcher(),
-        })
+        Ok(Pattern::Glob { base, depth, matcher: matcher.compile_matcher() })
     }
 
     fn matches(&self, dir: &RelPath) -> bool {
         match self {
             Pattern::Folder(folder, _) => folder == dir,
-            Pattern::Glob { base, matcher, .. } => dir
-                .below(base)
-                .is_some_and(|rest| !rest.is_root() && matcher.is_match(rest.as_str())),
+            Pattern::Glob { base, matcher, .. } => {
+                dir.below(base).is_some_and(|rest| !rest.is_root() && matcher.is_match(rest.as_str()))
+            }
         }
     }
 }
@@ -191,12 +161,7 @@ impl Pattern {
 fn folders(dir: &Path) -> Result<Vec<String>, ManifestError> {
     let entries = match fs_err::read_dir(dir) {
         Ok(entries) => entries,
-        Err(error)
-            if matches!(
-                error.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-            ) =>
-        {
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             return Ok(Vec::new());
         }
         Err(error) => return Err(unreadable(dir)(error)),
@@ -204,11 +169,7 @@ fn folders(dir: &Path) -> Result<Vec<String>, ManifestError> {
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(unreadable(dir))?;
-        let name = entry
-            .file_name()
-            .into_string()
-            .ok()
-            .filter(|n| !n.starts_with('.'));
+        let name = entry.file_name().into_string().ok().filter(|n| !n.starts_with('.'));
         if let (Some(name), true) = (name, entry.file_type().map_err(unreadable(dir))?.is_dir()) {
             names.push(name);
         }
@@ -224,27 +185,18 @@ fn siblings(root: &Path, dir: &RelPath) -> Vec<String> {
     };
     let names = folders(&above.on(root)).unwrap_or_default();
     let paths = names.iter().filter_map(|n| above.resolve(n).ok());
-    paths
-        .filter(|p| p.on(root).join("train.toml").is_file())
-        .map(|p| p.as_str().to_owned())
-        .collect()
+    paths.filter(|p| p.on(root).join("train.toml").is_file()).map(|p| p.as_str().to_owned()).collect()
 }
 
 /// Reads a manifest.
 pub(crate) fn read_source(path: &Path) -> Result<Arc<SourceText>, ManifestError> {
     let bytes = fs_err::read(path).map_err(unreadable(path))?;
     match String::from_utf8(bytes) {
-        Ok(text) => Ok(Arc::new(SourceText {
-            path: path.to_owned(),
-            text,
-        })),
+        Ok(text) => Ok(Arc::new(SourceText { path: path.to_owned(), text })),
         Err(error) => {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = good.iter().filter(|b| **b == b'\n').count() + 1;
-            Err(ManifestError::Encoding {
-                path: path.to_owned(),
-                line,
-            })
+            Err(ManifestError::Encoding { path: path.to_owned(), line })
         }
     }
 }

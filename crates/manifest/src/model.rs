@@ -8,9 +8,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use trainlock_types::{
-    DataRequest, Name, Params, Platform, RelPath, SourceText, ToolRequest, Value, nearest,
-};
+use trainlock_types::{DataRequest, Name, Params, Platform, RelPath, SourceText, ToolRequest, Value, nearest};
 
 /// A root manifest and its members, all of them valid. Every [`RelPath`] is relative to `root`.
 #[derive(Debug, Clone)]
@@ -348,11 +346,7 @@ impl Workspace {
     pub fn label(&self, id: StepId) -> String {
         let member = &self.members[id.member];
         let step = &member.steps[id.step].name;
-        if member.dir.is_root() {
-            step.to_string()
-        } else {
-            format!("{}/{step}", member.name)
-        }
+        if member.dir.is_root() { step.to_string() } else { format!("{}/{step}", member.name) }
     }
 }
 
@@ -367,17 +361,9 @@ impl Member {
             let Some(overlay) = self.profiles.get(profile) else {
                 let near = nearest(profile, self.profiles.keys().map(Name::as_str));
                 let near = near.and_then(|n| Name::entry(n).ok());
-                return Err(UnknownProfile {
-                    member: self.name.clone(),
-                    profile: profile.to_owned(),
-                    near,
-                });
+                return Err(UnknownProfile { member: self.name.clone(), profile: profile.to_owned(), near });
             };
-            params.extend(
-                overlay
-                    .iter()
-                    .map(|(name, value)| (name.clone(), value.clone())),
-            );
+            params.extend(overlay.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
         Ok(params)
     }
@@ -387,8 +373,7 @@ impl Step {
     /// Those of a member's params that the step sees.
     pub fn params_seen(&self, params: &Params) -> Params {
         let seen = self.params.iter().flat_map(|name| leaves(params, name));
-        seen.map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
+        seen.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 }
 
@@ -402,23 +387,13 @@ pub fn leaves<'a>(params: &'a Params, name: &'a str) -> impl Iterator<Item = (&'
 
 impl Determinism {
     /// What holds where a manifest says nothing.
-    pub const DEFAULT: Determinism = Determinism {
-        seed: 0,
-        level: Level::Portable,
-        threads: None,
-        seed_globals: false,
-    };
+    pub const DEFAULT: Determinism =
+        Determinism { seed: 0, level: Level::Portable, threads: None, seed_globals: false };
 }
 
 impl Level {
     /// All levels, as they are explained.
-    pub const ALL: [Level; 5] = [
-        Level::Portable,
-        Level::X86_64V2,
-        Level::X86_64V3,
-        Level::Machine,
-        Level::Off,
-    ];
+    pub const ALL: [Level; 5] = [Level::Portable, Level::X86_64V2, Level::X86_64V3, Level::Machine, Level::Off];
 
     /// The word in train.toml and train.lock.
     pub const fn as_str(self) -> &'static str {
@@ -474,12 +449,7 @@ impl Default for Determinism {
 
 impl Default for Resources {
     fn default() -> Resources {
-        Resources {
-            cpus: 1,
-            memory: None,
-            gpus: 0,
-            time: None,
-        }
+        Resources { cpus: 1, memory: None, gpus: 0, time: None }
     }
 }
 

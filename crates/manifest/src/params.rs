@@ -38,12 +38,8 @@ impl Known {
     /// The near name of an unknown one: a leaf, or a table.
     pub(crate) fn near(&self, wrong: &str, report: &mut Report) -> Option<String> {
         let mut names: Vec<&str> = self.params.keys().map(String::as_str).collect();
-        let tables =
-            |name: &'_ str| -> Vec<usize> { name.match_indices('.').map(|(i, _)| i).collect() };
-        let above: Vec<&str> = names
-            .iter()
-            .flat_map(|n| tables(n).into_iter().map(|i| &n[..i]))
-            .collect();
+        let tables = |name: &'_ str| -> Vec<usize> { name.match_indices('.').map(|(i, _)| i).collect() };
+        let above: Vec<&str> = names.iter().flat_map(|n| tables(n).into_iter().map(|i| &n[..i])).collect();
         names.extend(above);
         names.sort_unstable();
         names.dedup();
@@ -52,17 +48,8 @@ impl Known {
 }
 
 /// Reads `[params]`, taking what it inherits from `[workspace.params]`.
-pub(crate) fn read(
-    params: Option<&View<'_>>,
-    workspace: Option<&View<'_>>,
-    report: &mut Report,
-) -> Known {
-    let mut reader = Reader {
-        workspace: Some(workspace),
-        report,
-        known: Known::default(),
-        places: HashMap::new(),
-    };
+pub(crate) fn read(params: Option<&View<'_>>, workspace: Option<&View<'_>>, report: &mut Report) -> Known {
+    let mut reader = Reader { workspace: Some(workspace), report, known: Known::default(), places: HashMap::new() };
     if let Some(view) = params {
         reader.table(view, "");
     }
@@ -71,12 +58,7 @@ pub(crate) fn read(
 
 /// Checks `[workspace.params]` by itself, whether a member inherits from it or not.
 pub(crate) fn check_shared(params: &View<'_>, report: &mut Report) {
-    let mut reader = Reader {
-        workspace: None,
-        report,
-        known: Known::default(),
-        places: HashMap::new(),
-    };
+    let mut reader = Reader { workspace: None, report, known: Known::default(), places: HashMap::new() };
     reader.table(params, "");
 }
 
@@ -92,11 +74,7 @@ pub(crate) fn profiles(
         let name = match Name::entry(entry.name) {
             Ok(name) => name,
             Err(error) => {
-                report.error(
-                    member.source,
-                    entry.span,
-                    format!("bad name of a profile: {error}"),
-                );
+                report.error(member.source, entry.span, format!("bad name of a profile: {error}"));
                 continue;
             }
         };
@@ -104,16 +82,8 @@ pub(crate) fn profiles(
             continue;
         }
         let mut overlay = Params::new();
-        if let Some(view) = member
-            .view(&entry)
-            .and_then(|profile| profile.table("params"))
-        {
-            let mut reader = Reader {
-                workspace: None,
-                report,
-                known: Known::default(),
-                places: HashMap::new(),
-            };
+        if let Some(view) = member.view(&entry).and_then(|profile| profile.table("params")) {
+            let mut reader = Reader { workspace: None, report, known: Known::default(), places: HashMap::new() };
             reader.table(&view, "");
             let (own, places) = (reader.known.params, reader.places);
             for (param, value) in own {
@@ -142,27 +112,16 @@ fn overlaid(
     match (known.params.get(param), value) {
         (Some(Value::Float(_)), Value::Int(int)) => Ok(Some(Value::Float(int as f64))),
         (Some(base), value) if base.kind() == value.kind() => Ok(Some(value)),
-        (Some(base), value) => Err((
-            format!(
-                "param `{param}` is {} in `[params]`, found {}",
-                base.kind(),
-                value.kind()
-            ),
-            None,
-        )),
+        (Some(base), value) => {
+            Err((format!("param `{param}` is {} in `[params]`, found {}", base.kind(), value.kind()), None))
+        }
         (None, _) if known.is_hidden(param) => Ok(None),
-        (None, value) if known.has(param) => Err((
-            format!(
-                "param `{param}` is a table in `[params]`, found {}",
-                value.kind()
-            ),
-            None,
-        )),
+        (None, value) if known.has(param) => {
+            Err((format!("param `{param}` is a table in `[params]`, found {}", value.kind()), None))
+        }
         (None, _) => {
             let near = known.near(param, report);
-            let help = near.unwrap_or_else(|| {
-                "a profile changes params: add it to `[params]` first".to_owned()
-            });
+            let help = near.unwrap_or_else(|| "a profile changes params: add it to `[params]` first".to_owned());
             Err((format!("no param `{param}` in `[params]`"), Some(help)))
         }
     }
@@ -188,20 +147,12 @@ impl<'a> Reader<'_, '_, 'a> {
                     .help("a param's name has letters, digits, `_` and `-`; nested tables make dotted names");
                 continue;
             }
-            let name = if above.is_empty() {
-                entry.name.to_owned()
-            } else {
-                format!("{above}.{}", entry.name)
-            };
+            let name = if above.is_empty() { entry.name.to_owned() } else { format!("{above}.{}", entry.name) };
             if entry.name == "workspace" {
                 self.report
                     .error(view.source, entry.span, "`workspace` is a reserved name")
                     .help("write `NAME.workspace = true` to inherit a param, and nothing else beside it");
-                self.known.hidden.insert(if above.is_empty() {
-                    name
-                } else {
-                    above.to_owned()
-                });
+                self.known.hidden.insert(if above.is_empty() { name } else { above.to_owned() });
                 continue;
             }
             match view.view(&entry) {
@@ -230,19 +181,13 @@ impl<'a> Reader<'_, '_, 'a> {
         };
         let Some(shared) = self.workspace else {
             hide(&mut self.known);
-            self.report
-                .error(view.source, entry.span.clone(), "params can't inherit here")
-                .help("write the value");
+            self.report.error(view.source, entry.span.clone(), "params can't inherit here").help("write the value");
             return;
         };
         let (table, last) = match name.rsplit_once('.') {
-            Some((above, last)) => (
-                above
-                    .split('.')
-                    .try_fold(shared.cloned(), |t, key| t.map(|t| t.table(key)))
-                    .flatten(),
-                last,
-            ),
+            Some((above, last)) => {
+                (above.split('.').try_fold(shared.cloned(), |t, key| t.map(|t| t.table(key))).flatten(), last)
+            }
             None => (shared.cloned(), name),
         };
         let Some((table, found)) = table.as_ref().and_then(|t| Some((t, t.get(last)?))) else {
@@ -252,23 +197,15 @@ impl<'a> Reader<'_, '_, 'a> {
                 self.report.near(last, entries.iter().map(|e| e.name))
             });
             self.report
-                .error(
-                    view.source,
-                    entry.span.clone(),
-                    format!("no `{name}` in `[workspace.params]`"),
-                )
+                .error(view.source, entry.span.clone(), format!("no `{name}` in `[workspace.params]`"))
                 .help("add it to the root manifest")
                 .maybe_help(near);
             return;
         };
         // What is wrong inside the shared table is told once, by `check_shared`.
         let mut ignored = Report::new();
-        let mut reader = Reader {
-            workspace: None,
-            report: &mut ignored,
-            known: Known::default(),
-            places: HashMap::new(),
-        };
+        let mut reader =
+            Reader { workspace: None, report: &mut ignored, known: Known::default(), places: HashMap::new() };
         match table.view(&found) {
             Some(nested) => reader.table(&nested, name),
             None => reader.leaf(table, &found, name.to_owned()),
@@ -324,14 +261,10 @@ pub fn parse_value(text: &str, like: &Value) -> Result<Value, ValueError> {
         (Value::String(_), _) => Ok(Value::String(text.to_owned())),
         (Value::Float(_), Some(Ok(Value::Int(int)))) => Ok(Value::Float(int as f64)),
         (like, Some(Ok(value))) if like.kind() == value.kind() => Ok(value),
-        (like, Some(Ok(value))) => Err(ValueError {
-            expected: like.kind(),
-            found: format!("{} (`{text}`)", value.kind()),
-        }),
-        (like, _) => Err(ValueError {
-            expected: like.kind(),
-            found: format!("`{text}`"),
-        }),
+        (like, Some(Ok(value))) => {
+            Err(ValueError { expected: like.kind(), found: format!("{} (`{text}`)", value.kind()) })
+        }
+        (like, _) => Err(ValueError { expected: like.kind(), found: format!("`{text}`") }),
     }
 }
 
@@ -355,16 +288,8 @@ mod tests {
             ("3", &string, Value::String("3".into())),
             ("", &string, Value::String(String::new())),
             (" a b ", &string, Value::String(" a b ".into())),
-            (
-                "[1, 2]",
-                &Value::Array(vec![]),
-                Value::Array(vec![Value::Int(1), Value::Int(2)]),
-            ),
-            (
-                "2026-11-22",
-                &Value::Datetime("2020-01-01".into()),
-                Value::Datetime("2026-11-22".into()),
-            ),
+            ("[1, 2]", &Value::Array(vec![]), Value::Array(vec![Value::Int(1), Value::Int(2)])),
+            ("2026-11-22", &Value::Datetime("2020-01-01".into()), Value::Datetime("2026-11-22".into())),
         ] {
             assert_eq!(parse_value(text, like), Ok(expected), "{text}");
         }
@@ -373,24 +298,12 @@ mod tests {
     #[test]
     fn values_of_another_type_are_refused() {
         for (text, like, message) in [
-            (
-                "3.5",
-                Value::Int(1),
-                "expected an integer, found a float (`3.5`)",
-            ),
+            ("3.5", Value::Int(1), "expected an integer, found a float (`3.5`)"),
             ("nan", Value::Float(1.0), "expected a float, found `nan`"),
             ("yes", Value::Bool(true), "expected a boolean, found `yes`"),
             ("", Value::Int(1), "expected an integer, found ``"),
-            (
-                "99999999999999999999",
-                Value::Int(1),
-                "expected an integer, found `99999999999999999999`",
-            ),
-            (
-                "1",
-                Value::Array(vec![]),
-                "expected an array, found an integer (`1`)",
-            ),
+            ("99999999999999999999", Value::Int(1), "expected an integer, found `99999999999999999999`"),
+            ("1", Value::Array(vec![]), "expected an array, found an integer (`1`)"),
         ] {
             assert_eq!(parse_value(text, &like).unwrap_err().to_string(), message);
         }

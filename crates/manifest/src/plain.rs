@@ -280,7 +280,8 @@ mod tests {
     fn show(table: &Table<'_>) -> String {
         let mut entries: Vec<_> = table.iter().collect();
         entries.sort_by_key(|(_, span, _)| span.start);
-        let entry = |(name, span, node): (&str, &Range<usize>, &Node<'_>)| format!("{name:?}@{span:?} = {}\n", show_node(node));
+        let entry =
+            |(name, span, node): (&str, &Range<usize>, &Node<'_>)| format!("{name:?}@{span:?} = {}\n", show_node(node));
         entries.into_iter().map(entry).collect()
     }
 
@@ -295,7 +296,9 @@ mod tests {
 
     /// Reads it in both ways, and says whether the plain way sufficed.
     fn compare(text: &str) -> bool {
-        let Some(plain) = read(text) else { return false };
+        let Some(plain) = read(text) else {
+            return false;
+        };
         match DeTable::parse(text) {
             Ok(table) => assert_eq!(show(&plain), show(&table.into_inner().into()), "{text}"),
             Err(error) => panic!("read what is no TOML: {error}\n{text}"),
@@ -321,9 +324,37 @@ mod tests {
     #[test]
     fn all_else_is_left_to_the_other_parser() {
         for text in [
-            "a = 1\na = 2", "[a]\n[a]", "[a.b]\n[a]", "[[a]]", "a = '''x'''", "a = 1979-05-27 07:32:00", "a.b = 1\n[a.c]", "a = {}\na.b = 1",
-            "[a]\nb.c = 1\n[a.b.d]", "a = {}\n[a.b]", "a = \"x", "a = 01", "a = truex", "a", "= 1", "[a", "[]", "a = 1 b = 2", "a = [1 2]", "a = {,}",
-            "a = \"\\q\"", "a = \"\\", "a\n= 1", "\u{feff}a = 1", "a = 1\rb = 2", "a = \"\u{7f}\"", "# \u{1}", "é = 1", "a = .5", "a =", "a = \"x\ny\"",
+            "a = 1\na = 2",
+            "[a]\n[a]",
+            "[a.b]\n[a]",
+            "[[a]]",
+            "a = '''x'''",
+            "a = 1979-05-27 07:32:00",
+            "a.b = 1\n[a.c]",
+            "a = {}\na.b = 1",
+            "[a]\nb.c = 1\n[a.b.d]",
+            "a = {}\n[a.b]",
+            "a = \"x",
+            "a = 01",
+            "a = truex",
+            "a",
+            "= 1",
+            "[a",
+            "[]",
+            "a = 1 b = 2",
+            "a = [1 2]",
+            "a = {,}",
+            "a = \"\\q\"",
+            "a = \"\\",
+            "a\n= 1",
+            "\u{feff}a = 1",
+            "a = 1\rb = 2",
+            "a = \"\u{7f}\"",
+            "# \u{1}",
+            "é = 1",
+            "a = .5",
+            "a =",
+            "a = \"x\ny\"",
         ] {
             assert!(!compare(text), "{text}");
         }
@@ -332,9 +363,56 @@ mod tests {
 
     fn piece() -> impl Strategy<Value = &'static str> {
         proptest::sample::select(vec![
-            "[", "]", "[a]\n", "[a.b]\n", "[b.\"c\"]\n", "a", "b", "c", ".", " = ", "=", "\n", "\r\n", "\r", " ", "\t", "# x\n", "1", "-1", "+1", "0", "0x1F", "1.5",
-            "1e9", "_", "true", "false", "inf", "nan", "\"x\"", "\"\\n\"", "\"\\x\"", "'y'", "'", "\"", "'''", "{", "}", ", ", "a = 1\n", "b.a = \"é\"\n",
-            "c = [1, 'x']\n", "a = { b = 1 }\n", "1979-05-27", "07:32:00", "T", "é", "\\", "\u{7f}", "[[a]]\n",
+            "[",
+            "]",
+            "[a]\n",
+            "[a.b]\n",
+            "[b.\"c\"]\n",
+            "a",
+            "b",
+            "c",
+            ".",
+            " = ",
+            "=",
+            "\n",
+            "\r\n",
+            "\r",
+            " ",
+            "\t",
+            "# x\n",
+            "1",
+            "-1",
+            "+1",
+            "0",
+            "0x1F",
+            "1.5",
+            "1e9",
+            "_",
+            "true",
+            "false",
+            "inf",
+            "nan",
+            "\"x\"",
+            "\"\\n\"",
+            "\"\\x\"",
+            "'y'",
+            "'",
+            "\"",
+            "'''",
+            "{",
+            "}",
+            ", ",
+            "a = 1\n",
+            "b.a = \"é\"\n",
+            "c = [1, 'x']\n",
+            "a = { b = 1 }\n",
+            "1979-05-27",
+            "07:32:00",
+            "T",
+            "é",
+            "\\",
+            "\u{7f}",
+            "[[a]]\n",
         ])
     }
 

@@ -9,10 +9,7 @@ use std::fmt::Write as _;
 /// depends on other keys or other files, [`crate::load`] alone knows.
 pub fn schema() -> Value {
     let mut schema = object(&[ROOT]);
-    schema.insert(
-        "$schema".into(),
-        json!("https://json-schema.org/draft/2020-12/schema"),
-    );
+    schema.insert("$schema".into(), json!("https://json-schema.org/draft/2020-12/schema"));
     schema.insert("title".into(), json!("train.toml"));
     Value::Object(schema)
 }
@@ -73,18 +70,13 @@ fn description(key: &Key) -> String {
 /// The value of a key's example, where the example is `KEY = VALUE` of this very key.
 fn example(key: &Key) -> Option<Value> {
     let table: toml::Table = key.example.parse().ok()?;
-    let value = table
-        .get(key.name)
-        .filter(|v| !v.as_table().is_some_and(toml::Table::is_empty))?;
+    let value = table.get(key.name).filter(|v| !v.as_table().is_some_and(toml::Table::is_empty))?;
     serde_json::to_value(value).ok()
 }
 
 /// The reference of train.toml as a page of Markdown: every key, its kind of value, its default and its meaning.
 pub fn reference() -> String {
-    let mut page = Page {
-        text: String::new(),
-        told: Vec::new(),
-    };
+    let mut page = Page { text: String::new(), told: Vec::new() };
     page.text.push_str("# train.toml\n\nEvery key that train.toml may have. An unknown key is an error. Paths are relative to the manifest's folder, with `/` between folders.\n");
     for key in ROOT {
         page.section(key.name, key);
@@ -109,11 +101,8 @@ impl Page {
             }
             // A table of the user's own names is described where its key is; those of the root have no other place.
             None if !path.contains('.') => {
-                let _ = write!(
-                    self.text,
-                    "\n## `[{path}]`\n\n{}\n\n```toml\n[{path}]\n{}\n```\n",
-                    key.doc, key.example
-                );
+                let _ =
+                    write!(self.text, "\n## `[{path}]`\n\n{}\n\n```toml\n[{path}]\n{}\n```\n", key.doc, key.example);
             }
             None => {}
         }
@@ -122,16 +111,9 @@ impl Page {
     fn keys(&mut self, path: &str, groups: &'static [&'static [Key]]) {
         let mut own: Vec<&'static Key> = Vec::new();
         for group in groups {
-            match self
-                .told
-                .iter()
-                .find(|(told, _)| std::ptr::eq(*told, *group))
-            {
+            match self.told.iter().find(|(told, _)| std::ptr::eq(*told, *group)) {
                 Some((_, name)) if group.len() > 1 => {
-                    let _ = write!(
-                        self.text,
-                        "\nThe keys are those of `[{name}]`, but for `workspace`.\n"
-                    );
+                    let _ = write!(self.text, "\nThe keys are those of `[{name}]`, but for `workspace`.\n");
                 }
                 _ => {
                     self.told.push((group, path.to_owned()));
@@ -142,8 +124,7 @@ impl Page {
         if own.is_empty() {
             return;
         }
-        self.text
-            .push_str("\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n");
+        self.text.push_str("\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n");
         for key in &own {
             let default = match (key.required, key.default) {
                 (true, _) => "required",
@@ -155,17 +136,9 @@ impl Page {
             } else {
                 format!(" For example `{}`.", key.example)
             };
-            let row = [
-                format!("`{}`", key.name),
-                key.shape.what(),
-                default.to_owned(),
-                format!("{}{example}", key.doc),
-            ];
-            let _ = writeln!(
-                self.text,
-                "| {} |",
-                row.map(|cell| cell.replace('|', "\\|")).join(" | ")
-            );
+            let row =
+                [format!("`{}`", key.name), key.shape.what(), default.to_owned(), format!("{}{example}", key.doc)];
+            let _ = writeln!(self.text, "| {} |", row.map(|cell| cell.replace('|', "\\|")).join(" | "));
         }
         for key in own {
             self.section(&format!("{path}.{}", key.name), key);

@@ -80,11 +80,7 @@ impl Place<'_> {
     }
 
     fn header(&self) -> String {
-        if self.name.is_empty() {
-            "train.toml".to_owned()
-        } else {
-            format!("`[{}]`", self.dotted())
-        }
+        if self.name.is_empty() { "train.toml".to_owned() } else { format!("`[{}]`", self.dotted()) }
     }
 }
 
@@ -148,15 +144,8 @@ impl Shape {
 
 /// Checks a whole manifest against the table of keys.
 pub(crate) fn check(root: &View<'_>, keys: &'static [Key], report: &mut Report) -> Unsound {
-    let mut pass = Pass {
-        root,
-        report,
-        unsound: Unsound::default(),
-    };
-    let place = Place {
-        above: None,
-        name: "",
-    };
+    let mut pass = Pass { root, report, unsound: Unsound::default() };
+    let place = Place { above: None, name: "" };
     pass.table(root, &[keys], &place);
     pass.unsound
 }
@@ -169,9 +158,7 @@ struct Pass<'p, 'a> {
 
 impl<'a> Pass<'_, 'a> {
     fn wrong(&mut self, span: Span, message: String, help: Option<String>) {
-        self.report
-            .error(self.root.source, span, message)
-            .maybe_help(help);
+        self.report.error(self.root.source, span, message).maybe_help(help);
     }
 
     fn table(&mut self, view: &View<'a>, groups: &[&'static [Key]], place: &Place<'_>) -> bool {
@@ -180,43 +167,24 @@ impl<'a> Pass<'_, 'a> {
         for entry in view.entries() {
             let Some(key) = keys().find(|k| k.name == entry.name) else {
                 let near = self.report.near(entry.name, keys().map(|k| k.name));
-                let known = || {
-                    format!(
-                        "known here: {}",
-                        keys().map(|k| k.name).collect::<Vec<_>>().join(", ")
-                    )
-                };
+                let known = || format!("known here: {}", keys().map(|k| k.name).collect::<Vec<_>>().join(", "));
                 let message = format!("unknown key `{}` in {}", entry.name, place.header());
                 self.wrong(entry.span, message, Some(near.unwrap_or_else(known)));
                 sound = false;
                 continue;
             };
-            let at = Place {
-                above: Some(place),
-                name: key.name,
-            };
+            let at = Place { above: Some(place), name: key.name };
             sound &= self.value(&key.shape, entry.node, &entry.span, &at, key.example);
         }
         for key in keys().filter(|k| k.required && !view.has(k.name)) {
             let message = format!("{} has no `{}`", place.header(), key.name);
-            self.wrong(
-                view.span.clone(),
-                message,
-                Some(format!("add for example `{}`", key.example)),
-            );
+            self.wrong(view.span.clone(), message, Some(format!("add for example `{}`", key.example)));
             sound = false;
         }
         sound
     }
 
-    fn value(
-        &mut self,
-        shape: &Shape,
-        node: &'a Node<'a>,
-        name: &Span,
-        place: &Place<'_>,
-        example: &str,
-    ) -> bool {
+    fn value(&mut self, shape: &Shape, node: &'a Node<'a>, name: &Span, place: &Place<'_>, example: &str) -> bool {
         let sound = self.inner(shape, node, name, place, example);
         if !sound {
             self.unsound.0.insert(std::ptr::from_ref(node).cast());
@@ -224,14 +192,7 @@ impl<'a> Pass<'_, 'a> {
         sound
     }
 
-    fn inner(
-        &mut self,
-        shape: &Shape,
-        node: &'a Node<'a>,
-        name: &Span,
-        place: &Place<'_>,
-        example: &str,
-    ) -> bool {
+    fn inner(&mut self, shape: &Shape, node: &'a Node<'a>, name: &Span, place: &Place<'_>, example: &str) -> bool {
         let value = &node.value;
         if !shape.accepts(value) {
             let message = format!("expected {}, found {}", shape.expected(), value.kind());
@@ -244,11 +205,7 @@ impl<'a> Pass<'_, 'a> {
             Shape::True => {
                 let sound = value.as_bool() == Some(true);
                 if !sound {
-                    self.wrong(
-                        node.span(),
-                        format!("`{}` is `true` or is not there", place.name),
-                        None,
-                    );
+                    self.wrong(node.span(), format!("`{}` is `true` or is not there", place.name), None);
                 }
                 sound
             }
@@ -257,38 +214,23 @@ impl<'a> Pass<'_, 'a> {
                 let sound = words.contains(&text);
                 if !sound {
                     let near = self.report.near(text, words.iter().copied());
-                    self.wrong(
-                        node.span(),
-                        format!("expected {}, found `\"{text}\"`", shape.what()),
-                        near,
-                    );
+                    self.wrong(node.span(), format!("expected {}, found `\"{text}\"`", shape.what()), near);
                 }
                 sound
             }
             Shape::Int(min, max) => {
                 let sound = integer(node).is_some_and(|i| (min..=max).contains(&i));
                 if !sound {
-                    let bounds = if max == i64::MAX {
-                        format!("at least {min}")
-                    } else {
-                        format!("from {min} to {max}")
-                    };
-                    self.wrong(
-                        node.span(),
-                        format!("`{}` is a number {bounds}", place.name),
-                        None,
-                    );
+                    let bounds =
+                        if max == i64::MAX { format!("at least {min}") } else { format!("from {min} to {max}") };
+                    self.wrong(node.span(), format!("`{}` is a number {bounds}", place.name), None);
                 }
                 sound
             }
             Shape::Number => {
                 let sound = number(node).is_some();
                 if !sound {
-                    self.wrong(
-                        node.span(),
-                        format!("`{}` is a finite number", place.name),
-                        None,
-                    );
+                    self.wrong(node.span(), format!("`{}` is a finite number", place.name), None);
                 }
                 sound
             }
@@ -303,32 +245,15 @@ impl<'a> Pass<'_, 'a> {
                 let Some(table) = value.as_table() else {
                     return true;
                 };
-                self.table(
-                    &View {
-                        source: self.root.source,
-                        table,
-                        span: name.clone(),
-                    },
-                    groups,
-                    place,
-                )
+                self.table(&View { source: self.root.source, table, span: name.clone() }, groups, place)
             }
             Shape::Map(_, item) => {
                 let Some(table) = value.as_table() else {
                     return true;
                 };
                 let mut sound = true;
-                for entry in (View {
-                    source: self.root.source,
-                    table,
-                    span: name.clone(),
-                })
-                .entries()
-                {
-                    let at = Place {
-                        above: Some(place),
-                        name: entry.name,
-                    };
+                for entry in (View { source: self.root.source, table, span: name.clone() }).entries() {
+                    let at = Place { above: Some(place), name: entry.name };
                     sound &= self.value(item, entry.node, &entry.span, &at, example);
                 }
                 sound

@@ -3,9 +3,7 @@
 use crate::data::DataSets;
 use crate::document::{Found, Report, Span, Text, View, integer, number, text};
 use crate::entries::{Scope, glob_mistake, is_glob, is_reserved, path};
-use crate::model::{
-    Bounds, Input, InputPattern, Output, OutputKind, Resources, Run, Sandbox, Service, Step,
-};
+use crate::model::{Bounds, Input, InputPattern, Output, OutputKind, Resources, Run, Sandbox, Service, Step};
 use crate::params::Known;
 use crate::template::{Piece, Template, Token, looks_like_placeholder, split};
 use std::collections::BTreeMap;
@@ -28,20 +26,11 @@ pub(crate) fn read(scope: &Scope<'_>, around: &Surroundings<'_>, report: &mut Re
     };
     for entry in table.entries() {
         let name = scope.name("steps", &entry, report);
-        let view = table
-            .view(&entry)
-            .filter(|_| !scope.unsound.has(entry.node));
+        let view = table.view(&entry).filter(|_| !scope.unsound.has(entry.node));
         let (Some(name), Some(view)) = (name, view) else {
             continue;
         };
-        let mut reader = Reader {
-            scope,
-            around,
-            view: &view,
-            report,
-            sound: true,
-            listed: false,
-        };
+        let mut reader = Reader { scope, around, view: &view, report, sound: true, listed: false };
         let inputs = reader.inputs();
         let outputs = reader.outputs();
         reader.listed = reader.sound;
@@ -58,17 +47,9 @@ pub(crate) fn read(scope: &Scope<'_>, around: &Surroundings<'_>, report: &mut Re
             image: reader.image().or_else(|| around.image.clone()),
             resources: reader.resources(),
             timeout: reader.time("timeout", &view),
-            retries: view
-                .int("retries")
-                .and_then(|n| u32::try_from(n).ok())
-                .unwrap_or(0),
+            retries: view.int("retries").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
             network: view.bool("network").unwrap_or(false),
-            serve: view
-                .list("serve")
-                .iter()
-                .map(|_| Service::Hf)
-                .take(1)
-                .collect(),
+            serve: view.list("serve").iter().map(|_| Service::Hf).take(1).collect(),
             sandbox: sandbox(&view).unwrap_or(around.sandbox),
             expect: reader.expect(&outputs),
             inputs,
@@ -110,30 +91,21 @@ fn image_mistake(text: &str) -> Option<&'static str> {
         Some((name, digest)) => (name, Some(digest)),
         None => (text, None),
     };
-    let good_digest = |d: &str| {
-        d.strip_prefix("sha256:")
-            .is_some_and(|hex| hex.parse::<trainlock_types::Digest>().is_ok())
-    };
+    let good_digest =
+        |d: &str| d.strip_prefix("sha256:").is_some_and(|hex| hex.parse::<trainlock_types::Digest>().is_ok());
     if digest.is_some_and(|d| !good_digest(d)) {
         return Some("a digest is `sha256:` and 64 hexadecimal digits");
     }
-    let (name, tag) = match name
-        .rfind(':')
-        .filter(|colon| !name[*colon..].contains('/'))
-    {
+    let (name, tag) = match name.rfind(':').filter(|colon| !name[*colon..].contains('/')) {
         Some(colon) => (&name[..colon], Some(&name[colon + 1..])),
         None => (name, None),
     };
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if tag.is_some_and(|t| {
-        t.is_empty() || t.len() > 128 || !t.chars().all(word) || t.starts_with(['.', '-'])
-    }) {
+    if tag.is_some_and(|t| t.is_empty() || t.len() > 128 || !t.chars().all(word) || t.starts_with(['.', '-'])) {
         return Some("a tag has letters, digits, `_`, `.` and `-`");
     }
     let (host, path) = match name.split_once('/') {
-        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
-            (Some(host), path)
-        }
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), path),
         _ => (None, name),
     };
     if host.is_some_and(|h| !h.chars().all(|c| word(c) || matches!(c, ':' | '[' | ']'))) {
@@ -144,9 +116,8 @@ fn image_mistake(text: &str) -> Option<&'static str> {
             && part.ends_with(|c: char| c.is_ascii_alphanumeric())
             && part.chars().all(|c| word(c) && !c.is_ascii_uppercase())
     };
-    (!path.split('/').all(part)).then_some(
-        "a name has lower-case letters and digits, with `.`, `_`, `-` and `/` between them",
-    )
+    (!path.split('/').all(part))
+        .then_some("a name has lower-case letters and digits, with `.`, `_`, `-` and `/` between them")
 }
 
 fn named_params(run: &Run) -> Vec<String> {
@@ -158,11 +129,7 @@ fn named_params(run: &Run) -> Vec<String> {
         Piece::Param(name) => Some(name.clone()),
         _ => None,
     };
-    templates
-        .iter()
-        .flat_map(|t| &t.pieces)
-        .filter_map(param)
-        .collect()
+    templates.iter().flat_map(|t| &t.pieces).filter_map(param).collect()
 }
 
 struct Reader<'r, 'a> {
@@ -211,20 +178,14 @@ impl<'a> Reader<'_, 'a> {
         let mut inputs: Vec<Input> = Vec::new();
         for text in self.view.list("inputs") {
             if looks_like_placeholder(text.text) {
-                self.error(
-                    text.span.clone(),
-                    format!("`inputs` has no placeholders, found `{}`", text.text),
-                )
-                .help("write the path itself: placeholders are for `run`");
+                self.error(text.span.clone(), format!("`inputs` has no placeholders, found `{}`", text.text))
+                    .help("write the path itself: placeholders are for `run`");
                 continue;
             }
             let pattern = if is_glob(text.text) {
                 self.glob(&text)
             } else {
-                self.path(&text).map(|path| InputPattern::Path {
-                    path,
-                    folder: text.text.ends_with('/'),
-                })
+                self.path(&text).map(|path| InputPattern::Path { path, folder: text.text.ends_with('/') })
             };
             let Some(pattern) = pattern else { continue };
             let written = text.text.to_owned();
@@ -253,21 +214,11 @@ impl<'a> Reader<'_, 'a> {
             glob_mistake(glob)
         };
         if let Some(mistake) = mistake {
-            self.error(
-                text.span.clone(),
-                format!("bad glob `{}`", text.text.escape_debug()),
-            )
-            .help(mistake);
+            self.error(text.span.clone(), format!("bad glob `{}`", text.text.escape_debug())).help(mistake);
             return None;
         }
-        let folder = self.path(&Text {
-            text: prefix,
-            span: text.span.clone(),
-        })?;
-        Some(InputPattern::Glob {
-            folder,
-            glob: glob.to_owned(),
-        })
+        let folder = self.path(&Text { text: prefix, span: text.span.clone() })?;
+        Some(InputPattern::Glob { folder, glob: glob.to_owned() })
     }
 
     fn outputs(&mut self) -> Vec<Output> {
@@ -282,11 +233,8 @@ impl<'a> Reader<'_, 'a> {
                     } else {
                         "name each file, or the folder that they lie in with a trailing `/`"
                     };
-                    self.error(
-                        text.span.clone(),
-                        format!("an output can't be a glob, found `{}`", text.text),
-                    )
-                    .help(help);
+                    self.error(text.span.clone(), format!("an output can't be a glob, found `{}`", text.text))
+                        .help(help);
                     continue;
                 }
                 let Some(path) = self.path(&text) else {
@@ -294,28 +242,16 @@ impl<'a> Reader<'_, 'a> {
                 };
                 let folder = text.text.ends_with('/');
                 if path.is_root() || self.scope.dir.below(&path).is_some() {
-                    self.error(
-                        text.span.clone(),
-                        "an output can't be the project's own folder",
-                    )
-                    .help("name a folder in it, for example `build/`");
+                    self.error(text.span.clone(), "an output can't be the project's own folder")
+                        .help("name a folder in it, for example `build/`");
                 } else if is_reserved(&path) {
-                    self.error(
-                        text.span.clone(),
-                        format!("`{}` is a reserved name", text.text),
-                    )
-                    .help("train.toml, train.lock, .trainlock and .git have another purpose");
+                    self.error(text.span.clone(), format!("`{}` is a reserved name", text.text))
+                        .help("train.toml, train.lock, .trainlock and .git have another purpose");
                 } else if folder && kind == OutputKind::Metric {
                     self.error(text.span.clone(), "a metric is a file, not a folder")
                         .help("name the JSON file that holds the numbers");
                 } else {
-                    outputs.push(Output {
-                        written: text.text.to_owned(),
-                        path,
-                        folder,
-                        kind,
-                        span: text.span,
-                    });
+                    outputs.push(Output { written: text.text.to_owned(), path, folder, kind, span: text.span });
                 }
             }
         }
@@ -324,9 +260,8 @@ impl<'a> Reader<'_, 'a> {
         }
         if !any {
             let name = self.view.span.clone();
-            self.error(name, "the step has no outputs").help(
-                "add `outputs = [\"…\"]` (or metrics or plots): what a step writes nowhere is lost",
-            );
+            self.error(name, "the step has no outputs")
+                .help("add `outputs = [\"…\"]` (or metrics or plots): what a step writes nowhere is lost");
         }
         outputs
     }
@@ -344,17 +279,11 @@ impl<'a> Reader<'_, 'a> {
         if texts.first().is_none_or(empty)
             && let Some(entry) = self.view.get("run")
         {
-            let span = texts
-                .first()
-                .map_or(entry.node.span(), |text| text.span.clone());
-            self.error(span, "`run` names no program").help("write the program and its arguments, for example `run = [\"python\", \"src/train.py\"]`");
+            let span = texts.first().map_or(entry.node.span(), |text| text.span.clone());
+            self.error(span, "`run` names no program")
+                .help("write the program and its arguments, for example `run = [\"python\", \"src/train.py\"]`");
         }
-        Run::Exec(
-            texts
-                .iter()
-                .map(|text| self.template(text, inputs, outputs))
-                .collect(),
-        )
+        Run::Exec(texts.iter().map(|text| self.template(text, inputs, outputs)).collect())
     }
 
     fn template(&mut self, text: &Text<'a>, inputs: &[Input], outputs: &[Output]) -> Template {
@@ -371,10 +300,7 @@ impl<'a> Reader<'_, 'a> {
                 }
             }
         }
-        Template {
-            written: text.text.to_owned(),
-            pieces,
-        }
+        Template { written: text.text.to_owned(), pieces }
     }
 
     fn placeholder(
@@ -412,36 +338,22 @@ impl<'a> Reader<'_, 'a> {
                 }
             },
             ("inputs" | "outputs", Some(name)) => {
-                let count = if root == "inputs" {
-                    inputs.len()
-                } else {
-                    outputs.len()
-                };
+                let count = if root == "inputs" { inputs.len() } else { outputs.len() };
                 match name.parse::<usize>() {
                     Ok(index) if index < count || !self.listed => {
-                        return Some(if root == "inputs" {
-                            Piece::Input(index)
-                        } else {
-                            Piece::Output(index)
-                        });
+                        return Some(if root == "inputs" { Piece::Input(index) } else { Piece::Output(index) });
                     }
                     Ok(index) => {
                         let help = match count {
                             0 => format!("the step has no {root}"),
                             1 => format!("the only one is `{{{root}.0}}`"),
-                            _ => format!(
-                                "they count from `{{{root}.0}}` to `{{{root}.{}}}`",
-                                count - 1
-                            ),
+                            _ => format!("they count from `{{{root}.0}}` to `{{{root}.{}}}`", count - 1),
                         };
-                        self.error_in(place, format!("`{{{root}.{index}}}` is out of range"))
-                            .help(help);
+                        self.error_in(place, format!("`{{{root}.{index}}}` is out of range")).help(help);
                     }
                     Err(_) => {
                         self.error_in(place, format!("unknown name `{name}` in `{{{root}.…}}`"))
-                            .help(format!(
-                                "{root} are numbered: `{{{root}.0}}` is the first; {LITERAL}"
-                            ));
+                            .help(format!("{root} are numbered: `{{{root}.0}}` is the first; {LITERAL}"));
                     }
                 }
             }
@@ -454,29 +366,19 @@ impl<'a> Reader<'_, 'a> {
     }
 
     /// `{data.X}`, whose path must be among the inputs: else the step would not see it.
-    fn data(
-        &mut self,
-        index: usize,
-        place: (&Text<'a>, Span),
-        inputs: &[Input]) -> Option<Piece> {
+    fn data(&mut self, index: usize, place: (&Text<'a>, Span), inputs: &[Input]) -> Option<Piece> {
         let request = &self.around.data.sets[index].request;
         let sees = |input: &Input| match &input.pattern {
-            InputPattern::Path { path, .. } => {
-                path.below(&request.to).is_some() || request.to.below(path).is_some()
-            }
+            InputPattern::Path { path, .. } => path.below(&request.to).is_some() || request.to.below(path).is_some(),
             InputPattern::Glob { folder, .. } => folder.below(&request.to).is_some(),
         };
         if !inputs.iter().any(sees) && self.listed {
-            let many =
-                !matches!(&request.source, DataSource::Path(_)) && !is_one_file(&request.source);
+            let many = !matches!(&request.source, DataSource::Path(_)) && !is_one_file(&request.source);
             let written = request.to.relative_to(&self.scope.dir);
             let slash = if many { "/" } else { "" };
             let name = request.name.clone();
-            self.error_in(
-                place,
-                format!("data `{name}` is not among the step's inputs"),
-            )
-            .help(format!("add `\"{written}{slash}\"` to `inputs`"));
+            self.error_in(place, format!("data `{name}` is not among the step's inputs"))
+                .help(format!("add `\"{written}{slash}\"` to `inputs`"));
             return None;
         }
         Some(Piece::Data(request.name.clone()))
@@ -508,22 +410,13 @@ impl<'a> Reader<'_, 'a> {
                 || entry.name.starts_with(|c: char| c.is_ascii_digit())
                 || !entry.name.bytes().all(good)
             {
-                self.error(
-                    entry.span,
-                    format!(
-                        "bad name of an environment variable: `{}`",
-                        entry.name.escape_debug()
-                    ),
-                )
-                .help("it has letters, digits and `_`, and does not begin with a digit");
+                self.error(entry.span, format!("bad name of an environment variable: `{}`", entry.name.escape_debug()))
+                    .help("it has letters, digits and `_`, and does not begin with a digit");
             } else if entry.name.starts_with("TRAINLOCK_") {
                 self.error(entry.span, format!("`{}` is a reserved name", entry.name))
                     .help("trainlock sets these variables itself");
             } else if value.text.contains('\0') {
-                self.error(
-                    value.span,
-                    "an environment variable can't hold a null character",
-                );
+                self.error(value.span, "an environment variable can't hold a null character");
             } else {
                 env.insert(entry.name.to_owned(), value.text.to_owned());
             }
@@ -553,11 +446,7 @@ impl<'a> Reader<'_, 'a> {
         let Some(view) = self.view.table("resources") else {
             return default;
         };
-        let count = |key, default| {
-            view.int(key)
-                .and_then(|n| u32::try_from(n).ok())
-                .unwrap_or(default)
-        };
+        let count = |key, default| view.int(key).and_then(|n| u32::try_from(n).ok()).unwrap_or(default);
         let memory = view.get("memory").and_then(|entry| match text(entry.node) {
             None => integer(entry.node).and_then(|n| u64::try_from(n).ok()),
             Some(text) => match parse_size(text.text) {
@@ -585,41 +474,27 @@ impl<'a> Reader<'_, 'a> {
         let Some(table) = self.view.table("expect") else {
             return expect;
         };
-        if !outputs.iter().any(|o| o.kind == OutputKind::Metric)
-            && self.view.list("metrics").is_empty()
-        {
-            self.error(
-                table.span.clone(),
-                "`expect` needs metrics, and the step has none",
-            )
-            .help("add `metrics = [\"…\"]`: the JSON file that holds the numbers");
+        if !outputs.iter().any(|o| o.kind == OutputKind::Metric) && self.view.list("metrics").is_empty() {
+            self.error(table.span.clone(), "`expect` needs metrics, and the step has none")
+                .help("add `metrics = [\"…\"]`: the JSON file that holds the numbers");
         }
         for entry in table.entries() {
             let Some(view) = table.view(&entry) else {
                 continue;
             };
             let bound = |key| view.get(key).and_then(|e| number(e.node));
-            let bounds = Bounds {
-                min: bound("min"),
-                max: bound("max"),
-                equals: bound("equals"),
-            };
+            let bounds = Bounds { min: bound("min"), max: bound("max"), equals: bound("equals") };
             if entry.name.is_empty() {
                 self.error(entry.span, "a metric has a name");
             } else if view.table.len() == 0 {
-                self.error(entry.span, format!("`{}` has no bounds", entry.name))
-                    .help("add `min`, `max` or `equals`");
+                self.error(entry.span, format!("`{}` has no bounds", entry.name)).help("add `min`, `max` or `equals`");
             } else if bounds.equals.is_some() && view.table.len() > 1 {
-                self.error(entry.span, "`equals` can't stand beside `min` and `max`")
-                    .help("leave one of them out");
+                self.error(entry.span, "`equals` can't stand beside `min` and `max`").help("leave one of them out");
             } else if let (Some(min), Some(max)) = (bounds.min, bounds.max)
                 && min > max
             {
-                self.error(
-                    entry.span,
-                    format!("no number is at least {min} and at most {max}"),
-                )
-                .help("`min` is not above `max`");
+                self.error(entry.span, format!("no number is at least {min} and at most {max}"))
+                    .help("`min` is not above `max`");
             } else {
                 expect.insert(entry.name.to_owned(), bounds);
             }
@@ -632,17 +507,10 @@ impl<'a> Reader<'_, 'a> {
 fn is_one_file(source: &DataSource) -> bool {
     use trainlock_types::SourceUrl::{File, Http, Object};
     match source {
-        DataSource::Url {
-            url: Http(_) | File(_),
-            unpack,
-            ..
-        } => !unpack,
-        DataSource::Url {
-            url: Object(url),
-            unpack,
-            files,
-            ..
-        } => !unpack && files.is_empty() && !url.path().ends_with('/'),
+        DataSource::Url { url: Http(_) | File(_), unpack, .. } => !unpack,
+        DataSource::Url { url: Object(url), unpack, files, .. } => {
+            !unpack && files.is_empty() && !url.path().ends_with('/')
+        }
         _ => false,
     }
 }

@@ -94,9 +94,7 @@ pub(crate) fn split(text: &str) -> Vec<(Token<'_>, Span)> {
 /// The placeholder that a text begins with (at its `{`), and its length.
 fn placeholder(text: &str) -> Option<(Token<'_>, usize)> {
     let inner = &text[1..];
-    let inner = &inner[..inner
-        .find(['{', '}', '\n'])
-        .filter(|end| inner[*end..].starts_with('}'))?];
+    let inner = &inner[..inner.find(['{', '}', '\n']).filter(|end| inner[*end..].starts_with('}'))?];
     let (root, name) = match inner.split_once('.') {
         Some((root, name)) => (root, Some(name)),
         None => (inner, None),
@@ -121,9 +119,7 @@ fn expansion(text: &str) -> usize {
 
 /// Whether a path holds what was meant as a placeholder, which only `run` can have.
 pub(crate) fn looks_like_placeholder(text: &str) -> bool {
-    split(text)
-        .iter()
-        .any(|(token, _)| matches!(token, Token::Placeholder { .. }))
+    split(text).iter().any(|(token, _)| matches!(token, Token::Placeholder { .. }))
 }
 
 #[cfg(test)]
@@ -134,39 +130,23 @@ mod tests {
     fn show(text: &str) -> String {
         let token = |(token, _)| match token {
             Token::Text(text) => format!("'{text}'"),
-            Token::Placeholder {
-                root,
-                name: Some(name),
-            } => format!("<{root} {name}>"),
+            Token::Placeholder { root, name: Some(name) } => format!("<{root} {name}>"),
             Token::Placeholder { root, name: None } => format!("<{root}>"),
         };
-        split(text)
-            .into_iter()
-            .map(token)
-            .collect::<Vec<_>>()
-            .join(" ")
+        split(text).into_iter().map(token).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn what_is_a_placeholder_and_what_is_not() {
         for (text, expected) in [
-            (
-                "python a.py {data.raw} {outputs.0}",
-                "'python a.py ' <data raw> ' ' <outputs 0>",
-            ),
+            ("python a.py {data.raw} {outputs.0}", "'python a.py ' <data raw> ' ' <outputs 0>"),
             ("{params.model.width}", "<params model.width>"),
             ("{seed}{step}{project}", "<seed> <step> <project>"),
             ("{seed.x}", "<seed x>"),
             ("{{params.x}}", "'{params.x}}'"),
             ("{{{seed}", "'{' <seed>"),
-            (
-                "awk '{ print $1 }' {a,b} {}",
-                "'awk '{ print $1 }' {a,b} {}'",
-            ),
-            (
-                "${HOME} ${X:-${seed}} {seed}",
-                "'${HOME} ${X:-${seed}} ' <seed>",
-            ),
+            ("awk '{ print $1 }' {a,b} {}", "'awk '{ print $1 }' {a,b} {}'"),
+            ("${HOME} ${X:-${seed}} {seed}", "'${HOME} ${X:-${seed}} ' <seed>"),
             ("${open {seed}", "'${open {seed}'"),
             ("{data} {params", "'{data} {params'"),
             ("{params.}", "<params >"),

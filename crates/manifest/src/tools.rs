@@ -14,23 +14,14 @@ pub(crate) fn read(scope: &Scope<'_>, report: &mut Report) -> Vec<Tool> {
         return tools;
     };
     for entry in table.entries() {
-        let Some(name) = scope
-            .name("tools", &entry, report)
-            .filter(|_| !scope.unsound.has(entry.node))
-        else {
+        let Some(name) = scope.name("tools", &entry, report).filter(|_| !scope.unsound.has(entry.node)) else {
             continue;
         };
         let described = scope.describe("tools", &table, &entry, &[], report);
-        let request = described
-            .as_ref()
-            .and_then(|d| request(scope.name.clone(), name, d, report));
+        let request = described.as_ref().and_then(|d| request(scope.name.clone(), name, d, report));
         if let (Some(described), Some(request)) = (described, request) {
             let source = Arc::clone(described.within.source);
-            tools.push(Tool {
-                request,
-                span: described.entry.span,
-                source,
-            });
+            tools.push(Tool { request, span: described.entry.span, source });
         }
     }
     tools
@@ -51,11 +42,7 @@ pub(crate) fn request(
     };
     let Some(version) = version else {
         report
-            .error(
-                source,
-                described.entry.span.clone(),
-                format!("tool `{name}` has no `version`"),
-            )
+            .error(source, described.entry.span.clone(), format!("tool `{name}` has no `version`"))
             .help("add a semver requirement, for example `version = \"^6\"` (`\"*\"` for any)");
         return None;
     };
@@ -69,21 +56,14 @@ pub(crate) fn request(
             {
                 report
                     .error(source, entry.node.span(), "`probe` names no program")
-                    .help(format!(
-                        "for example `probe = [\"{name}\", \"--version\"]`, or leave it out"
-                    ));
+                    .help(format!("for example `probe = [\"{name}\", \"--version\"]`, or leave it out"));
                 return None;
             }
             let accept = match view.as_ref().and_then(|v| v.str("match")) {
-                Some(word) if word.text == ToolMatch::Requirement.as_str() => {
-                    ToolMatch::Requirement
-                }
+                Some(word) if word.text == ToolMatch::Requirement.as_str() => ToolMatch::Requirement,
                 _ => ToolMatch::Version,
             };
-            ToolProvider::Host {
-                probe: probe.iter().map(|p| p.text.to_owned()).collect(),
-                accept,
-            }
+            ToolProvider::Host { probe: probe.iter().map(|p| p.text.to_owned()).collect(), accept }
         }
         other => {
             let mut sound = true;
@@ -91,49 +71,27 @@ pub(crate) fn request(
                 if let Some(entry) = view.as_ref().and_then(|v| v.get(key)) {
                     sound = false;
                     report
-                        .error(
-                            source,
-                            entry.span,
-                            format!("`{key}` is for tools of the host"),
-                        )
+                        .error(source, entry.span, format!("`{key}` is for tools of the host"))
                         .help("add `from = \"host\"`, or leave it out");
                 }
             }
             if !sound {
                 return None;
             }
-            let default = if name.as_str() == "python" {
-                "python"
-            } else {
-                "pypi"
-            };
+            let default = if name.as_str() == "python" { "python" } else { "pypi" };
             ToolProvider::Other(other.unwrap_or(default).to_owned())
         }
     };
-    Some(ToolRequest {
-        member,
-        name,
-        version: version.text.to_owned(),
-        requirement: requirement?,
-        provider,
-    })
+    Some(ToolRequest { member, name, version: version.text.to_owned(), requirement: requirement?, provider })
 }
 
 /// A semver requirement; nothing (and the mistake is told) if it is none.
-pub(crate) fn requirement(
-    source: &Arc<SourceText>,
-    text: &Text<'_>,
-    report: &mut Report,
-) -> Option<VersionReq> {
+pub(crate) fn requirement(source: &Arc<SourceText>, text: &Text<'_>, report: &mut Report) -> Option<VersionReq> {
     match VersionReq::parse(text.text) {
         Ok(requirement) => Some(requirement),
         Err(error) => {
             report
-                .error(
-                    source,
-                    text.span.clone(),
-                    format!("bad version requirement: {error}"),
-                )
+                .error(source, text.span.clone(), format!("bad version requirement: {error}"))
                 .help("for example `3.11`, `^6`, `>=3.9, <3.13` or `=1.7.2`");
             None
         }
@@ -142,10 +100,7 @@ pub(crate) fn requirement(
 
 /// Reads a member's `[python]`.
 pub(crate) fn python(scope: &Scope<'_>, report: &mut Report) -> Option<Python> {
-    let entry = scope
-        .view
-        .get("python")
-        .filter(|e| !scope.unsound.has(e.node))?;
+    let entry = scope.view.get("python").filter(|e| !scope.unsound.has(e.node))?;
     let described = scope.describe("python", &scope.view, &entry, &[], report)?;
     packages(&described, report)
 }
@@ -154,10 +109,7 @@ pub(crate) fn python(scope: &Scope<'_>, report: &mut Report) -> Option<Python> {
 pub(crate) fn packages(described: &Described<'_>, report: &mut Report) -> Option<Python> {
     let view = described.within.view(&described.entry)?;
     let source = view.source;
-    let mut from: Vec<_> = ["dependencies", "requirements", "pyproject"]
-        .iter()
-        .filter_map(|k| view.get(k))
-        .collect();
+    let mut from: Vec<_> = ["dependencies", "requirements", "pyproject"].iter().filter_map(|k| view.get(k)).collect();
     from.sort_by_key(|e| e.span.start);
     let [from] = &from[..] else {
         match &from[..] {
@@ -176,20 +128,11 @@ pub(crate) fn packages(described: &Described<'_>, report: &mut Report) -> Option
         for entry in ["groups", "extras"].iter().filter_map(|k| view.get(k)) {
             sound = false;
             report
-                .error(
-                    source,
-                    entry.span,
-                    format!("`{}` is for a pyproject.toml", entry.name),
-                )
+                .error(source, entry.span, format!("`{}` is for a pyproject.toml", entry.name))
                 .help("add `pyproject = \"pyproject.toml\"`, or leave it out");
         }
     }
-    let texts = |key: &str| {
-        view.list(key)
-            .iter()
-            .map(|t| t.text.to_owned())
-            .collect::<Vec<_>>()
-    };
+    let texts = |key: &str| view.list(key).iter().map(|t| t.text.to_owned()).collect::<Vec<_>>();
     sound &= names(&view, report);
     let file = |report: &mut Report| {
         let text = view.str(from.name)?;
@@ -198,11 +141,7 @@ pub(crate) fn packages(described: &Described<'_>, report: &mut Report) -> Option
     let from = match from.name {
         "dependencies" => PythonFrom::Dependencies(texts("dependencies")),
         "requirements" => PythonFrom::Requirements(file(report)?),
-        _ => PythonFrom::Pyproject {
-            path: file(report)?,
-            groups: texts("groups"),
-            extras: texts("extras"),
-        },
+        _ => PythonFrom::Pyproject { path: file(report)?, groups: texts("groups"), extras: texts("extras") },
     };
     sound.then(|| Python {
         from,
@@ -215,22 +154,14 @@ pub(crate) fn packages(described: &Described<'_>, report: &mut Report) -> Option
 /// Checks that requirements and names of packages begin as such, which tells a file name or an option from them.
 fn names(view: &View<'_>, report: &mut Report) -> bool {
     let mut sound = true;
-    for (key, what) in [
-        ("dependencies", "python requirement"),
-        ("sdist", "python package's name"),
-    ] {
+    for (key, what) in [("dependencies", "python requirement"), ("sdist", "python package's name")] {
         for text in view.list(key) {
             let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
             let rest = text.text.trim().trim_start_matches(name);
-            let starts = text
-                .text
-                .trim()
-                .starts_with(|c: char| c.is_ascii_alphanumeric());
+            let starts = text.text.trim().starts_with(|c: char| c.is_ascii_alphanumeric());
             let follows = rest.is_empty()
                 || key == "dependencies"
-                    && rest
-                        .trim_start()
-                        .starts_with(['=', '<', '>', '!', '~', '[', '(', ';', '@']);
+                    && rest.trim_start().starts_with(['=', '<', '>', '!', '~', '[', '(', ';', '@']);
             if !(starts && follows) {
                 sound = false;
                 report

@@ -1,7 +1,8 @@
 //! A TOML document as a tree whose every key and value knows its place.
 
+use foldhash::HashMap;
 use std::borrow::Cow;
-use std::collections::HashMap;
+
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};

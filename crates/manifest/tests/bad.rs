@@ -8,16 +8,10 @@ use trainlock_types::Diagnostic;
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/manifests/bad");
 
 fn fixtures() -> Vec<(String, String)> {
-    let mut files: Vec<PathBuf> = fs_err::read_dir(FOLDER)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut files: Vec<PathBuf> = fs_err::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-    files
-        .iter()
-        .map(|path| (named(path), fs_err::read_to_string(path).unwrap()))
-        .collect()
+    files.iter().map(|path| (named(path), fs_err::read_to_string(path).unwrap())).collect()
 }
 
 /// The mistakes that are found in a manifest by itself.
@@ -44,25 +38,16 @@ fn each_bad_manifest_is_told_at_its_place() {
     assert!(fixtures.len() >= 45);
     let mut wrong = String::new();
     for (name, text) in &fixtures {
-        let expected: Vec<&str> = text
-            .lines()
-            .map_while(|line| line.strip_prefix("# expect: "))
-            .collect();
+        let expected: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("# expect: ")).collect();
         assert!(!expected.is_empty(), "{name} expects nothing");
         let found = mistakes(folder.path(), text);
         let fits = |(line, d): (&&str, &Diagnostic)| {
-            line.split_once(' ')
-                .is_some_and(|(at, message)| at == place(d) && d.message.contains(message))
+            line.split_once(' ').is_some_and(|(at, message)| at == place(d) && d.message.contains(message))
         };
         if expected.len() != found.len() || !expected.iter().zip(&found).all(fits) {
             wrong.push_str(&format!("{name}\n"));
             for d in &found {
-                wrong.push_str(&format!(
-                    "  # expect: {} {}\n      help: {:?}\n",
-                    place(d),
-                    d.message,
-                    d.help
-                ));
+                wrong.push_str(&format!("  # expect: {} {}\n      help: {:?}\n", place(d), d.message, d.help));
             }
         }
     }
@@ -78,16 +63,8 @@ fn places_and_texts_are_fit_to_be_shown() {
             for span in places {
                 assert!(text.get(span.clone()).is_some(), "{name}: {span:?}");
             }
-            assert!(
-                !d.message.ends_with('.') && !d.message.contains('\n'),
-                "{name}: {}",
-                d.message
-            );
-            assert!(
-                !d.message.starts_with(|c: char| c.is_uppercase()),
-                "{name}: {}",
-                d.message
-            );
+            assert!(!d.message.ends_with('.') && !d.message.contains('\n'), "{name}: {}", d.message);
+            assert!(!d.message.starts_with(|c: char| c.is_uppercase()), "{name}: {}", d.message);
             assert_ne!(d.help.as_deref(), Some(""), "{name}");
         }
     }

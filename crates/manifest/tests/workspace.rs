@@ -2,8 +2,7 @@
 
 use tempfile::TempDir;
 use trainlock_manifest::{
-    InputPattern, ManifestError, Origin, Piece, PythonFrom, Run, StepId, Workspace, discover, load,
-    parse_value,
+    InputPattern, ManifestError, Origin, Piece, PythonFrom, Run, StepId, Workspace, discover, load, parse_value,
 };
 use trainlock_types::{DataSource, Diagnostic, Platform, ToolMatch, ToolProvider, Value};
 
@@ -40,11 +39,7 @@ fn told(folder: &TempDir, manifest: &str) -> Vec<String> {
     let root = fs_err::canonicalize(folder.path()).unwrap();
     let line = |d: &Diagnostic| {
         let file = d.source.path.strip_prefix(&root).unwrap().display();
-        format!(
-            "{file}:{} {}",
-            d.source.line_column(d.span.start).0,
-            d.message
-        )
+        format!("{file}:{} {}", d.source.line_column(d.span.start).0, d.message)
     };
     wrong(folder, manifest).iter().map(line).collect()
 }
@@ -117,8 +112,7 @@ params = ["epochs"]
 "#
 }
 
-const LIB: &str =
-    "[project]\nname = \"lib\"\n\n[data]\nraw = { workspace = true, to = \"in/raw\" }\n";
+const LIB: &str = "[project]\nname = \"lib\"\n\n[data]\nraw = { workspace = true, to = \"in/raw\" }\n";
 
 fn workspace() -> TempDir {
     folder(&[
@@ -135,59 +129,28 @@ fn workspace() -> TempDir {
 fn members_are_found_and_inherit() {
     let folder = workspace();
     let workspace = loaded(&folder, "train.toml");
-    let members: Vec<(&str, &str)> = workspace
-        .members
-        .iter()
-        .map(|m| (m.name.as_str(), m.dir.as_str()))
-        .collect();
-    assert_eq!(
-        members,
-        [("root", ""), ("one", "experiments/one"), ("lib", "lib")]
-    );
+    let members: Vec<(&str, &str)> = workspace.members.iter().map(|m| (m.name.as_str(), m.dir.as_str())).collect();
+    assert_eq!(members, [("root", ""), ("one", "experiments/one"), ("lib", "lib")]);
     assert_eq!(workspace.current.as_deref(), Some("root"));
-    assert_eq!(
-        workspace.platforms,
-        [Platform::LinuxX86_64, Platform::MacosAarch64]
-    );
+    assert_eq!(workspace.platforms, [Platform::LinuxX86_64, Platform::MacosAarch64]);
 
     let one = workspace.member("one").unwrap();
     let places: Vec<&str> = one.data.iter().map(|d| d.request.to.as_str()).collect();
     assert_eq!(places, ["experiments/one/data/raw.csv", "notes"]);
     assert_eq!(one.data[0].request.member.as_deref(), Some("one"));
-    assert!(
-        matches!(&one.data[1].request.source, DataSource::Path(path) if path.as_str() == "notes")
-    );
+    assert!(matches!(&one.data[1].request.source, DataSource::Path(path) if path.as_str() == "notes"));
     // Where an inherited entry stands is in the root manifest.
     assert_eq!(&one.data[0].source.text[one.data[0].span.clone()], "raw");
     assert_eq!(one.data[0].source.path, workspace.root.join("train.toml"));
-    assert!(
-        matches!(&one.tools[0].request.provider, ToolProvider::Other(from) if from == "python")
-    );
-    assert!(matches!(
-        &one.tools[1].request.provider,
-        ToolProvider::Host {
-            accept: ToolMatch::Requirement,
-            ..
-        }
-    ));
+    assert!(matches!(&one.tools[0].request.provider, ToolProvider::Other(from) if from == "python"));
+    assert!(matches!(&one.tools[1].request.provider, ToolProvider::Host { accept: ToolMatch::Requirement, .. }));
     assert!(
         matches!(&one.python.as_ref().unwrap().from, PythonFrom::Requirements(p) if p.as_str() == "requirements.txt")
     );
     let params: Vec<String> = one.params.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    assert_eq!(
-        params,
-        [
-            "epochs=20",
-            "optimizer.lr=0.1",
-            "optimizer.name=\"adam\"",
-            "own=1"
-        ]
-    );
+    assert_eq!(params, ["epochs=20", "optimizer.lr=0.1", "optimizer.name=\"adam\"", "own=1"]);
     let smoke = one.params_for(Some("smoke")).unwrap();
-    assert_eq!(
-        (&smoke["epochs"], &smoke["optimizer.lr"]),
-        (&Value::Int(1), &Value::Float(1.0))
-    );
+    assert_eq!((&smoke["epochs"], &smoke["optimizer.lr"]), (&Value::Int(1), &Value::Float(1.0)));
 
     let lib = workspace.member("lib").unwrap();
     assert_eq!(lib.data[0].request.to.as_str(), "lib/in/raw");
@@ -200,16 +163,8 @@ fn steps_are_tied_by_paths_across_members() {
     let (all, train) = (StepId { member: 0, step: 0 }, StepId { member: 1, step: 0 });
     assert_eq!(workspace.step(all).needs, [train]);
     assert_eq!(workspace.order, [train, all]);
-    assert_eq!(
-        (workspace.label(all), workspace.label(train)),
-        ("all".to_owned(), "one/train".to_owned())
-    );
-    let origins: Vec<&[Origin]> = workspace
-        .step(train)
-        .inputs
-        .iter()
-        .map(|i| &i.origins[..])
-        .collect();
+    assert_eq!((workspace.label(all), workspace.label(train)), ("all".to_owned(), "one/train".to_owned()));
+    let origins: Vec<&[Origin]> = workspace.step(train).inputs.iter().map(|i| &i.origins[..]).collect();
     let data = |data| Origin::Data { member: 1, data };
     assert_eq!(origins, [&[data(0)][..], &[data(1)], &[]]);
     assert_eq!(workspace.step(train).params, ["epochs", "optimizer.lr"]);
@@ -219,22 +174,13 @@ fn steps_are_tied_by_paths_across_members() {
 fn a_member_finds_its_root_and_a_stranger_has_none() {
     let folder = workspace();
     let root = fs_err::canonicalize(folder.path()).unwrap();
-    for (manifest, current) in [
-        ("experiments/one/train.toml", "one"),
-        ("lib/train.toml", "lib"),
-    ] {
+    for (manifest, current) in [("experiments/one/train.toml", "one"), ("lib/train.toml", "lib")] {
         let workspace = loaded(&folder, manifest);
-        assert_eq!(
-            (&workspace.root, workspace.current.as_deref()),
-            (&root, Some(current))
-        );
+        assert_eq!((&workspace.root, workspace.current.as_deref()), (&root, Some(current)));
         assert_eq!(workspace.members.len(), 3);
     }
     let alone = loaded(&folder, "elsewhere/train.toml");
-    assert_eq!(
-        (alone.root, alone.members.len()),
-        (root.join("elsewhere"), 1)
-    );
+    assert_eq!((alone.root, alone.members.len()), (root.join("elsewhere"), 1));
     // What is excluded stands alone too, and its mistakes are its own.
     assert_eq!(told(&folder, "experiments/old/train.toml").len(), 1);
 }
@@ -244,18 +190,9 @@ fn the_nearest_manifest_is_discovered() {
     let folder = workspace();
     let root = fs_err::canonicalize(folder.path()).unwrap();
     fs_err::create_dir_all(folder.path().join("lib/src/deep")).unwrap();
-    assert_eq!(
-        discover(&folder.path().join("lib/src/deep")).unwrap(),
-        root.join("lib/train.toml")
-    );
-    assert_eq!(
-        discover(&folder.path().join("experiments/none")).unwrap(),
-        root.join("train.toml")
-    );
-    assert!(matches!(
-        discover(&folder.path().join("missing")),
-        Err(ManifestError::Io { .. })
-    ));
+    assert_eq!(discover(&folder.path().join("lib/src/deep")).unwrap(), root.join("lib/train.toml"));
+    assert_eq!(discover(&folder.path().join("experiments/none")).unwrap(), root.join("train.toml"));
+    assert!(matches!(discover(&folder.path().join("missing")), Err(ManifestError::Io { .. })));
     let empty = tempfile::tempdir().unwrap();
     match discover(empty.path()) {
         Err(error @ ManifestError::NotFound { .. }) => {
@@ -268,10 +205,7 @@ fn the_nearest_manifest_is_discovered() {
 #[test]
 fn a_virtual_root_has_members_alone() {
     let folder = folder(&[
-        (
-            "train.toml",
-            "[workspace]\nmembers = [\"a\", \"deep/**\"]\n",
-        ),
+        ("train.toml", "[workspace]\nmembers = [\"a\", \"deep/**\"]\n"),
         ("a/train.toml", "[project]\nname = \"a\"\n"),
         ("deep/x/y/train.toml", "[project]\nname = \"y\"\n"),
         ("deep/.hidden/train.toml", "[project]\nname = \"hidden\"\n"),
@@ -281,10 +215,7 @@ fn a_virtual_root_has_members_alone() {
     assert_eq!(workspace.current, None);
     let members: Vec<&str> = workspace.members.iter().map(|m| m.dir.as_str()).collect();
     assert_eq!(members, ["a", "deep/x/y"]);
-    assert_eq!(
-        loaded(&folder, "deep/x/y/train.toml").current.as_deref(),
-        Some("y")
-    );
+    assert_eq!(loaded(&folder, "deep/x/y/train.toml").current.as_deref(), Some("y"));
 }
 
 #[test]
@@ -299,10 +230,7 @@ fn mistakes_of_all_files_are_told_together() {
             "a/train.toml",
             "[project]\nname = \"same\"\n[data]\nraw.workspace = true\nraws.workspace = true\n[params]\na.workspace = true\nt.workspace = true\nc.workspace = true\n[profile.x.params]\na = 3\n[steps.s]\nrun = \"{params.t.b} {params.c.d} {data.raw}\"\noutputs = [\"../shared\"]\n",
         ),
-        (
-            "b/train.toml",
-            "[project]\nname = \"same\"\n[steps.s]\nrun = \"x\"\noutputs = [\"../shared/x\"]\n",
-        ),
+        ("b/train.toml", "[project]\nname = \"same\"\n[steps.s]\nrun = \"x\"\noutputs = [\"../shared/x\"]\n"),
         ("c/train.toml", "[workspace]\n"),
         ("d/train.toml", "[params]\n"),
     ]);
@@ -324,17 +252,10 @@ fn mistakes_of_all_files_are_told_together() {
     );
     let help = |message: &str| {
         let all = wrong(&folder, "train.toml");
-        all.into_iter()
-            .find(|d| d.message.contains(message))
-            .and_then(|d| d.help)
-            .unwrap()
+        all.into_iter().find(|d| d.message.contains(message)).and_then(|d| d.help).unwrap()
     };
     assert_eq!(help("`mising`"), "did you mean `missing`?");
-    assert!(
-        help("two projects").contains("a/train.toml:2:8"),
-        "{}",
-        help("two projects")
-    );
+    assert!(help("two projects").contains("a/train.toml:2:8"), "{}", help("two projects"));
 }
 
 #[test]
@@ -356,20 +277,8 @@ fn what_members_write_and_fetch_does_not_collide() {
                 "[data]\nx = { url = \"https://example.org/x\", to = \"../data/x/y\" }\nn = { path = \"../notes/sub\" }\n[steps.s]\nrun = \"x\"\noutputs = [\"../build/x\", \"../notes/z\"]\n",
             ),
         ),
-        (
-            "c/train.toml",
-            &step(
-                "c",
-                "[steps.s]\nrun = \"x\"\ninputs = [\"../d/out\"]\noutputs = [\"out\"]\n",
-            ),
-        ),
-        (
-            "d/train.toml",
-            &step(
-                "d",
-                "[steps.s]\nrun = \"x\"\ninputs = [\"../c/out\"]\noutputs = [\"out\"]\n",
-            ),
-        ),
+        ("c/train.toml", &step("c", "[steps.s]\nrun = \"x\"\ninputs = [\"../d/out\"]\noutputs = [\"out\"]\n")),
+        ("d/train.toml", &step("d", "[steps.s]\nrun = \"x\"\ninputs = [\"../c/out\"]\noutputs = [\"out\"]\n")),
     ]);
     assert_eq!(
         told(&folder, "train.toml"),
@@ -401,10 +310,7 @@ fn syntax_errors_hide_nothing_of_the_shape_elsewhere() {
 
 #[test]
 fn another_trainlock_is_asked_for_before_all_else() {
-    let folder = folder(&[(
-        "train.toml",
-        "[project]\nname = \"x\"\nrequires-trainlock = \">=99\"\nnew-key = 1\n",
-    )]);
+    let folder = folder(&[("train.toml", "[project]\nname = \"x\"\nrequires-trainlock = \">=99\"\nnew-key = 1\n")]);
     match load(&folder.path().join("train.toml")) {
         Err(ManifestError::RequiresTrainlock(d)) => {
             assert_eq!(d.source.line_column(d.span.start), (3, 22))
@@ -416,24 +322,11 @@ fn another_trainlock_is_asked_for_before_all_else() {
 #[test]
 fn files_that_are_no_manifests() {
     let folder = folder(&[]);
-    fs_err::write(
-        folder.path().join("train.toml"),
-        b"[project]\nname = \"\xff\"\n",
-    )
-    .unwrap();
+    fs_err::write(folder.path().join("train.toml"), b"[project]\nname = \"\xff\"\n").unwrap();
     let error = load(&folder.path().join("train.toml")).unwrap_err();
-    assert!(
-        matches!(error, ManifestError::Encoding { line: 2, .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, ManifestError::Encoding { line: 2, .. }), "{error:?}");
     for path in ["missing.toml", "."] {
-        assert!(
-            matches!(
-                load(&folder.path().join(path)),
-                Err(ManifestError::Io { .. })
-            ),
-            "{path}"
-        );
+        assert!(matches!(load(&folder.path().join(path)), Err(ManifestError::Io { .. })), "{path}");
     }
 }
 
@@ -461,11 +354,7 @@ local = { path = "x/../z/" }
 described = { croissant = "meta/croissant.json" }
 "#,
     );
-    let places: Vec<&str> = workspace.members[0]
-        .data
-        .iter()
-        .map(|d| d.request.to.as_str())
-        .collect();
+    let places: Vec<&str> = workspace.members[0].data.iter().map(|d| d.request.to.as_str()).collect();
     assert_eq!(
         places,
         [
@@ -510,47 +399,23 @@ outputs = ["build-x/y"]
 "#,
     );
     let step = StepId { member: 0, step: 1 };
-    let (a, ckpt) = (
-        Origin::Output { step, output: 0 },
-        Origin::Output { step, output: 1 },
-    );
-    let other = Origin::Output {
-        step: StepId { member: 0, step: 2 },
-        output: 0,
-    };
+    let (a, ckpt) = (Origin::Output { step, output: 0 }, Origin::Output { step, output: 1 });
+    let other = Origin::Output { step: StepId { member: 0, step: 2 }, output: 0 };
     let data = |data| Origin::Data { member: 0, data };
     let using = workspace.step(StepId { member: 0, step: 0 });
     let origins: Vec<&[Origin]> = using.inputs.iter().map(|i| &i.origins[..]).collect();
     assert_eq!(
         origins,
-        [
-            &[a, ckpt][..],
-            &[ckpt],
-            &[ckpt],
-            &[ckpt],
-            &[],
-            &[data(0), data(1)],
-            &[data(0)],
-            &[],
-            &[other]
-        ]
+        [&[a, ckpt][..], &[ckpt], &[ckpt], &[ckpt], &[], &[data(0), data(1)], &[data(0)], &[], &[other]]
     );
     assert!(
         matches!(&using.inputs[3].pattern, InputPattern::Glob { folder, glob } if folder.as_str() == "build/ckpt" && glob == "*.pt")
     );
-    assert!(matches!(
-        &using.inputs[1].pattern,
-        InputPattern::Path { folder: true, .. }
-    ));
+    assert!(matches!(&using.inputs[1].pattern, InputPattern::Path { folder: true, .. }));
     assert_eq!(using.needs.len(), 2);
-    let Run::Exec(arguments) = &using.run else {
-        panic!("an array")
-    };
+    let Run::Exec(arguments) = &using.run else { panic!("an array") };
     assert_eq!(arguments[1].pieces, [Piece::Input(0)]);
-    assert_eq!(
-        arguments[2].pieces,
-        [Piece::Text("$HOME {x} ".to_owned()), Piece::Step]
-    );
+    assert_eq!(arguments[2].pieces, [Piece::Text("$HOME {x} ".to_owned()), Piece::Step]);
 }
 
 #[test]
@@ -559,11 +424,7 @@ fn steps_keep_the_order_of_the_file() {
     let workspace = project(
         "[steps.z]\nrun = \"x\"\noutputs = [\"z\"]\n[steps.m.env]\nA = \"1\"\n[steps.a]\nrun = \"x\"\noutputs = [\"a\"]\n[steps.m]\nrun = \"x\"\noutputs = [\"m\"]\n",
     );
-    let names: Vec<&str> = workspace
-        .order
-        .iter()
-        .map(|id| workspace.step(*id).name.as_str())
-        .collect();
+    let names: Vec<&str> = workspace.order.iter().map(|id| workspace.step(*id).name.as_str()).collect();
     assert_eq!(names, ["z", "a", "m"]);
     assert_eq!(workspace.members[0].steps[2].env["A"], "1");
 }
@@ -581,11 +442,7 @@ fn a_value_set_by_hand_fits_the_params() {
 fn long_chains_are_no_trouble() {
     let steps = 3000;
     let step = |i: usize| {
-        let needs = if i + 1 < steps {
-            format!("inputs = [\"o/{}\"]\n", i + 1)
-        } else {
-            String::new()
-        };
+        let needs = if i + 1 < steps { format!("inputs = [\"o/{}\"]\n", i + 1) } else { String::new() };
         format!("[steps.s{i}]\nrun = \"x\"\n{needs}outputs = [\"o/{i}\"]\n")
     };
     let text: String = (0..steps).map(step).collect();
@@ -604,9 +461,7 @@ fn long_chains_are_no_trouble() {
     assert_eq!(all.len(), 1);
     let message = &all[0].message;
     assert!(
-        message.contains(
-            "`s6`, which needs `s7`, which needs 2991 more, which needs `s2999`, which needs `s0`"
-        ),
+        message.contains("`s6`, which needs `s7`, which needs 2991 more, which needs `s2999`, which needs `s0`"),
         "{:.400}",
         message
     );

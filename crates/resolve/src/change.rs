@@ -122,18 +122,10 @@ pub(crate) fn determinism(old: &Determinism, new: &Determinism) -> Vec<Why> {
         ("seed", old.seed.to_string(), new.seed.to_string()),
         ("level", old.level.clone(), new.level.clone()),
         ("threads", threads(old), threads(new)),
-        (
-            "seed-globals",
-            old.seed_globals.to_string(),
-            new.seed_globals.to_string(),
-        ),
+        ("seed-globals", old.seed_globals.to_string(), new.seed_globals.to_string()),
     ];
     let differ = |(key, old, new)| {
-        if old == new {
-            None
-        } else {
-            Some(Why::Fact { key, old, new })
-        }
+        if old == new { None } else { Some(Why::Fact { key, old, new }) }
     };
     facts.into_iter().filter_map(differ).collect()
 }
@@ -148,20 +140,13 @@ impl fmt::Display for Change {
 /// `data raw`, `data two/raw`, `param digits: optimizer.lr`.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefix =
-            |member: &Option<Name>| member.as_ref().map_or(String::new(), |m| format!("{m}/"));
+        let prefix = |member: &Option<Name>| member.as_ref().map_or(String::new(), |m| format!("{m}/"));
         match self {
             Subject::Data { member, name } => write!(f, "data {}{name}", prefix(member)),
             Subject::Tool { member, name } => write!(f, "tool {}{name}", prefix(member)),
             Subject::Determinism { member: None } => f.write_str("determinism"),
-            Subject::Determinism {
-                member: Some(member),
-            } => write!(f, "determinism {member}"),
-            Subject::Param {
-                member,
-                profile,
-                key,
-            } => {
+            Subject::Determinism { member: Some(member) } => write!(f, "determinism {member}"),
+            Subject::Param { member, profile, key } => {
                 match profile {
                     None => write!(f, "params {member}")?,
                     Some(profile) => write!(f, "profile {profile} {member}")?,
@@ -191,49 +176,23 @@ impl fmt::Display for Action {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let short = |digest: &Option<Digest>| digest.map_or("none".to_owned(), |d| d.short());
-        let place = |source: &Option<String>| {
-            source
-                .clone()
-                .unwrap_or_else(|| "the url itself".to_owned())
-        };
+        let place = |source: &Option<String>| source.clone().unwrap_or_else(|| "the url itself".to_owned());
         match self {
             Why::Request(reason) => reason.fmt(f),
             Why::Content { old, new } => {
-                write!(
-                    f,
-                    "content changed: {} -> {}",
-                    old.digest().short(),
-                    new.digest().short()
-                )?;
+                write!(f, "content changed: {} -> {}", old.digest().short(), new.digest().short())?;
                 match (old, new) {
-                    (
-                        Content::Tree {
-                            listing: Some(old), ..
-                        },
-                        Content::Tree {
-                            listing: Some(new), ..
-                        },
-                    ) => {
+                    (Content::Tree { listing: Some(old), .. }, Content::Tree { listing: Some(new), .. }) => {
                         write!(f, ", {}", files(old, new))
                     }
                     _ if old.size() != new.size() => {
-                        write!(
-                            f,
-                            ", {} -> {}",
-                            HumanSize(old.size()),
-                            HumanSize(new.size())
-                        )
+                        write!(f, ", {} -> {}", HumanSize(old.size()), HumanSize(new.size()))
                     }
                     _ => Ok(()),
                 }
             }
             Why::Archive { old, new } => {
-                write!(
-                    f,
-                    "the archive changed, its content did not: {} -> {}",
-                    short(old),
-                    short(new)
-                )
+                write!(f, "the archive changed, its content did not: {} -> {}", short(old), short(new))
             }
             Why::Source { old, new } => write!(f, "source: {} -> {}", place(old), place(new)),
             Why::Version { old, new } => write!(f, "version: {old} -> {new}"),
@@ -257,11 +216,7 @@ pub(crate) fn content(content: &Content) -> String {
 
 /// How many files came, went and changed: "3 files added, 1 changed".
 fn files(old: &Listing, new: &Listing) -> String {
-    let mut before: BTreeMap<&RelPath, _> = old
-        .entries()
-        .iter()
-        .map(|e| (&e.path, (e.sha256, e.kind)))
-        .collect();
+    let mut before: BTreeMap<&RelPath, _> = old.entries().iter().map(|e| (&e.path, (e.sha256, e.kind))).collect();
     let (mut added, mut changed) = (0_u64, 0_u64);
     for entry in new.entries() {
         match before.remove(&entry.path) {
@@ -271,11 +226,7 @@ fn files(old: &Listing, new: &Listing) -> String {
         }
     }
     let mut words = String::new();
-    for (number, verb) in [
-        (added, "added"),
-        (before.len() as u64, "removed"),
-        (changed, "changed"),
-    ] {
+    for (number, verb) in [(added, "added"), (before.len() as u64, "removed"), (changed, "changed")] {
         match (number, words.is_empty()) {
             (0, _) => {}
             (1, true) => words = format!("1 file {verb}"),

@@ -91,31 +91,18 @@ pub fn resolve(
     let mut data = judge_data(wanted, old, mode);
     ask_paths(&mut data, provider, &mut errors);
 
-    let asked: Vec<usize> = (0..data.len())
-        .filter(|i| matches!(data[*i].verdict, Verdict::Ask))
-        .collect();
+    let asked: Vec<usize> = (0..data.len()).filter(|i| matches!(data[*i].verdict, Verdict::Ask)).collect();
     let requests: Vec<&DataRequest> = asked.iter().map(|i| data[*i].request).collect();
     if !requests.is_empty() {
         let answers = provider.data(&requests);
-        assert_eq!(
-            answers.len(),
-            requests.len(),
-            "a provider answers each request"
-        );
+        assert_eq!(answers.len(), requests.len(), "a provider answers each request");
         for (i, answer) in asked.into_iter().zip(answers) {
             match answer {
-                Ok(DataAnswer {
-                    resolved,
-                    content,
-                    archive,
-                }) => {
+                Ok(DataAnswer { resolved, content, archive }) => {
                     let pin = DataPin::new(data[i].request, resolved, content.clone(), archive);
                     let reasons = satisfies(&pin, data[i].request);
                     if !reasons.is_empty() {
-                        errors.push(ResolveError::Answer {
-                            subject: data[i].subject(),
-                            reasons,
-                        });
+                        errors.push(ResolveError::Answer { subject: data[i].subject(), reasons });
                         continue;
                     }
                     data[i].found(pin, content);
@@ -129,11 +116,7 @@ pub fn resolve(
         let (request, subject) = (tool.request, tool.subject());
         match provider.tool(request) {
             Ok(found) if !request.requirement.matches(&found) => {
-                errors.push(ResolveError::ToolVersion {
-                    subject,
-                    found,
-                    wanted: request.version.clone(),
-                });
+                errors.push(ResolveError::ToolVersion { subject, found, wanted: request.version.clone() });
             }
             Ok(version) => tool.found(ToolPin::new(request, version)),
             Err(source) => errors.push(ResolveError::Source { subject, source }),
@@ -160,10 +143,7 @@ pub fn resolve(
     for (table, params) in tables(wanted) {
         match table.profile {
             None => drop(lock.params.insert(table.member, params.clone())),
-            Some(profile) => drop(
-                lock.profiles
-                    .insert((profile, table.member), params.clone()),
-            ),
+            Some(profile) => drop(lock.profiles.insert((profile, table.member), params.clone())),
         }
     }
     Ok(Resolution { lock, changes })
@@ -188,52 +168,28 @@ pub fn stale(
     if !errors.is_empty() {
         return Err(errors);
     }
-    Ok(changes(
-        wanted,
-        old,
-        &data,
-        &judge_tools(wanted, old, &Mode::Lock),
-    ))
+    Ok(changes(wanted, old, &data, &judge_tools(wanted, old, &Mode::Lock)))
 }
 
 /// Chooses among what healing found in a damaged lock: of an entry that two branches have
 /// differently, the one that satisfies what is wanted; none if several do and differ in content.
 pub fn settle(healed: Healed, wanted: &Wanted) -> Lock {
-    let Healed {
-        mut lock,
-        data,
-        tools,
-        damaged: _,
-    } = healed;
-    let requests: HashMap<_, _> = wanted
-        .data
-        .iter()
-        .map(|r| ((&r.name, r.member.as_ref()), r))
-        .collect();
+    let Healed { mut lock, data, tools, damaged: _ } = healed;
+    let requests: HashMap<_, _> = wanted.data.iter().map(|r| ((&r.name, r.member.as_ref()), r)).collect();
     for candidates in data {
         let place = |pin: &DataPin| requests.get(&(&pin.name, pin.member.as_ref())).copied();
-        let fits = |pin: &DataPin| {
-            place(pin).is_some_and(|r| !satisfies(pin, r).iter().any(Reason::relocks))
-        };
+        let fits = |pin: &DataPin| place(pin).is_some_and(|r| !satisfies(pin, r).iter().any(Reason::relocks));
         let mut fit = candidates.into_iter().filter(fits);
         let Some(first) = fit.next() else { continue };
-        if fit.all(|pin| {
-            (&pin.content, pin.archive, &pin.resolved)
-                == (&first.content, first.archive, &first.resolved)
-        }) {
+        if fit.all(|pin| (&pin.content, pin.archive, &pin.resolved) == (&first.content, first.archive, &first.resolved))
+        {
             lock.data.push(first);
         }
     }
-    let requests: HashMap<_, _> = wanted
-        .tools
-        .iter()
-        .map(|r| ((&r.name, r.member.as_ref()), r))
-        .collect();
+    let requests: HashMap<_, _> = wanted.tools.iter().map(|r| ((&r.name, r.member.as_ref()), r)).collect();
     for candidates in tools {
         let place = |pin: &ToolPin| requests.get(&(&pin.name, pin.member.as_ref())).copied();
-        let fits = |pin: &ToolPin| {
-            place(pin).is_some_and(|r| !tool_satisfies(pin, r).iter().any(Reason::relocks))
-        };
+        let fits = |pin: &ToolPin| place(pin).is_some_and(|r| !tool_satisfies(pin, r).iter().any(Reason::relocks));
         let mut fit = candidates.into_iter().filter(fits);
         let Some(first) = fit.next() else { continue };
         if fit.all(|pin| pin.version == first.version) {
@@ -252,8 +208,10 @@ enum Verdict {
     Ask,
     /// Look into the repository.
     Look,
+    /// The old pin stays; its request is written anew.
+    Keep,
     /// This is its pin, and what it holds in full.
-    Pin(Box<DataPin>, Option<Content>),
+    Found(Box<DataPin>, Content),
 }
 
 /// A data set, its old pin and what is known of the new one.
@@ -266,41 +224,34 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
+    /// The order of entries, which is that of the lock.
+    fn place(&self) -> (&Name, Option<&Name>) {
+        (&self.request.name, self.request.member.as_ref())
+    }
+
     /// Takes an answer. Where it says what is locked already, the old pin stays, with all that a later
     /// trainlock has noted in it.
     fn found(&mut self, mut pin: DataPin, full: Content) {
-        let facts = |pin: &DataPin| {
-            (
-                pin.content.digest(),
-                pin.content.size(),
-                pin.archive,
-                pin.resolved.clone(),
-            )
-        };
+        let facts = |pin: &DataPin| (pin.content.digest(), pin.content.size(), pin.archive, pin.resolved.clone());
         if let Some(old) = self.old.filter(|old| facts(old) == facts(&pin)) {
             pin.content.clone_from(&old.content);
             pin.extra.clone_from(&old.extra);
         }
-        self.verdict = Verdict::Pin(Box::new(pin), Some(full));
+        self.verdict = Verdict::Found(Box::new(pin), full);
     }
 
     fn error(&self, source: BoxError) -> ResolveError {
-        ResolveError::Source {
-            subject: self.subject(),
-            source,
-        }
+        ResolveError::Source { subject: self.subject(), source }
     }
 
     fn subject(&self) -> Subject {
-        Subject::Data {
-            name: self.request.name.clone(),
-            member: self.request.member.clone(),
-        }
+        Subject::Data { name: self.request.name.clone(), member: self.request.member.clone() }
     }
 
     fn into_pin(self) -> Option<DataPin> {
         match self.verdict {
-            Verdict::Pin(pin, _) => Some(*pin),
+            Verdict::Keep => self.old.map(|pin| pin.with_request(self.request)),
+            Verdict::Found(pin, _) => Some(*pin),
             Verdict::Ask | Verdict::Look => None,
         }
     }
@@ -308,33 +259,21 @@ impl Entry<'_> {
     fn change(&self) -> Option<Action> {
         let Some(old) = self.old else {
             let what = match &self.verdict {
-                Verdict::Pin(pin, _) => Some(change::content(&pin.content)),
-                Verdict::Ask | Verdict::Look => None,
+                Verdict::Found(pin, _) => Some(change::content(&pin.content)),
+                Verdict::Keep | Verdict::Ask | Verdict::Look => None,
             };
             return Some(Action::Added { what });
         };
         let mut why: Vec<Why> = self.reasons.iter().cloned().map(Why::Request).collect();
-        if let Verdict::Pin(pin, full) = &self.verdict {
+        if let Verdict::Found(pin, full) = &self.verdict {
             let sha256 = |pin: &DataPin| pin.archive.map(|(sha256, _)| sha256);
-            if old.content.digest() != pin.content.digest()
-                || old.content.size() != pin.content.size()
-            {
-                let new = full.clone().unwrap_or_else(|| pin.content.clone());
-                why.push(Why::Content {
-                    old: old.content.clone(),
-                    new,
-                });
+            if old.content.digest() != pin.content.digest() || old.content.size() != pin.content.size() {
+                why.push(Why::Content { old: old.content.clone(), new: full.clone() });
             } else if old.archive != pin.archive {
-                why.push(Why::Archive {
-                    old: sha256(old),
-                    new: sha256(pin),
-                });
+                why.push(Why::Archive { old: sha256(old), new: sha256(pin) });
             }
             if old.resolved != pin.resolved {
-                why.push(Why::Source {
-                    old: old.resolved.clone(),
-                    new: pin.resolved.clone(),
-                });
+                why.push(Why::Source { old: old.resolved.clone(), new: pin.resolved.clone() });
             }
         }
         (!why.is_empty()).then_some(Action::Changed { why })
@@ -348,17 +287,10 @@ fn judge_data<'a>(wanted: &'a Wanted, old: &'a Lock, mode: &Mode) -> Vec<Entry<'
         let old = old.data(request.member.as_ref(), &request.name);
         let reasons = old.map_or(Vec::new(), |pin| satisfies(pin, request));
         let keep = !mode.moves(&request.name) && !reasons.iter().any(Reason::relocks);
-        let mut entry = Entry {
-            request,
-            old,
-            reasons,
-            verdict: Verdict::Ask,
-        };
+        let mut entry = Entry { request, old, reasons, verdict: Verdict::Ask };
         match (&request.source, old, stated(request)) {
             (DataSource::Path(_), ..) => entry.verdict = Verdict::Look,
-            (_, Some(pin), _) if keep => {
-                entry.verdict = Verdict::Pin(Box::new(pin.with_request(request)), None)
-            }
+            (_, Some(_), _) if keep => entry.verdict = Verdict::Keep,
             (_, _, Some(pin)) => entry.found(pin.clone(), pin.content),
             _ => {}
         }
@@ -370,43 +302,22 @@ fn judge_data<'a>(wanted: &'a Wanted, old: &'a Lock, mode: &Mode) -> Vec<Entry<'
 /// The pin of a file whose SHA-256 and size the manifest states: nobody needs to be asked.
 fn stated(request: &DataRequest) -> Option<DataPin> {
     match &request.source {
-        DataSource::Url {
-            checksum,
-            size: Some(size),
-            files,
-            extract: None,
-            unpack: false,
-            ..
-        } if files.is_empty() => {
+        DataSource::Url { checksum, size: Some(size), files, extract: None, unpack: false, .. } if files.is_empty() => {
             let sha256 = checksum.as_ref().and_then(Checksum::sha256)?;
-            Some(DataPin::new(
-                request,
-                None,
-                Content::File {
-                    sha256,
-                    size: *size,
-                },
-                None,
-            ))
+            Some(DataPin::new(request, None, Content::File { sha256, size: *size }, None))
         }
         _ => None,
     }
 }
 
 fn ask_paths(data: &mut [Entry<'_>], provider: &mut dyn Provider, errors: &mut Vec<ResolveError>) {
-    let looked: Vec<usize> = (0..data.len())
-        .filter(|i| matches!(data[*i].verdict, Verdict::Look))
-        .collect();
+    let looked: Vec<usize> = (0..data.len()).filter(|i| matches!(data[*i].verdict, Verdict::Look)).collect();
     let requests: Vec<&DataRequest> = looked.iter().map(|i| data[*i].request).collect();
     if requests.is_empty() {
         return;
     }
     let answers = provider.path(&requests);
-    assert_eq!(
-        answers.len(),
-        requests.len(),
-        "a provider answers each request"
-    );
+    assert_eq!(answers.len(), requests.len(), "a provider answers each request");
     for (i, answer) in looked.into_iter().zip(answers) {
         match answer {
             Ok(content) => {
@@ -428,18 +339,17 @@ struct ToolEntry<'a> {
 }
 
 impl ToolEntry<'_> {
+    /// The order of entries, which is that of the lock.
+    fn place(&self) -> (&Name, Option<&Name>) {
+        (&self.request.name, self.request.member.as_ref())
+    }
+
     fn subject(&self) -> Subject {
-        Subject::Tool {
-            name: self.request.name.clone(),
-            member: self.request.member.clone(),
-        }
+        Subject::Tool { name: self.request.name.clone(), member: self.request.member.clone() }
     }
 
     fn found(&mut self, mut pin: ToolPin) {
-        if let Some(old) = self
-            .old
-            .filter(|old| old.version == pin.version && old.provider == pin.provider)
-        {
+        if let Some(old) = self.old.filter(|old| old.version == pin.version && old.provider == pin.provider) {
             pin.extra.clone_from(&old.extra);
         }
         self.pin = Some(pin);
@@ -447,16 +357,11 @@ impl ToolEntry<'_> {
 
     fn change(&self) -> Option<Action> {
         let Some(old) = self.old else {
-            return Some(Action::Added {
-                what: self.pin.as_ref().map(|pin| pin.version.to_string()),
-            });
+            return Some(Action::Added { what: self.pin.as_ref().map(|pin| pin.version.to_string()) });
         };
         let mut why: Vec<Why> = self.reasons.iter().cloned().map(Why::Request).collect();
         if let Some(pin) = self.pin.as_ref().filter(|pin| pin.version != old.version) {
-            why.push(Why::Version {
-                old: old.version.clone(),
-                new: pin.version.clone(),
-            });
+            why.push(Why::Version { old: old.version.clone(), new: pin.version.clone() });
         }
         (!why.is_empty()).then_some(Action::Changed { why })
     }
@@ -470,12 +375,7 @@ fn judge_tools<'a>(wanted: &'a Wanted, old: &'a Lock, mode: &Mode) -> Vec<ToolEn
         let reasons = old.map_or(Vec::new(), |pin| tool_satisfies(pin, request));
         let keep = !mode.moves(&request.name) && !reasons.iter().any(Reason::relocks);
         let pin = old.filter(|_| keep).map(|pin| pin.with_request(request));
-        ToolEntry {
-            request,
-            old,
-            reasons,
-            pin,
-        }
+        ToolEntry { request, old, reasons, pin }
     };
     requests.into_iter().map(judge).collect()
 }
@@ -493,12 +393,8 @@ fn unknown_names(wanted: &Wanted, mode: &Mode) -> Vec<ResolveError> {
     let Mode::Update { names: Some(names) } = mode else {
         return Vec::new();
     };
-    let known: BTreeSet<&str> = wanted
-        .data
-        .iter()
-        .map(|r| r.name.as_str())
-        .chain(wanted.tools.iter().map(|r| r.name.as_str()))
-        .collect();
+    let known: BTreeSet<&str> =
+        wanted.data.iter().map(|r| r.name.as_str()).chain(wanted.tools.iter().map(|r| r.name.as_str())).collect();
     let unknown = names.iter().filter(|name| !known.contains(name.as_str()));
     unknown
         .map(|name| ResolveError::UnknownName {
@@ -519,70 +415,25 @@ struct Table {
 fn tables(wanted: &Wanted) -> BTreeMap<Table, &Params> {
     let mut tables = BTreeMap::new();
     for member in &wanted.members {
-        tables.insert(
-            Table {
-                profile: None,
-                member: member.name.clone(),
-            },
-            &member.params,
-        );
+        tables.insert(Table { profile: None, member: member.name.clone() }, &member.params);
         for (profile, params) in &member.profiles {
-            tables.insert(
-                Table {
-                    profile: Some(profile.clone()),
-                    member: member.name.clone(),
-                },
-                params,
-            );
+            tables.insert(Table { profile: Some(profile.clone()), member: member.name.clone() }, params);
         }
     }
     tables.retain(|_, params| !params.is_empty());
     tables
 }
 
-fn changes(
-    wanted: &Wanted,
-    old: &Lock,
-    data: &[Entry<'_>],
-    tools: &[ToolEntry<'_>],
-) -> Vec<Change> {
+fn changes(wanted: &Wanted, old: &Lock, data: &[Entry<'_>], tools: &[ToolEntry<'_>]) -> Vec<Change> {
     let mut changes: BTreeMap<Subject, Action> = BTreeMap::new();
-    let wanted_data: BTreeSet<_> = data
-        .iter()
-        .map(|e| (&e.request.name, e.request.member.as_ref()))
-        .collect();
-    for pin in old
-        .data
-        .iter()
-        .filter(|pin| !wanted_data.contains(&pin.place()))
-    {
-        changes.insert(
-            Subject::Data {
-                name: pin.name.clone(),
-                member: pin.member.clone(),
-            },
-            Action::Removed,
-        );
+    for pin in old.data.iter().filter(|pin| data.binary_search_by(|e| e.place().cmp(&pin.place())).is_err()) {
+        changes.insert(Subject::Data { name: pin.name.clone(), member: pin.member.clone() }, Action::Removed);
     }
     for entry in data {
         changes.extend(entry.change().map(|action| (entry.subject(), action)));
     }
-    let wanted_tools: BTreeSet<_> = tools
-        .iter()
-        .map(|e| (&e.request.name, e.request.member.as_ref()))
-        .collect();
-    for pin in old
-        .tools
-        .iter()
-        .filter(|pin| !wanted_tools.contains(&pin.place()))
-    {
-        changes.insert(
-            Subject::Tool {
-                member: pin.member.clone(),
-                name: pin.name.clone(),
-            },
-            Action::Removed,
-        );
+    for pin in old.tools.iter().filter(|pin| tools.binary_search_by(|e| e.place().cmp(&pin.place())).is_err()) {
+        changes.insert(Subject::Tool { member: pin.member.clone(), name: pin.name.clone() }, Action::Removed);
     }
     for entry in tools {
         changes.extend(entry.change().map(|action| (entry.subject(), action)));
@@ -591,9 +442,7 @@ fn changes(
     for member in &wanted.members {
         let place = (!member.root).then(|| member.name.clone());
         let action = match before.remove(&place) {
-            None => Some(Action::Added {
-                what: Some(format!("seed {}", member.determinism.seed)),
-            }),
+            None => Some(Action::Added { what: Some(format!("seed {}", member.determinism.seed)) }),
             Some(old) => {
                 let why = change::determinism(&old, &member.determinism);
                 (!why.is_empty()).then_some(Action::Changed { why })
@@ -601,43 +450,18 @@ fn changes(
         };
         changes.extend(action.map(|action| (Subject::Determinism { member: place }, action)));
     }
-    changes.extend(
-        before
-            .into_keys()
-            .map(|member| (Subject::Determinism { member }, Action::Removed)),
-    );
+    changes.extend(before.into_keys().map(|member| (Subject::Determinism { member }, Action::Removed)));
 
     let mut before: BTreeMap<Table, &Params> = BTreeMap::new();
-    before.extend(old.params.iter().map(|(m, params)| {
-        (
-            Table {
-                profile: None,
-                member: m.clone(),
-            },
-            params,
-        )
-    }));
-    before.extend(old.profiles.iter().map(|((p, m), params)| {
-        (
-            Table {
-                profile: Some(p.clone()),
-                member: m.clone(),
-            },
-            params,
-        )
-    }));
+    before.extend(old.params.iter().map(|(m, params)| (Table { profile: None, member: m.clone() }, params)));
+    before.extend(
+        old.profiles.iter().map(|((p, m), params)| (Table { profile: Some(p.clone()), member: m.clone() }, params)),
+    );
     let empty = Params::new();
     let after = tables(wanted);
     for table in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
-        let subject = |key| Subject::Param {
-            member: table.member.clone(),
-            profile: table.profile.clone(),
-            key,
-        };
-        let (old, new) = (
-            before.get(table).copied(),
-            after.get(table).copied().unwrap_or(&empty),
-        );
+        let subject = |key| Subject::Param { member: table.member.clone(), profile: table.profile.clone(), key };
+        let (old, new) = (before.get(table).copied(), after.get(table).copied().unwrap_or(&empty));
         if old.is_some_and(Params::is_empty) && new.is_empty() {
             changes.insert(subject(None), Action::Removed);
         }
@@ -645,22 +469,14 @@ fn changes(
         for key in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
             let action = match (old.get(key), new.get(key)) {
                 (Some(_), None) => Action::Removed,
-                (None, Some(new)) => Action::Added {
-                    what: Some(new.to_string()),
-                },
-                (Some(old), Some(new)) if old != new => Action::Changed {
-                    why: vec![Why::Value {
-                        old: old.clone(),
-                        new: new.clone(),
-                    }],
-                },
+                (None, Some(new)) => Action::Added { what: Some(new.to_string()) },
+                (Some(old), Some(new)) if old != new => {
+                    Action::Changed { why: vec![Why::Value { old: old.clone(), new: new.clone() }] }
+                }
                 _ => continue,
             };
             changes.insert(subject(Some(key.clone())), action);
         }
     }
-    changes
-        .into_iter()
-        .map(|(subject, action)| Change { subject, action })
-        .collect()
+    changes.into_iter().map(|(subject, action)| Change { subject, action }).collect()
 }

@@ -2,7 +2,7 @@
 
 use crate::key::{Form, step_seed};
 use crate::plan::{Feed, Node, Part, Plan, is_in_repository};
-use crate::result::{Content, OutputRecord, State, StepResult};
+use crate::result::{Content, OutputRecord, Role, State, StepResult};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use trainlock_env::{HostTool, STEP_PATH};
@@ -114,8 +114,8 @@ pub(crate) struct Prepared {
 /// What is to be done about a step.
 #[derive(Debug)]
 pub(crate) enum Decision {
-    /// Nothing: the project has its outputs.
-    Fresh(Vec<OutputRecord>),
+    /// Nothing: the project has its outputs, and these are the numbers of its metric files.
+    Fresh(Vec<OutputRecord>, BTreeMap<String, f64>),
     /// Bring its outputs back from the store.
     Restore(StepResult),
     /// Run it, for these reasons.
@@ -192,7 +192,10 @@ impl Bench<'_> {
         }
         for output in &step.outputs {
             let kind = if output.folder { "folder" } else { "file" };
-            form.set(format!("output:{}", output.path.relative_to(&member.dir)), format!("{} {kind}", output.kind.key()));
+            form.set(
+                format!("output:{}", output.path.relative_to(&member.dir)),
+                format!("{} {kind}", output.kind.key()),
+            );
         }
         let mut places = Vec::new();
         let mut globbed = Vec::with_capacity(step.inputs.len());
@@ -236,15 +239,26 @@ impl Bench<'_> {
                 }
                 Feed::Data { data, part } => {
                     let request = &data.request;
-                    let pin = self.lock.data(request.member.as_ref(), &request.name).ok_or_else(|| BenchError::Unlocked(request.name.clone()))?;
+                    let pin = self
+                        .lock
+                        .data(request.member.as_ref(), &request.name)
+                        .ok_or_else(|| BenchError::Unlocked(request.name.clone()))?;
                     let content = match &pin.content {
-                        PinContent::File { sha256, size } => Content::File { sha256: *sha256, size: *size, executable: false },
-                        PinContent::Tree { tree, size, count, .. } => Content::Tree { tree: *tree, size: *size, count: *count },
+                        PinContent::File { sha256, size } => {
+                            Content::File { sha256: *sha256, size: *size, executable: false }
+                        }
+                        PinContent::Tree { tree, size, count, .. } => {
+                            Content::Tree { tree: *tree, size: *size, count: *count }
+                        }
                     };
                     let to = &request.to;
                     match (is_in_repository(data), part) {
                         (false, part) => {
-                            let listing = if let PinContent::Tree { listing, .. } = &pin.content { listing.as_ref() } else { None };
+                            let listing = if let PinContent::Tree { listing, .. } = &pin.content {
+                                listing.as_ref()
+                            } else {
+                                None
+                            };
                             self.part(node, to, &content, part, listing, &mut facts, places)?;
                         }
                         (true, Part::Whole) => {
@@ -345,7 +359,12 @@ impl Bench<'_> {
                 if listing.digest() != *digest {
                     return Err(BenchError::Gone(path.clone()));
                 }
-                settled.extend(listing.into_entries().into_iter().map(|entry| Place::Source { path: path.join(&entry.path), entry }));
+                settled.extend(
+                    listing
+                        .into_entries()
+                        .into_iter()
+                        .map(|entry| Place::Source { path: path.join(&entry.path), entry }),
+                );
             } else {
                 let entry = self.source(path)?;
                 if entry.sha256 != *digest {
@@ -382,13 +401,20 @@ impl Bench<'_> {
         if let Some(outputs) = last
             && self.in_project(node, &outputs)
         {
-            return Ok(Decision::Fresh(outputs));
+            // The numbers are in the store's result; a step without metrics need not be looked up there.
+            let metrics = match outputs.iter().any(|o| o.role == Role::Metric) {
+                true => stored_result(self.store, &prepared.key)?.map(|r| r.metrics),
+                false => Some(BTreeMap::new()),
+            };
+            if let Some(metrics) = metrics {
+                return Ok(Decision::Fresh(outputs, metrics));
+            }
         }
         let Some(result) = stored_result(self.store, &prepared.key)? else {
             return Ok(Decision::Run(self.why(node, prepared)?));
         };
         if self.in_project(node, &result.outputs) {
-            return Ok(Decision::Fresh(result.outputs));
+            return Ok(Decision::Fresh(result.outputs, result.metrics));
         }
         if in_store(self.store, &result.outputs)? {
             return Ok(Decision::Restore(result));
@@ -416,7 +442,8 @@ impl Bench<'_> {
         let mut done = Done::new(plan);
         let mut statuses = Vec::with_capacity(plan.nodes.len());
         for (i, node) in plan.nodes.iter().enumerate() {
-            let on: Vec<String> = node.needs.iter().filter(|n| !done.has(**n)).map(|n| plan.nodes[*n].id.clone()).collect();
+            let on: Vec<String> =
+                node.needs.iter().filter(|n| !done.has(**n)).map(|n| plan.nodes[*n].id.clone()).collect();
             if !on.is_empty() {
                 statuses.push(StepStatus { step: node.id.clone(), key: None, verdict: Verdict::Waits { on } });
                 continue;
@@ -430,7 +457,7 @@ impl Bench<'_> {
                 other => other?,
             };
             let verdict = match self.decide(node, &prepared, force)? {
-                Decision::Fresh(outputs) => {
+                Decision::Fresh(outputs, _) => {
                     done.set(i, outputs);
                     Verdict::Fresh
                 }

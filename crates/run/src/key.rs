@@ -75,7 +75,9 @@ impl fmt::Display for Difference {
             _ => f.write_str(&self.fact)?,
         }
         let short = |value: &str| match value.split_once(':') {
-            Some((kind @ ("sha256" | "program" | "tree" | "files"), hex)) => format!("{kind} {}", &hex[..hex.len().min(12)]),
+            Some((kind @ ("sha256" | "program" | "tree" | "files"), hex)) => {
+                format!("{kind} {}", &hex[..hex.len().min(12)])
+            }
             _ => value.to_owned(),
         };
         match (&self.old, &self.new) {
@@ -142,7 +144,10 @@ mod tests {
         let old = form(&[("param:lr", "0.1"), ("input:a", &format!("sha256:{digest}")), ("seed", "1")]);
         let new = form(&[("param:lr", "0.2"), ("tool:python", "3.11.7"), ("seed", "1")]);
         let words: Vec<String> = new.differences(&old).iter().map(Difference::to_string).collect();
-        assert_eq!(words, ["input a: gone (was sha256 2d711642b726)", "params.lr: 0.1 -> 0.2", "tool python: new (3.11.7)"]);
+        assert_eq!(
+            words,
+            ["input a: gone (was sha256 2d711642b726)", "params.lr: 0.1 -> 0.2", "tool python: new (3.11.7)"]
+        );
     }
 
     #[test]

@@ -116,7 +116,8 @@ impl<'w> Plan<'w> {
     /// All source files that the plan reads, each once, sorted.
     pub fn sources(&self) -> Vec<&RelPath> {
         let feeds = self.nodes.iter().flat_map(|n| n.inputs.iter().flatten());
-        let mut paths: Vec<&RelPath> = feeds.filter_map(|f| if let Feed::Source(path) = f { Some(path) } else { None }).collect();
+        let mut paths: Vec<&RelPath> =
+            feeds.filter_map(|f| if let Feed::Source(path) = f { Some(path) } else { None }).collect();
         paths.sort_unstable();
         paths.dedup();
         paths
@@ -239,7 +240,8 @@ fn missing(workspace: &Workspace, made: &HashSet<&RelPath>, member: &Member, inp
         .map(|entries| entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect::<Vec<_>>())
         .unwrap_or_default();
     let beside = beside.iter().filter_map(|name| folder.resolve(name).ok());
-    let known: Vec<String> = made.iter().map(|p| (*p).clone()).chain(beside).map(|p| p.relative_to(&member.dir)).collect();
+    let known: Vec<String> =
+        made.iter().map(|p| (*p).clone()).chain(beside).map(|p| p.relative_to(&member.dir)).collect();
     let near = nearest(input.written.trim_end_matches('/'), known.iter().map(String::as_str));
     Diagnostic {
         source: member.source.clone(),

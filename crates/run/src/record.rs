@@ -219,7 +219,11 @@ pub struct Recorder {
 
 impl Recorder {
     /// Makes the run's folder in `runs` and writes the first record. `describe` fills in what is known.
-    pub fn start(runs: &Path, machine: Machine, describe: impl FnOnce(&mut RunRecord)) -> Result<Recorder, RecordError> {
+    pub fn start(
+        runs: &Path,
+        machine: Machine,
+        describe: impl FnOnce(&mut RunRecord),
+    ) -> Result<Recorder, RecordError> {
         let now = jiff::Timestamp::now();
         fs_err::create_dir_all(runs)?;
         let (id, folder) = new_folder(runs, now)?;
@@ -290,13 +294,14 @@ fn show(time: jiff::Timestamp) -> String {
 
 fn new_folder(runs: &Path, now: jiff::Timestamp) -> std::io::Result<(String, PathBuf)> {
     let time = now.strftime("%Y%m%dT%H%M%SZ");
-    // Two runs that start in one second differ in these digits; the folder's creation decides.
-    let mut digits = now.subsec_nanosecond() as u32 ^ std::process::id();
+    // The digits are the fraction of the second, so that ids sort by time; two runs that start in the same
+    // 15 microseconds still differ, since the folder's creation decides.
+    let mut digits = now.subsec_nanosecond() / 15_259;
     loop {
         let id = format!("{time}-{:04x}", digits & 0xffff);
         match fs_err::create_dir(runs.join(&id)) {
             Ok(()) => return Ok((id.clone(), runs.join(id))),
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => digits = digits.wrapping_add(1),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => digits += 1,
             Err(e) => return Err(e),
         }
     }

@@ -101,7 +101,13 @@ pub struct StepResult {
 
 impl StepResult {
     /// A result of the current version.
-    pub fn new(step: String, form: Form, outputs: Vec<OutputRecord>, metrics: BTreeMap<String, f64>, seconds: f64) -> StepResult {
+    pub fn new(
+        step: String,
+        form: Form,
+        outputs: Vec<OutputRecord>,
+        metrics: BTreeMap<String, f64>,
+        seconds: f64,
+    ) -> StepResult {
         StepResult { version: VERSION, step, form, outputs, metrics, seconds }
     }
 

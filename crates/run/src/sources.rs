@@ -130,7 +130,14 @@ mod tests {
     #[test]
     fn globs_and_folders_leave_out_what_git_ignores() {
         let folder = tree(&[
-            ".gitignore", "src/a.py", "src/b/c.py", "src/a.pyc", "src/b/.hidden", "build/x.py", ".git/config", "src/.trainlock/y",
+            ".gitignore",
+            "src/a.py",
+            "src/b/c.py",
+            "src/a.pyc",
+            "src/b/.hidden",
+            "build/x.py",
+            ".git/config",
+            "src/.trainlock/y",
         ]);
         let mut sources = Sources::new(folder.path());
         let src = RelPath::parse("src").unwrap();

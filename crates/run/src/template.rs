@@ -9,7 +9,9 @@ use trainlock_types::{Params, RelPath, Value};
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
     /// One argument can't be several paths.
-    #[error("`{{inputs.{index}}}` stands for {count} files: as part of an argument it must be one (alone, it may be several)")]
+    #[error(
+        "`{{inputs.{index}}}` stands for {count} files: as part of an argument it must be one (alone, it may be several)"
+    )]
     Several {
         /// The index.
         index: usize,
@@ -81,7 +83,9 @@ impl Scope<'_> {
             let words = self.words(piece);
             match (&words[..], piece) {
                 ([word], _) => argument.push_str(word),
-                (_, Piece::Input(index)) => return Err(TemplateError::Several { index: *index, count: words.len() }),
+                (_, Piece::Input(index)) => {
+                    return Err(TemplateError::Several { index: *index, count: words.len() });
+                }
                 _ => unreachable!("only an input can be several words"),
             }
         }
@@ -147,7 +151,13 @@ mod tests {
 
     fn params() -> Params {
         let leaf = |n: &str, v: Value| (n.to_owned(), v);
-        [leaf("epochs", Value::Int(3)), leaf("opt.lr", Value::Float(0.1)), leaf("opt.name", Value::String("a b".into())), leaf("optimal", Value::Bool(true))].into()
+        [
+            leaf("epochs", Value::Int(3)),
+            leaf("opt.lr", Value::Float(0.1)),
+            leaf("opt.name", Value::String("a b".into())),
+            leaf("optimal", Value::Bool(true)),
+        ]
+        .into()
     }
 
     #[test]

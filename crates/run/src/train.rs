@@ -1,12 +1,12 @@
 //! The scheduler: brings every step of a plan to its result, as many at once as the machine has room for.
 
 use crate::bench::{Bench, BenchError, Decision, Done, Prepared};
-use crate::executor::local::{ExecuteError, Failure, Job, JobEnd, Shared, deliver};
+use crate::executor::local::{ExecuteError, Failure, Job, JobEnd, Shared, deliver, unexpected};
 use crate::plan::{Node, Plan};
 use crate::record::{self, Git, OutputEntry, RecordError, Recorder, StepRecord};
 use crate::result::{Content, Last, OutputRecord, StepResult};
 use crate::template::Scope;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
@@ -139,7 +139,8 @@ pub fn train<'a, 'b: 'a>(
             return Err(TrainError::Gpus { step: node.id.clone(), wanted, have });
         }
     }
-    recorder.record.steps = plan.nodes.iter().map(|n| StepRecord { step: n.id.clone(), ..StepRecord::default() }).collect();
+    recorder.record.steps =
+        plan.nodes.iter().map(|n| StepRecord { step: n.id.clone(), ..StepRecord::default() }).collect();
     bench.hash_sources(plan)?;
     let mut needed_by = vec![Vec::new(); plan.nodes.len()];
     for (i, node) in plan.nodes.iter().enumerate() {
@@ -209,9 +210,11 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
                 record.key = Some(prepared.key.to_string());
                 record.seed = prepared.seed;
                 let todo = match self.bench.decide(&self.plan.nodes[node], &prepared, self.options.force)? {
-                    Decision::Fresh(outputs) => {
-                        self.summary.fresh += 1;
-                        self.complete(node, prepared.key, outputs, StepOutcome::Fresh, 0.0);
+                    Decision::Fresh(outputs, metrics) => {
+                        if self.as_expected(node, &metrics) {
+                            self.summary.fresh += 1;
+                            self.complete(node, prepared.key, outputs, metrics, StepOutcome::Fresh, 0.0);
+                        }
                         continue;
                     }
                     Decision::Restore(result) => Todo::Restore(result),
@@ -269,7 +272,12 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
             Todo::Restore(result) => {
                 scope.spawn(move || {
                     let delivered = deliver(node, root, shared, &result.outputs);
-                    let _ = sender.send(Finished { node: index, key, room, result: delivered.map(|()| JobEnd::Restored(result)) });
+                    let _ = sender.send(Finished {
+                        node: index,
+                        key,
+                        room,
+                        result: delivered.map(|()| JobEnd::Restored(result)),
+                    });
                 });
                 return Ok(());
             }
@@ -318,21 +326,21 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
         let record = &mut self.recorder.record.steps[node];
         match end {
             JobEnd::Restored(result) => {
-                self.summary.restored += 1;
-                record.metrics = result.metrics;
-                self.complete(node, key, result.outputs, StepOutcome::Restored, 0.0);
+                if self.as_expected(node, &result.metrics) {
+                    self.summary.restored += 1;
+                    self.complete(node, key, result.outputs, result.metrics, StepOutcome::Restored, 0.0);
+                }
             }
             JobEnd::Ran { result, ended, attempts, log } => {
                 self.summary.ran += 1;
                 describe(record, &ended, attempts);
                 record.log = log.then(|| format!("{}.log", id.replace('/', ".")));
-                record.metrics = result.metrics;
                 // A short step is cheap to repeat after a power cut, and is made durable with the others.
                 if ended.wall >= SYNC_EVERY || self.synced.elapsed() >= SYNC_EVERY {
                     self.shared.session.sync()?;
                     self.synced = Instant::now();
                 }
-                self.complete(node, key, result.outputs, StepOutcome::Ran, ended.wall.as_secs_f64());
+                self.complete(node, key, result.outputs, result.metrics, StepOutcome::Ran, ended.wall.as_secs_f64());
             }
             JobEnd::Failed(failure) => {
                 if let Some(ended) = &failure.ended {
@@ -352,19 +360,42 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
     }
 
     /// Notes a step whose outputs are in the project, and frees those that waited for it alone.
-    fn complete(&mut self, node: usize, key: Digest, outputs: Vec<OutputRecord>, outcome: StepOutcome, seconds: f64) {
+    fn complete(
+        &mut self,
+        node: usize,
+        key: Digest,
+        outputs: Vec<OutputRecord>,
+        metrics: BTreeMap<String, f64>,
+        outcome: StepOutcome,
+        seconds: f64,
+    ) {
         let Node { id, step, .. } = &self.plan.nodes[node];
+        let root = &self.bench.workspace.root;
+        self.recorder.record.steps[node].metrics = metrics;
         if outcome != StepOutcome::Fresh {
             for (record, output) in outputs.iter().zip(&step.outputs) {
-                if let Content::File { sha256, size, executable } = record.content {
-                    let kind = if executable { EntryKind::Executable } else { EntryKind::File };
-                    self.bench.index.record(&output.path.on(&self.bench.workspace.root), FileState { sha256, size, kind });
+                let on_disk = output.path.on(root);
+                match record.content {
+                    Content::File { sha256, size, executable } => {
+                        let kind = if executable { EntryKind::Executable } else { EntryKind::File };
+                        self.bench.index.record(&on_disk, FileState { sha256, size, kind });
+                    }
+                    // Without its listing, the folder is hashed when it is next looked at.
+                    Content::Tree { tree, .. } => {
+                        if let Ok(Some(listing)) = self.bench.store.listing(&tree) {
+                            self.bench.index.record_tree(&on_disk, &tree, &listing);
+                        }
+                    }
                 }
             }
         }
         self.recorder.record.steps[node].outputs = outputs
             .iter()
-            .map(|o| OutputEntry { path: o.path.clone(), sha256: o.content.digest().to_string(), size: o.content.size() })
+            .map(|o| OutputEntry {
+                path: o.path.clone(),
+                sha256: o.content.digest().to_string(),
+                size: o.content.size(),
+            })
             .collect();
         self.bench.state.set(id, Last { key, outputs: outputs.clone() });
         self.done.set(node, outputs);
@@ -375,6 +406,20 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
             }
         }
         self.told(node, Some(key), outcome, seconds);
+    }
+
+    /// Whether a result that was made before has the metrics that the manifest expects now; if not, the
+    /// step counts as failed.
+    fn as_expected(&mut self, node: usize, metrics: &BTreeMap<String, f64>) -> bool {
+        let Node { id, step, .. } = &self.plan.nodes[node];
+        let Some((reason, hint)) = unexpected(&step.expect, metrics) else {
+            return true;
+        };
+        self.recorder.record.steps[node].error = Some(reason.clone());
+        let failure = Failure { step: id.clone(), reason, hint, ended: None, attempts: 0, log: None, folder: None };
+        self.summary.failures.push(failure);
+        self.told(node, None, StepOutcome::Failed, 0.0);
+        false
     }
 
     fn told(&mut self, node: usize, key: Option<Digest>, outcome: StepOutcome, seconds: f64) {

@@ -1,7 +1,7 @@
 //! How near hashing, the index and materialising come to their limits: `cargo bench -p trainlock-store`.
 //!
 //! Each figure is the median of a few runs, beside as many runs of the limit, on generated data that lies in the page
-//! cache. `-- W2 W6` picks workloads; `-- --small` is a tenth of the size.
+//! cache. `-- W2 W6` picks workloads; `-- --small` is a tenth of the size; `-- /folder` is where the data is made.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use fs_err as fs;
@@ -16,17 +16,13 @@ use trainlock_types::{Hasher, RelPath};
 const RUNS: usize = 5;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let args: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|a| a != "--bench")
-        .collect();
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let small = args.iter().any(|a| a == "--small");
-    let chosen =
-        |id: &str| !args.iter().any(|a| !a.starts_with('-')) || args.iter().any(|a| a == id);
+    let chosen = |id: &str| !args.iter().any(|a| a.starts_with('W')) || args.iter().any(|a| a == id);
     let scale = if small { 10 } else { 1 };
-    let dir = tempfile::Builder::new()
-        .prefix("bench")
-        .tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let root = args.iter().find(|a| a.starts_with('/'));
+    let root = root.map_or(env!("CARGO_TARGET_TMPDIR"), String::as_str);
+    let dir = tempfile::Builder::new().prefix("bench").tempdir_in(root)?;
     if chosen("W1") {
         one_big_file(dir.path(), 4096 / scale)?;
     }
@@ -52,10 +48,7 @@ fn compare(what: &str, mut limit: impl FnMut() -> f64, mut ours: impl FnMut() ->
     limits.sort_by(f64::total_cmp);
     times.sort_by(f64::total_cmp);
     let (limit, ours) = (limits[RUNS / 2], times[RUNS / 2]);
-    println!(
-        "{what}: {ours:.4} s, limit {limit:.4} s, {:.2}x",
-        ours / limit
-    );
+    println!("{what}: {ours:.4} s, limit {limit:.4} s, {:.2}x", ours / limit);
 }
 
 fn timed<T>(work: impl FnOnce() -> T) -> f64 {
@@ -66,9 +59,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> f64 {
 
 fn one_big_file(dir: &Path, mebibytes: usize) -> std::io::Result<()> {
     let path = dir.join("big");
-    let data: Vec<u8> = (0..16 << 20)
-        .map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect();
+    let data: Vec<u8> = (0..16 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let mut file = fs::File::create(&path)?;
     for _ in 0..mebibytes / 16 {
         file.write_all(&data)?;
@@ -139,19 +130,13 @@ fn many_files(dir: &Path, count: usize) -> Result<(), Box<dyn std::error::Error>
         }
         timed(|| {
             let mut index = Index::load(&index, &root, None);
-            let listing = index
-                .folder(Path::new(""), |_: &RelPath| true)
-                .expect("it can be hashed");
+            let listing = index.folder(Path::new(""), |_: &RelPath| true).expect("it can be hashed");
             assert_eq!(listing.count(), count as u64);
             index.save().expect("it can be saved");
             listing.digest()
         })
     };
-    compare(
-        &format!("W2a hash {count} files (walk and read)"),
-        || timed(read_all),
-        || ours(true),
-    );
+    compare(&format!("W2a hash {count} files (walk and read)"), || timed(read_all), || ours(true));
     // What was hashed so soon after it was made is hashed once more.
     std::thread::sleep(std::time::Duration::from_millis(50));
     ours(true);
@@ -160,11 +145,7 @@ fn many_files(dir: &Path, count: usize) -> Result<(), Box<dyn std::error::Error>
         walk(&root, &mut paths);
         paths.len()
     };
-    compare(
-        &format!("W2b {count} files, unchanged (walk and lstat)"),
-        || timed(look),
-        || ours(false),
-    );
+    compare(&format!("W2b {count} files, unchanged (walk and lstat)"), || timed(look), || ours(false));
     fs::remove_dir_all(&root)?;
     Ok(())
 }
@@ -173,9 +154,8 @@ fn many_files(dir: &Path, count: usize) -> Result<(), Box<dyn std::error::Error>
 fn unpack(dir: &Path, count: usize) -> Result<(), Box<dyn std::error::Error>> {
     let store = Store::open(&dir.join("store"))?;
     let session = store.session()?;
-    let paths: Vec<RelPath> = (0..count)
-        .map(|i| RelPath::parse(&format!("{}/file-{i}.bin", i / 100)))
-        .collect::<Result<_, _>>()?;
+    let paths: Vec<RelPath> =
+        (0..count).map(|i| RelPath::parse(&format!("{}/file-{i}.bin", i / 100))).collect::<Result<_, _>>()?;
     let content = |i: usize| format!("{i:08}").repeat(512);
     let mut n = 0;
     let mut limits = 0;
@@ -191,8 +171,7 @@ fn unpack(dir: &Path, count: usize) -> Result<(), Box<dyn std::error::Error>> {
             timed(|| {
                 let mut tree = session.tree().expect("it can be made");
                 for (i, path) in paths.iter().enumerate() {
-                    tree.add_file(path, false, &mut content(i + n).as_bytes())
-                        .expect("it can be written");
+                    tree.add_file(path, false, &mut content(i + n).as_bytes()).expect("it can be written");
                 }
                 tree.finish(None).expect("it can be put")
             })
@@ -207,10 +186,7 @@ fn restore(dir: &Path, count: usize, mebibytes: usize) -> Result<(), Box<dyn std
     let work = session.work_dir("bench")?;
     make_files(&work, count)?;
     let mut tree = None;
-    println!(
-        "take a tree of {count} files: {:.4} s",
-        timed(|| tree = session.take_tree(&work).ok())
-    );
+    println!("take a tree of {count} files: {:.4} s", timed(|| tree = session.take_tree(&work).ok()));
     let tree = tree.ok_or("the tree was not taken")?;
     let mut writer = session.writer()?;
     for i in 0..mebibytes {
@@ -226,11 +202,7 @@ fn restore(dir: &Path, count: usize, mebibytes: usize) -> Result<(), Box<dyn std
         n += 1;
         out.join(format!("{n}"))
     };
-    for (link, flags) in [
-        (Link::Hardlink, "-al"),
-        (Link::Auto, "-al"),
-        (Link::Copy, "-r"),
-    ] {
+    for (link, flags) in [(Link::Hardlink, "-al"), (Link::Auto, "-al"), (Link::Copy, "-r")] {
         let (cp, ours) = (fresh(), fresh());
         let mut flip = (0, 0);
         compare(
@@ -258,13 +230,8 @@ fn restore(dir: &Path, count: usize, mebibytes: usize) -> Result<(), Box<dyn std
     }
     let times: Vec<f64> = (0..RUNS)
         .map(|_| fresh())
-        .map(|to| {
-            timed(|| place_file(&store, &big, false, &to, Link::Auto).expect("it can be placed"))
-        })
+        .map(|to| timed(|| place_file(&store, &big, false, &to, Link::Auto).expect("it can be placed")))
         .collect();
-    println!(
-        "W6 place a file of {mebibytes} MiB: at most {:.6} s",
-        times.iter().copied().fold(0.0, f64::max)
-    );
+    println!("W6 place a file of {mebibytes} MiB: at most {:.6} s", times.iter().copied().fold(0.0, f64::max));
     Ok(())
 }

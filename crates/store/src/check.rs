@@ -57,9 +57,7 @@ impl Store {
             for checked in receiver {
                 tell(&mut found, checked);
             }
-            worker
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
         for (path, digest) in self.entries("trees")? {
             let size = self.listing(&digest)?.map_or(0, |l| l.size());
@@ -71,8 +69,7 @@ impl Store {
         }
         for (path, key) in self.entries("results")? {
             found.results += 1;
-            let Some(stamp) = Stamp::find(&path).map_err(|e| StoreError::io("read", &path, e))?
-            else {
+            let Some(stamp) = Stamp::find(&path).map_err(|e| StoreError::io("read", &path, e))? else {
                 continue;
             };
             if self.result(&key)?.is_none() {
@@ -131,24 +128,16 @@ pub(crate) fn check_tree(room: &Arc<Room>, digest: &Digest) -> Result<Vec<PathBu
     match scan::scan(&tree, &|_| true, &Nothing, None) {
         Ok(scanned) => {
             let listing = listing_of(&scanned);
-            let extra = listing
-                .as_ref()
-                .is_none_or(|l| crate::tree::folders_of(l).len() != scanned.folders.len());
+            let extra = listing.as_ref().is_none_or(|l| crate::tree::folders_of(l).len() != scanned.folders.len());
             if let Some(listing) = listing.as_ref().filter(|l| l.digest() == *digest && !extra) {
                 for file in &scanned.files {
                     let exec = file.kind == EntryKind::Executable;
                     if file.kind != EntryKind::Symlink && !file.stamp.is_untouched(exec) {
                         let path = file.path.on(&tree);
                         let failed = |e: Errno| StoreError::io("write", &path, e);
-                        rustix::fs::chmod(&path, sys::mode(sys::mode_bits(exec)))
+                        rustix::fs::chmod(&path, sys::mode(sys::mode_bits(exec))).map_err(failed)?;
+                        rustix::fs::utimensat(CWD, &path, &sys::fixed_times(), AtFlags::SYMLINK_NOFOLLOW)
                             .map_err(failed)?;
-                        rustix::fs::utimensat(
-                            CWD,
-                            &path,
-                            &sys::fixed_times(),
-                            AtFlags::SYMLINK_NOFOLLOW,
-                        )
-                        .map_err(failed)?;
                     }
                 }
                 if known.is_none() {
@@ -168,9 +157,7 @@ pub(crate) fn check_tree(room: &Arc<Room>, digest: &Digest) -> Result<Vec<PathBu
         // Removed by another process.
         Err(_) if Stamp::of(&tree).is_err() => return Ok(Vec::new()),
         // What the disk cannot give back is damaged; what this user may not read is not.
-        Err(HashError::Io { path, source })
-            if source.kind() == std::io::ErrorKind::PermissionDenied =>
-        {
+        Err(HashError::Io { path, source }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
             return Err(StoreError::io("read", path, source));
         }
         Err(error) => damaged.push(error.path().to_owned()),
@@ -182,22 +169,14 @@ pub(crate) fn check_tree(room: &Arc<Room>, digest: &Digest) -> Result<Vec<PathBu
 }
 
 fn listing_of(scanned: &Scanned) -> Option<Listing> {
-    let entry = |f: &scan::Found| Entry {
-        path: f.path.clone(),
-        sha256: f.sha256,
-        size: f.size,
-        kind: f.kind,
-    };
+    let entry = |f: &scan::Found| Entry { path: f.path.clone(), sha256: f.sha256, size: f.size, kind: f.kind };
     Listing::new(scanned.files.iter().map(entry).collect()).ok()
 }
 
 /// The paths at which two listings differ.
 fn differences(a: &Listing, b: &Listing) -> impl Iterator<Item = trainlock_types::RelPath> {
     let of = |l: &Listing| {
-        l.entries()
-            .iter()
-            .map(|e| (e.path.clone(), e.clone()))
-            .collect::<std::collections::BTreeMap<_, _>>()
+        l.entries().iter().map(|e| (e.path.clone(), e.clone())).collect::<std::collections::BTreeMap<_, _>>()
     };
     let (a, b) = (of(a), of(b));
     let paths: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).cloned().collect();

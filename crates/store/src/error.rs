@@ -177,26 +177,16 @@ pub enum PutError {
 
 impl StoreError {
     /// Wraps what the file system answered, as the variant that says most.
-    pub(crate) fn io(
-        action: &'static str,
-        path: impl AsRef<Path>,
-        source: impl Into<io::Error>,
-    ) -> StoreError {
+    pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> StoreError {
         let (path, source) = (path.as_ref().to_owned(), source.into());
         match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full {
-                free: free(&path),
-                needed: 1,
-                path,
-            },
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                StoreError::Full { free: free(&path), needed: 1, path }
+            }
             ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied if action != "read" => {
                 StoreError::NotWritable { path, source }
             }
-            _ => StoreError::Io {
-                action,
-                path,
-                source,
-            },
+            _ => StoreError::Io { action, path, source },
         }
     }
 
@@ -209,10 +199,7 @@ impl StoreError {
 
 impl HashError {
     pub(crate) fn io(path: impl AsRef<Path>, source: impl Into<io::Error>) -> HashError {
-        HashError::Io {
-            path: path.as_ref().to_owned(),
-            source: source.into(),
-        }
+        HashError::Io { path: path.as_ref().to_owned(), source: source.into() }
     }
 
     /// The path that it is about.

@@ -42,12 +42,7 @@ impl Store {
     /// holds. Waits until no session writes to the store (`on_wait` is told so), and keeps new ones waiting.
     /// The caller may hold no session, for which it would wait forever.
     /// With `dry_run` it removes nothing and waits for nobody.
-    pub fn gc(
-        &self,
-        live: &Live,
-        dry_run: bool,
-        on_wait: impl FnOnce(),
-    ) -> Result<Freed, StoreError> {
+    pub fn gc(&self, live: &Live, dry_run: bool, on_wait: impl FnOnce()) -> Result<Freed, StoreError> {
         if dry_run {
             return self.collect(live, None);
         }
@@ -55,9 +50,7 @@ impl Store {
         let session = Session::begin_with(self, Some(lock))?;
         let freed = self.collect(live, Some(&session))?;
         for path in children(&self.locks())? {
-            let own = path
-                .file_name()
-                .is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
+            let own = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
             // Whoever opened it before it went finds that out, and makes a new one.
             if !own && let Ok(Some(_lock)) = lock::attempt(&path, Kind::Exclusive) {
                 remove(&path)?;

@@ -28,18 +28,12 @@ pub fn hash_file(path: &Path) -> Result<(Digest, u64), HashError> {
     let before = Stamp::fd(&file).map_err(|e| HashError::io(path, e))?;
     if !before.is_file() {
         let found = before.kind().err().unwrap_or("no regular file");
-        return Err(HashError::Kind {
-            path: path.to_owned(),
-            found,
-        });
+        return Err(HashError::Kind { path: path.to_owned(), found });
     }
-    let hashed =
-        hash_fd(&file, before.size, &mut Vec::new()).map_err(|e| HashError::io(path, e))?;
+    let hashed = hash_fd(&file, before.size, &mut Vec::new()).map_err(|e| HashError::io(path, e))?;
     let after = Stamp::fd(&file).map_err(|e| HashError::io(path, e))?;
     if (before.size, before.mtime, hashed.1) != (after.size, after.mtime, after.size) {
-        return Err(HashError::Changed {
-            path: path.to_owned(),
-        });
+        return Err(HashError::Changed { path: path.to_owned() });
     }
     Ok(hashed)
 }

@@ -86,13 +86,7 @@ impl Index {
     /// The index that `file` holds (it is read when it is first asked). Paths given later are absolute, or
     /// relative to `root`, the project's folder. `store`: whose hard links are recognised.
     pub fn load(file: &Path, root: &Path, store: Option<Store>) -> Index {
-        Index {
-            file: file.to_owned(),
-            root: root.to_owned(),
-            store,
-            content: OnceLock::new(),
-            changed: false,
-        }
+        Index { file: file.to_owned(), root: root.to_owned(), store, content: OnceLock::new(), changed: false }
     }
 
     /// What a file or link holds now, from the index or by hashing it; none if it does not exist.
@@ -102,12 +96,8 @@ impl Index {
     }
 
     /// As [`Index::file`] for many files, in their order: all cores hash what has changed, the biggest first.
-    pub fn files<P: AsRef<Path> + Sync>(
-        &mut self,
-        paths: &[P],
-    ) -> Result<Vec<Option<FileState>>, HashError> {
-        let root =
-            sys::open_dir(CWD, &self.root, true).map_err(|e| HashError::io(&self.root, e))?;
+    pub fn files<P: AsRef<Path> + Sync>(&mut self, paths: &[P]) -> Result<Vec<Option<FileState>>, HashError> {
+        let root = sys::open_dir(CWD, &self.root, true).map_err(|e| HashError::io(&self.root, e))?;
         let looked = self.look(&root, paths)?;
         let mut states = vec![None; paths.len()];
         let mut stale = Vec::new();
@@ -125,9 +115,7 @@ impl Index {
                 let path = paths[i].as_ref();
                 match scan::hash_quiet(&root, path, stamp, buffer) {
                     Ok(hashed) => Ok((i, Some(hashed))),
-                    Err(scan::FileFailed::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                        Ok((i, None))
-                    }
+                    Err(scan::FileFailed::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok((i, None)),
                     Err(error) => Err(error.on(self.root.join(path))),
                 }
             },
@@ -137,11 +125,7 @@ impl Index {
             match hashed.and_then(|h| Some((h.stamp.kind().ok()?, h))) {
                 None => self.forget(path),
                 Some((kind, hashed)) => {
-                    let state = FileState {
-                        sha256: hashed.sha256,
-                        size: hashed.stamp.size,
-                        kind,
-                    };
+                    let state = FileState { sha256: hashed.sha256, size: hashed.stamp.size, kind };
                     self.insert(path, Noted::new(&state, &hashed.stamp, hashed.at));
                     states[i] = Some(state);
                 }
@@ -153,47 +137,22 @@ impl Index {
     /// What a folder holds now: its files and links for which `keep` (asked with paths relative to `dir`, of
     /// folders too) says yes. Errors: the folder is missing; a name that is no UTF-8 or holds a control character or a
     /// backslash; a link that leaves the folder; what is neither file, link nor folder.
-    pub fn folder(
-        &mut self,
-        dir: &Path,
-        keep: impl Fn(&RelPath) -> bool + Sync,
-    ) -> Result<Listing, HashError> {
+    pub fn folder(&mut self, dir: &Path, keep: impl Fn(&RelPath) -> bool + Sync) -> Result<Listing, HashError> {
         let path = self.root.join(dir);
         let key = self.key(dir);
-        let known = FolderKnown {
-            index: self,
-            prefix: key.as_deref(),
-        };
+        let known = FolderKnown { index: self, prefix: key.as_deref() };
         let scanned = scan::scan(&path, &keep, &known, None)?;
         let mut entries = Vec::with_capacity(scanned.files.len());
         let mut fresh = Vec::new();
-        for Found {
-            path,
-            sha256,
-            size,
-            kind,
-            stamp,
-            hashed_at,
-        } in scanned.files
-        {
+        for Found { path, sha256, size, kind, stamp, hashed_at } in scanned.files {
             if let (Some(at), Some(_)) = (hashed_at, &key) {
-                fresh.push((
-                    path.clone(),
-                    Noted::new(&FileState { sha256, size, kind }, &stamp, at),
-                ));
+                fresh.push((path.clone(), Noted::new(&FileState { sha256, size, kind }, &stamp, at)));
             }
-            entries.push(Entry {
-                path,
-                sha256,
-                size,
-                kind,
-            });
+            entries.push(Entry { path, sha256, size, kind });
         }
         let listing = Listing::new(entries).map_err(|e| match e {
             // A folder has each name once; on the way from one to the other it was changed.
-            ListingError::Order(inner) => HashError::Changed {
-                path: inner.on(&path),
-            },
+            ListingError::Order(inner) => HashError::Changed { path: inner.on(&path) },
             ListingError::Line(_) => HashError::Changed { path: path.clone() },
         })?;
         if let Some(prefix) = key {
@@ -229,17 +188,9 @@ impl Index {
                 && stamp.size == entry.size
                 && stamp.kind() == Ok(entry.kind)
             {
-                let state = FileState {
-                    sha256: entry.sha256,
-                    size: entry.size,
-                    kind: entry.kind,
-                };
+                let state = FileState { sha256: entry.sha256, size: entry.size, kind: entry.kind };
                 let (folder, name) = split(entry.path.as_str());
-                self.insert_at(
-                    joined(&prefix, folder),
-                    name,
-                    Noted::new(&state, &stamp, sys::now()),
-                );
+                self.insert_at(joined(&prefix, folder), name, Noted::new(&state, &stamp, sys::now()));
             }
         }
         if self.content().trees.get(&prefix) != Some(tree) {
@@ -278,24 +229,12 @@ impl Index {
     }
 
     /// Looks at all paths, from several threads where they are many.
-    fn look<P: AsRef<Path> + Sync>(
-        &self,
-        root: &OwnedFd,
-        paths: &[P],
-    ) -> Result<Vec<(usize, Look)>, HashError> {
+    fn look<P: AsRef<Path> + Sync>(&self, root: &OwnedFd, paths: &[P]) -> Result<Vec<(usize, Look)>, HashError> {
         self.content();
-        let threads = if paths.len() < MANY {
-            1
-        } else {
-            sys::cores().min(8)
-        };
+        let threads = if paths.len() < MANY { 1 } else { sys::cores().min(8) };
         let part = paths.len().div_ceil(threads).max(1);
         let run = |(n, paths): (usize, &[P])| -> Result<Vec<(usize, Look)>, HashError> {
-            paths
-                .iter()
-                .enumerate()
-                .map(|(i, path)| Ok((n * part + i, self.look_at(root, path.as_ref())?)))
-                .collect()
+            paths.iter().enumerate().map(|(i, path)| Ok((n * part + i, self.look_at(root, path.as_ref())?))).collect()
         };
         let mut parts = paths.chunks(part).enumerate();
         let Some(first) = parts.next() else {
@@ -305,11 +244,7 @@ impl Index {
             let workers: Vec<_> = parts.map(|part| scope.spawn(move || run(part))).collect();
             let mut looked = run(first)?;
             for worker in workers {
-                looked.append(
-                    &mut worker
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
-                );
+                looked.append(&mut worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
             }
             Ok(looked)
         })
@@ -324,10 +259,7 @@ impl Index {
         };
         match stamp.kind() {
             Err(found) => {
-                return Err(HashError::Kind {
-                    path: self.root.join(path),
-                    found,
-                });
+                return Err(HashError::Kind { path: self.root.join(path), found });
             }
             Ok(EntryKind::Symlink) => {
                 let target = rustix::fs::readlinkat(root, path, Vec::new()).map_err(failed)?;
@@ -351,14 +283,9 @@ impl Index {
     fn still(&self, known: &Noted, key: &str, stamp: &Stamp) -> Option<FileState> {
         let kind = stamp.kind().ok()?;
         let same = !known.racy
-            && (known.size, known.mtime, known.ino, known.kind)
-                == (stamp.size, stamp.mtime, stamp.ino, kind as u8)
+            && (known.size, known.mtime, known.ino, known.kind) == (stamp.size, stamp.mtime, stamp.ino, kind as u8)
             && (known.ctime == stamp.ctime || self.is_stored(known, key, stamp, kind));
-        same.then_some(FileState {
-            sha256: known.sha256,
-            size: known.size,
-            kind,
-        })
+        same.then_some(FileState { sha256: known.sha256, size: known.size, kind })
     }
 
     /// Whether a file is a file of the store, with the content that was known, and untouched.
@@ -371,8 +298,7 @@ impl Index {
             return false;
         }
         let is = |path: &Path| {
-            Stamp::of(path)
-                .is_ok_and(|s| (s.dev, s.ino) == (stamp.dev, stamp.ino) && s.is_untouched(exec))
+            Stamp::of(path).is_ok_and(|s| (s.dev, s.ino) == (stamp.dev, stamp.ino) && s.is_untouched(exec))
         };
         if is(&store.object_path(&known.sha256, exec)) {
             return true;
@@ -388,15 +314,12 @@ impl Index {
     }
 
     fn content(&self) -> &Content {
-        self.content
-            .get_or_init(|| read(&self.file).unwrap_or_default())
+        self.content.get_or_init(|| read(&self.file).unwrap_or_default())
     }
 
     fn content_mut(&mut self) -> &mut Content {
         self.content();
-        self.content
-            .get_mut()
-            .unwrap_or_else(|| unreachable!("it was read just now"))
+        self.content.get_mut().unwrap_or_else(|| unreachable!("it was read just now"))
     }
 
     /// How the index names a path: relative to the root where it is below it. None for what is no UTF-8 or not plain
@@ -410,8 +333,7 @@ impl Index {
         if plain.len() < text.len() && !plain.contains('/') {
             return None;
         }
-        (plain.is_empty() || !plain.split('/').any(|c| matches!(c, "" | "." | "..")))
-            .then(|| text.to_owned())
+        (plain.is_empty() || !plain.split('/').any(|c| matches!(c, "" | "." | ".."))).then(|| text.to_owned())
     }
 
     fn insert(&mut self, path: &Path, known: Noted) {
@@ -423,21 +345,14 @@ impl Index {
 
     fn insert_at(&mut self, folder: String, name: &str, known: Noted) {
         let folders = &mut self.content_mut().folders;
-        let before = folders
-            .entry(folder)
-            .or_default()
-            .insert(name.into(), known);
+        let before = folders.entry(folder).or_default().insert(name.into(), known);
         self.changed |= before != Some(known);
     }
 
     fn forget(&mut self, path: &Path) {
         let Some(key) = self.key(path) else { return };
         let (folder, name) = split(&key);
-        if self
-            .content()
-            .folders
-            .get(folder)
-            .is_some_and(|f| f.contains_key(name))
+        if self.content().folders.get(folder).is_some_and(|f| f.contains_key(name))
             && let Some(files) = self.content_mut().folders.get_mut(folder)
         {
             files.remove(name);
@@ -454,11 +369,7 @@ impl Index {
             return;
         }
         let there: HashSet<&str> = listing.entries().iter().map(|e| e.path.as_str()).collect();
-        let start = if prefix.is_empty() {
-            0
-        } else {
-            prefix.len() + 1
-        };
+        let start = if prefix.is_empty() { 0 } else { prefix.len() + 1 };
         let mut gone = Vec::new();
         for (folder, files) in below(folders, prefix) {
             let inner = folder.get(start..).unwrap_or("");
@@ -495,11 +406,7 @@ enum Look {
 
 impl Noted {
     fn new(state: &FileState, stamp: &Stamp, at: i64) -> Noted {
-        let margin = if stamp.mtime % 1_000_000_000 == 0 {
-            COARSE_MARGIN
-        } else {
-            MARGIN
-        };
+        let margin = if stamp.mtime % 1_000_000_000 == 0 { COARSE_MARGIN } else { MARGIN };
         Noted {
             sha256: state.sha256,
             size: state.size,
@@ -525,10 +432,7 @@ impl Known for FolderKnown<'_> {
         Self: 'a;
 
     fn folder(&self, folder: &RelPath) -> Option<&Folder> {
-        self.index
-            .content()
-            .folders
-            .get(joined(self.prefix?, folder.as_str()).as_str())
+        self.index.content().folders.get(joined(self.prefix?, folder.as_str()).as_str())
     }
 
     fn digest(&self, folder: &Option<&Folder>, path: &RelPath, stamp: &Stamp) -> Option<Digest> {
@@ -537,9 +441,7 @@ impl Known for FolderKnown<'_> {
             // The key is needed only for hard links of the store.
             return self.index.still(known, "", stamp).map(|s| s.sha256);
         }
-        self.index
-            .still(known, &joined(self.prefix?, path.as_str()), stamp)
-            .map(|s| s.sha256)
+        self.index.still(known, &joined(self.prefix?, path.as_str()), stamp).map(|s| s.sha256)
     }
 }
 
@@ -557,18 +459,11 @@ fn joined(folder: &str, name: &str) -> String {
 }
 
 /// The entries of a folder and of those below it.
-fn below<'a, T>(
-    map: &'a BTreeMap<String, T>,
-    prefix: &str,
-) -> impl Iterator<Item = (&'a String, &'a T)> {
+fn below<'a, T>(map: &'a BTreeMap<String, T>, prefix: &str) -> impl Iterator<Item = (&'a String, &'a T)> {
     let inside = format!("{prefix}/");
     let whole = prefix.is_empty();
     let own = map.get_key_value(prefix).filter(|_| !whole);
-    let start = if whole {
-        Bound::Unbounded
-    } else {
-        Bound::Included(inside.clone())
-    };
+    let start = if whole { Bound::Unbounded } else { Bound::Included(inside.clone()) };
     let rest = map.range::<String, _>((start, Bound::Unbounded));
     // Below the root is everything that is relative.
     own.into_iter().chain(

@@ -28,15 +28,10 @@ pub(crate) enum Kind {
 impl LockGuard {
     /// Takes a lock for one holder, whose process id then stands in the file. On a file system
     /// without locks there is nothing to hold: work may be done twice, never wrongly.
-    pub(crate) fn exclusive(
-        path: &Path,
-        on_wait: impl FnOnce(Option<u32>),
-    ) -> Result<LockGuard, StoreError> {
+    pub(crate) fn exclusive(path: &Path, on_wait: impl FnOnce(Option<u32>)) -> Result<LockGuard, StoreError> {
         match wait(path, Kind::Exclusive, on_wait) {
             Ok(mut file) => {
-                let written = file
-                    .set_len(0)
-                    .and_then(|()| write!(file, "{}", std::process::id()));
+                let written = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
                 written.map_err(|e| StoreError::io("write", path, e))?;
                 Ok(LockGuard { _file: Some(file) })
             }
@@ -56,13 +51,10 @@ impl LockGuard {
     ) -> Result<Option<LockGuard>, StoreError> {
         let mut on_wait = Some(on_wait);
         loop {
-            let mut file =
-                open(path, true)?.ok_or_else(|| StoreError::io("create", path, Errno::NOENT))?;
+            let mut file = open(path, true)?.ok_or_else(|| StoreError::io("create", path, Errno::NOENT))?;
             match lock(&file, path, Kind::Exclusive, false) {
                 Ok(true) if still_there(&file, path) => {
-                    let written = file
-                        .set_len(0)
-                        .and_then(|()| write!(file, "{}", std::process::id()));
+                    let written = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
                     written.map_err(|e| StoreError::io("write", path, e))?;
                     return Ok(Some(LockGuard { _file: Some(file) }));
                 }
@@ -84,15 +76,10 @@ impl LockGuard {
 }
 
 /// Takes the lock, waiting for who holds it; `on_wait` gets the holder's process id where it is known.
-pub(crate) fn wait(
-    path: &Path,
-    kind: Kind,
-    on_wait: impl FnOnce(Option<u32>),
-) -> Result<File, StoreError> {
+pub(crate) fn wait(path: &Path, kind: Kind, on_wait: impl FnOnce(Option<u32>)) -> Result<File, StoreError> {
     let mut on_wait = Some(on_wait);
     loop {
-        let mut file =
-            open(path, true)?.ok_or_else(|| StoreError::io("create", path, Errno::NOENT))?;
+        let mut file = open(path, true)?.ok_or_else(|| StoreError::io("create", path, Errno::NOENT))?;
         if !lock(&file, path, kind, false)? {
             if let Some(tell) = on_wait.take() {
                 tell(holder(&mut file));
@@ -115,19 +102,9 @@ pub(crate) fn attempt(path: &Path, kind: Kind) -> Result<Option<File>, StoreErro
 }
 
 fn open(path: &Path, create: bool) -> Result<Option<File>, StoreError> {
-    let flags = OFlags::RDWR
-        | OFlags::CLOEXEC
-        | if create {
-            OFlags::CREATE
-        } else {
-            OFlags::empty()
-        };
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | if create { OFlags::CREATE } else { OFlags::empty() };
     let open = || rustix::fs::open(path, flags, Mode::from_raw_mode(0o666));
-    let opened = if create {
-        sys::with_parent(path, open)
-    } else {
-        open().map_err(Into::into)
-    };
+    let opened = if create { sys::with_parent(path, open) } else { open().map_err(Into::into) };
     match opened {
         Ok(fd) => Ok(Some(File::from(fd))),
         Err(error) if !create && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -149,10 +126,7 @@ fn lock(file: &File, path: &Path, kind: Kind, blocking: bool) -> Result<bool, St
             Err(Errno::INTR) => continue,
             Err(Errno::WOULDBLOCK) => Ok(false),
             Err(error @ (Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)) => {
-                Err(StoreError::NoLocks {
-                    path: path.to_owned(),
-                    source: error.into(),
-                })
+                Err(StoreError::NoLocks { path: path.to_owned(), source: error.into() })
             }
             Err(error) => Err(StoreError::io("lock", path, error)),
         };

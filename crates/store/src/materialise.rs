@@ -76,13 +76,7 @@ const PART: usize = 256;
 /// Places an object at `dest`, read-only and with the store's fixed time, with the folders above it made
 /// where they are missing. What stands there (a folder, too) is replaced by a rename, when the new
 /// one is complete. Errors: the object is missing or damaged; the wanted way does not work.
-pub fn place_file(
-    store: &Store,
-    sha256: &Digest,
-    exec: bool,
-    dest: &Path,
-    link: Link,
-) -> Result<Placed, StoreError> {
+pub fn place_file(store: &Store, sha256: &Digest, exec: bool, dest: &Path, link: Link) -> Result<Placed, StoreError> {
     let from = object_file(store, sha256, exec)?;
     let (parent, name) = split(dest)?;
     let folder = match sys::open_dir(CWD, parent, true) {
@@ -93,9 +87,7 @@ pub fn place_file(
         other => other,
     };
     let folder = folder.map_err(|e| StoreError::io("read", parent, e))?;
-    let device = Stamp::fd(&folder)
-        .map_err(|e| StoreError::io("read", parent, e))?
-        .dev;
+    let device = Stamp::fd(&folder).map_err(|e| StoreError::io("read", parent, e))?.dev;
     if link == Link::Hardlink || link == Link::Auto && !store.may_reflink(device) {
         // A hard link appears at once, so that nothing need be made beside it where nothing is in the way.
         match rustix::fs::linkat(CWD, &from, &folder, name, AtFlags::empty()) {
@@ -112,12 +104,8 @@ pub fn place_file(
     }
     sweep(store, parent);
     let temp = Temp::new(temporary(parent, name));
-    let to = Target {
-        folder: folder.as_fd(),
-        device,
-        name: temp.path().file_name().unwrap_or(name),
-        path: temp.path(),
-    };
+    let to =
+        Target { folder: folder.as_fd(), device, name: temp.path().file_name().unwrap_or(name), path: temp.path() };
     let placed = place(store, CWD, &from, &from, to, exec, link)?;
     swap_in(temp.path(), dest)?;
     Ok(placed)
@@ -125,22 +113,14 @@ pub fn place_file(
 
 /// Places a tree at `dest` as [`place_file`] does an object, its folders with the store's time too. A tree that
 /// is found to be damaged is removed from the store, which is an error, and `dest` stays as it was.
-pub fn place_tree(
-    store: &Store,
-    digest: &Digest,
-    dest: &Path,
-    link: Link,
-) -> Result<Placed, StoreError> {
+pub fn place_tree(store: &Store, digest: &Digest, dest: &Path, link: Link) -> Result<Placed, StoreError> {
     let folder = store.tree(digest).ok_or(StoreError::Missing(*digest))?;
     let listing = match store.listing(digest)? {
         Some(listing) => listing,
         None => {
             // The tree itself can tell what it holds.
             let good = store.distrust(digest)?;
-            store
-                .listing(digest)?
-                .filter(|_| good)
-                .ok_or(StoreError::Missing(*digest))?
+            store.listing(digest)?.filter(|_| good).ok_or(StoreError::Missing(*digest))?
         }
     };
     let (parent, name) = split(dest)?;
@@ -149,33 +129,17 @@ pub fn place_tree(
     let temp = Temp::new(temporary(parent, name));
     fs_err::create_dir(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
     // Held as long as this is no leftover.
-    let held = sys::open_dir(CWD, temp.path(), false)
-        .map_err(|e| StoreError::io("read", temp.path(), e))?;
+    let held = sys::open_dir(CWD, temp.path(), false).map_err(|e| StoreError::io("read", temp.path(), e))?;
     let _ = rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive);
-    let placed = match lay_out(
-        store,
-        &listing,
-        Source::Tree(&folder),
-        temp.path(),
-        link,
-        false,
-    ) {
+    let placed = match lay_out(store, &listing, Source::Tree(&folder), temp.path(), link, false) {
         Err(StoreError::Damaged { path }) => {
             // Only touched, and now repaired, or damaged, and now removed.
             if !store.distrust(digest)? {
                 return Err(StoreError::Damaged { path });
             }
             sys::remove_all(temp.path()).map_err(|e| StoreError::io("remove", temp.path(), e))?;
-            fs_err::create_dir(temp.path())
-                .map_err(|e| StoreError::io("create", temp.path(), e))?;
-            lay_out(
-                store,
-                &listing,
-                Source::Tree(&folder),
-                temp.path(),
-                link,
-                false,
-            )?
+            fs_err::create_dir(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
+            lay_out(store, &listing, Source::Tree(&folder), temp.path(), link, false)?
         }
         other => other?,
     };
@@ -184,41 +148,18 @@ pub fn place_tree(
 }
 
 /// Places one file or link of a tree at `dest`, in a folder that exists, where nothing stands yet.
-pub fn place_part(
-    store: &Store,
-    tree: &Digest,
-    entry: &Entry,
-    dest: &Path,
-    link: Link,
-) -> Result<(), StoreError> {
+pub fn place_part(store: &Store, tree: &Digest, entry: &Entry, dest: &Path, link: Link) -> Result<(), StoreError> {
     let folder = store.tree(tree).ok_or(StoreError::Missing(*tree))?;
     let from = entry.path.on(&folder);
     let (parent, name) = split(dest)?;
     let to = sys::open_dir(CWD, parent, true).map_err(|e| StoreError::io("read", parent, e))?;
     if entry.kind == EntryKind::Symlink {
         let target = fs_err::read_link(&from).map_err(|e| StoreError::io("read", &from, e))?;
-        return rustix::fs::symlinkat(&target, &to, name)
-            .map_err(|e| StoreError::io("create", dest, e));
+        return rustix::fs::symlinkat(&target, &to, name).map_err(|e| StoreError::io("create", dest, e));
     }
-    let device = Stamp::fd(&to)
-        .map_err(|e| StoreError::io("read", parent, e))?
-        .dev;
-    let target = Target {
-        folder: to.as_fd(),
-        device,
-        name,
-        path: dest,
-    };
-    place(
-        store,
-        CWD,
-        &from,
-        &from,
-        target,
-        entry.kind == EntryKind::Executable,
-        link,
-    )
-    .map(drop)
+    let device = Stamp::fd(&to).map_err(|e| StoreError::io("read", parent, e))?.dev;
+    let target = Target { folder: to.as_fd(), device, name, path: dest };
+    place(store, CWD, &from, &from, target, entry.kind == EntryKind::Executable, link).map(drop)
 }
 
 impl Store {
@@ -240,13 +181,8 @@ impl Store {
         let Some(listing) = self.listing(digest)? else {
             return Ok(vec![tree]);
         };
-        let root =
-            sys::open_dir(CWD, &tree, false).map_err(|e| StoreError::io("read", &tree, e))?;
-        for entry in listing
-            .entries()
-            .iter()
-            .filter(|e| e.kind != EntryKind::Symlink)
-        {
+        let root = sys::open_dir(CWD, &tree, false).map_err(|e| StoreError::io("read", &tree, e))?;
+        for entry in listing.entries().iter().filter(|e| e.kind != EntryKind::Symlink) {
             let exec = entry.kind == EntryKind::Executable;
             match Stamp::at(&root, entry.path.as_str()) {
                 Ok(stamp) if stamp.is_untouched(exec) && stamp.size == entry.size => {}
@@ -303,21 +239,10 @@ pub(crate) fn lay_out(
     }
     let mut by_folder: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
     for entry in listing.entries() {
-        by_folder
-            .entry(
-                entry
-                    .path
-                    .as_str()
-                    .rsplit_once('/')
-                    .map_or("", |(folder, _)| folder),
-            )
-            .or_default()
-            .push(entry);
+        by_folder.entry(entry.path.as_str().rsplit_once('/').map_or("", |(folder, _)| folder)).or_default().push(entry);
     }
-    let parts: Vec<(&str, &[&Entry])> = by_folder
-        .iter()
-        .flat_map(|(folder, entries)| entries.chunks(PART).map(move |part| (*folder, part)))
-        .collect();
+    let parts: Vec<(&str, &[&Entry])> =
+        by_folder.iter().flat_map(|(folder, entries)| entries.chunks(PART).map(move |part| (*folder, part))).collect();
     let next = AtomicUsize::new(0);
     let work = || -> Result<Placed, StoreError> {
         let mut placed = Placed::Reflink;
@@ -335,9 +260,7 @@ pub(crate) fn lay_out(
         let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let mut placed = work();
         for worker in workers {
-            let other = worker
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let other = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             placed = placed.and_then(|p| Ok(p.max(other?)));
         }
         placed
@@ -356,8 +279,7 @@ fn lay_out_folder(
     fall_back: bool,
 ) -> Result<Placed, StoreError> {
     let here = if folder.is_empty() { "." } else { folder };
-    let target =
-        sys::open_dir(root, here, false).map_err(|e| StoreError::io("read", to.join(folder), e))?;
+    let target = sys::open_dir(root, here, false).map_err(|e| StoreError::io("read", to.join(folder), e))?;
     let source = match from {
         Source::Tree(tree) => {
             let path = tree.join(folder);
@@ -371,9 +293,7 @@ fn lay_out_folder(
         }
         Source::Objects => None,
     };
-    let device = Stamp::fd(&target)
-        .map_err(|e| StoreError::io("read", to.join(folder), e))?
-        .dev;
+    let device = Stamp::fd(&target).map_err(|e| StoreError::io("read", to.join(folder), e))?.dev;
     let mut placed = Placed::Reflink;
     for entry in entries {
         let exec = entry.kind == EntryKind::Executable;
@@ -394,28 +314,17 @@ fn lay_out_folder(
         let dest = to.join(entry.path.as_str());
         if entry.kind == EntryKind::Symlink {
             let text = match from {
-                Source::Tree(_) => rustix::fs::readlinkat(source_fd, source_name, Vec::new())
-                    .map(|t| t.into_bytes())
-                    .ok(),
-                Source::Objects => store
-                    .object(&entry.sha256, None)?
-                    .and_then(|p| fs_err::read(p).ok()),
+                Source::Tree(_) => {
+                    rustix::fs::readlinkat(source_fd, source_name, Vec::new()).map(|t| t.into_bytes()).ok()
+                }
+                Source::Objects => store.object(&entry.sha256, None)?.and_then(|p| fs_err::read(p).ok()),
             };
-            let text = text
-                .filter(|t| Digest::of(t) == entry.sha256)
-                .ok_or(StoreError::Damaged { path })?;
+            let text = text.filter(|t| Digest::of(t) == entry.sha256).ok_or(StoreError::Damaged { path })?;
             if !crate::scan::link_stays_inside(&entry.path, &text) {
                 return Err(StoreError::Damaged { path: dest });
             }
             rustix::fs::symlinkat(text.as_slice(), &target, name)
-                .and_then(|()| {
-                    rustix::fs::utimensat(
-                        &target,
-                        name,
-                        &sys::fixed_times(),
-                        AtFlags::SYMLINK_NOFOLLOW,
-                    )
-                })
+                .and_then(|()| rustix::fs::utimensat(&target, name, &sys::fixed_times(), AtFlags::SYMLINK_NOFOLLOW))
                 .map_err(|e| StoreError::io("create", &dest, e))?;
             continue;
         }
@@ -424,12 +333,7 @@ fn lay_out_folder(
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(StoreError::Damaged { path }),
             Err(error) => return Err(StoreError::io("read", path, error)),
         }
-        let to = Target {
-            folder: target.as_fd(),
-            device,
-            name: OsStr::new(name),
-            path: &dest,
-        };
+        let to = Target { folder: target.as_fd(), device, name: OsStr::new(name), path: &dest };
         let done = match place(store, source_fd, source_name, &path, to, exec, link) {
             Err(StoreError::Link { .. }) if fall_back => {
                 place(store, source_fd, source_name, &path, to, exec, Link::Copy)
@@ -463,33 +367,22 @@ fn place(
 ) -> Result<Placed, StoreError> {
     let failed = |link: &'static str, source: Errno| match source {
         Errno::NOSPC | Errno::DQUOT => StoreError::io("write", to.path, source),
-        _ => StoreError::Link {
-            link,
-            from: from.to_owned(),
-            to: to.path.to_owned(),
-            source: source.into(),
-        },
+        _ => StoreError::Link { link, from: from.to_owned(), to: to.path.to_owned(), source: source.into() },
     };
     let auto = link == Link::Auto;
     if link == Link::Reflink || auto && store.may_reflink(to.device) {
         match reflink(folder, name, to, exec) {
             Ok(()) => return Ok(Placed::Reflink),
-            Err(
-                Errno::OPNOTSUPP
-                | Errno::XDEV
-                | Errno::INVAL
-                | Errno::NOTTY
-                | Errno::NOSYS
-                | Errno::PERM,
-            ) if auto => store.refused_reflink(to.device),
+            Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::NOSYS | Errno::PERM) if auto => {
+                store.refused_reflink(to.device)
+            }
             Err(error) => return Err(failed("reflink", error)),
         }
     }
     if matches!(link, Link::Auto | Link::Hardlink) {
         match rustix::fs::linkat(folder, name, to.folder, to.name, AtFlags::empty()) {
             Ok(()) => return Ok(Placed::Hardlink),
-            Err(Errno::MLINK | Errno::XDEV | Errno::OPNOTSUPP | Errno::PERM | Errno::NOSYS)
-                if auto => {}
+            Err(Errno::MLINK | Errno::XDEV | Errno::OPNOTSUPP | Errno::PERM | Errno::NOSYS) if auto => {}
             Err(error) => return Err(failed("hard-link", error)),
         }
     }
@@ -502,14 +395,8 @@ fn reflink(folder: impl AsFd, name: &Path, to: Target<'_>, exec: bool) -> Result
     #[cfg(target_os = "linux")]
     {
         let source = sys::open_file(folder, name)?;
-        let copy = File::from(rustix::fs::openat(
-            to.folder,
-            to.name,
-            NEW_FILE,
-            sys::mode(0o600),
-        )?);
-        let made =
-            rustix::fs::ioctl_ficlone(&copy, source).and_then(|()| store::repair(&copy, exec));
+        let copy = File::from(rustix::fs::openat(to.folder, to.name, NEW_FILE, sys::mode(0o600))?);
+        let made = rustix::fs::ioctl_ficlone(&copy, source).and_then(|()| store::repair(&copy, exec));
         if made.is_err() {
             rustix::fs::unlinkat(to.folder, to.name, AtFlags::empty())?;
         }
@@ -524,30 +411,15 @@ fn reflink(folder: impl AsFd, name: &Path, to: Target<'_>, exec: bool) -> Result
 
 /// Copies by reading and writing: the kernel's own copy may share blocks, and a copy is asked for by who
 /// does not want that.
-fn copy(
-    folder: impl AsFd,
-    name: &Path,
-    from: &Path,
-    to: Target<'_>,
-    exec: bool,
-) -> Result<(), StoreError> {
-    let mut source =
-        File::from(sys::open_file(folder, name).map_err(|e| StoreError::io("read", from, e))?);
+fn copy(folder: impl AsFd, name: &Path, from: &Path, to: Target<'_>, exec: bool) -> Result<(), StoreError> {
+    let mut source = File::from(sys::open_file(folder, name).map_err(|e| StoreError::io("read", from, e))?);
     let failed = |e: io::Error| StoreError::io("write", to.path, e);
-    let fd = rustix::fs::openat(to.folder, to.name, NEW_FILE, sys::mode(0o600))
-        .map_err(|e| failed(e.into()))?;
+    let fd = rustix::fs::openat(to.folder, to.name, NEW_FILE, sys::mode(0o600)).map_err(|e| failed(e.into()))?;
     let mut copy = File::from(fd);
     // Held as long as this is no leftover.
     let _ = rustix::fs::flock(&copy, FlockOperation::NonBlockingLockExclusive);
-    let size = Stamp::fd(&source)
-        .map_err(|e| StoreError::io("read", from, e))?
-        .size;
-    let mut buffer = vec![
-        0;
-        usize::try_from(size)
-            .unwrap_or(hash::CHUNK)
-            .clamp(1, hash::CHUNK)
-    ];
+    let size = Stamp::fd(&source).map_err(|e| StoreError::io("read", from, e))?.size;
+    let mut buffer = vec![0; usize::try_from(size).unwrap_or(hash::CHUNK).clamp(1, hash::CHUNK)];
     let mut written = 0;
     let result = loop {
         match source.read(&mut buffer) {
@@ -570,11 +442,8 @@ fn copy(
     result
 }
 
-const NEW_FILE: OFlags = OFlags::WRONLY
-    .union(OFlags::CREATE)
-    .union(OFlags::EXCL)
-    .union(OFlags::CLOEXEC)
-    .union(OFlags::NOFOLLOW);
+const NEW_FILE: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
 /// The store's file of an object with the wanted mode, good by time and mode or hashed again.
 fn object_file(store: &Store, sha256: &Digest, exec: bool) -> Result<PathBuf, StoreError> {
@@ -599,14 +468,7 @@ fn object_file(store: &Store, sha256: &Digest, exec: bool) -> Result<PathBuf, St
 /// The folder and the name of what is to be placed.
 fn split(dest: &Path) -> Result<(&Path, &OsStr), StoreError> {
     match (dest.parent(), dest.file_name()) {
-        (Some(parent), Some(name)) => Ok((
-            if parent.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                parent
-            },
-            name,
-        )),
+        (Some(parent), Some(name)) => Ok((if parent.as_os_str().is_empty() { Path::new(".") } else { parent }, name)),
         _ => Err(StoreError::io("replace", dest, Errno::INVAL)),
     }
 }
@@ -614,11 +476,7 @@ fn split(dest: &Path) -> Result<(&Path, &OsStr), StoreError> {
 fn temporary(parent: &Path, name: &OsStr) -> PathBuf {
     let mut file = OsString::from(TEMPORARY);
     // A file system has names of up to 255 bytes.
-    file.push(if name.len() < 200 {
-        name
-    } else {
-        OsStr::new("long")
-    });
+    file.push(if name.len() < 200 { name } else { OsStr::new("long") });
     file.push(format!(".{:016x}", sys::nonce()));
     parent.join(file)
 }
@@ -655,9 +513,7 @@ fn remove_leftovers(folder: &Path, age: i64) {
     for path in children(folder).unwrap_or_default() {
         let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
         // What is fresh may not have been locked yet by its maker.
-        if !name.starts_with(TEMPORARY)
-            || Stamp::of(&path).is_ok_and(|s| sys::now() - s.ctime < age)
-        {
+        if !name.starts_with(TEMPORARY) || Stamp::of(&path).is_ok_and(|s| sys::now() - s.ctime < age) {
             continue;
         }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;

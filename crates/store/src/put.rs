@@ -38,8 +38,7 @@ impl Session {
     /// Begins an object. The writer may go to another thread, and needs no reference to the session.
     pub fn writer(&self) -> Result<ObjectWriter, StoreError> {
         let temp = Temp::new(self.room.temporary());
-        let file = fs_err::File::create_new(temp.path())
-            .map_err(|e| StoreError::io("create", temp.path(), e))?;
+        let file = fs_err::File::create_new(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
         Ok(ObjectWriter {
             room: self.room.clone(),
             file: file.into_parts().0,
@@ -54,9 +53,9 @@ impl Session {
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let mut writer = self.writer()?;
         let path = writer.temp.path().to_owned();
-        writer.write_all(bytes).map_err(|e| {
-            StoreError::from_write(e).unwrap_or_else(|e| StoreError::io("write", path, e))
-        })?;
+        writer
+            .write_all(bytes)
+            .map_err(|e| StoreError::from_write(e).unwrap_or_else(|e| StoreError::io("write", path, e)))?;
         writer.put(bytes.len() as u64)
     }
 
@@ -68,18 +67,10 @@ impl Session {
         let stamp = Stamp::of(path).map_err(failed)?;
         match stamp.kind() {
             Ok(trainlock_types::EntryKind::Symlink) => {
-                return Err(HashError::Kind {
-                    path: path.to_owned(),
-                    found: "a link",
-                }
-                .into());
+                return Err(HashError::Kind { path: path.to_owned(), found: "a link" }.into());
             }
             Err(found) => {
-                return Err(HashError::Kind {
-                    path: path.to_owned(),
-                    found,
-                }
-                .into());
+                return Err(HashError::Kind { path: path.to_owned(), found }.into());
             }
             Ok(_) => {}
         }
@@ -90,20 +81,16 @@ impl Session {
         let file = File::from(sys::open_file(CWD, path).map_err(failed)?);
         let mut taken = None;
         if stamp.links == 1 && rustix::fs::futimens(&file, &sys::fixed_times()).is_ok() {
-            let (sha256, size) = hash::hash_fd(&file, stamp.size, &mut Vec::new())
-                .map_err(|e| HashError::io(path, e))?;
+            let (sha256, size) =
+                hash::hash_fd(&file, stamp.size, &mut Vec::new()).map_err(|e| HashError::io(path, e))?;
             rustix::fs::fchmod(&file, sys::mode(sys::mode_bits(exec))).map_err(failed)?;
             // The time was set first, so that whatever wrote while this read shows.
             let after = Stamp::fd(&file).map_err(failed)?;
             if !after.is_untouched(exec) || after.size != size {
-                return Err(HashError::Changed {
-                    path: path.to_owned(),
-                }
-                .into());
+                return Err(HashError::Changed { path: path.to_owned() }.into());
             }
             match self.room.install(path, &sha256, size, exec) {
-                Err(StoreError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::CrossesDevices => {}
+                Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::CrossesDevices => {}
                 other => taken = Some(other.map(|()| (sha256, size))?),
             }
         }
@@ -123,8 +110,7 @@ impl Session {
             other => other,
         })?;
         let size = writer.written;
-        store::repair(&writer.file, exec)
-            .map_err(|e| StoreError::io("write", writer.temp.path(), e))?;
+        store::repair(&writer.file, exec).map_err(|e| StoreError::io("write", writer.temp.path(), e))?;
         let sha256 = writer.hasher.0.finish();
         self.room.install(writer.temp.path(), &sha256, size, exec)?;
         Ok((sha256, size))
@@ -137,24 +123,12 @@ impl Session {
         let failed = |e: io::Error| StoreError::io("write", &target, e);
         let temp = Temp::new(room.temporary());
         let content = result_file(bytes);
-        fs_err::write(temp.path(), &content).map_err(|e| {
-            match StoreError::io("write", &target, e) {
-                StoreError::Full { path, free, .. } => StoreError::Full {
-                    path,
-                    free,
-                    needed: content.len() as u64,
-                },
-                other => other,
-            }
+        fs_err::write(temp.path(), &content).map_err(|e| match StoreError::io("write", &target, e) {
+            StoreError::Full { path, free, .. } => StoreError::Full { path, free, needed: content.len() as u64 },
+            other => other,
         })?;
         let plain = || rustix::fs::rename(temp.path(), &target);
-        let only_new = || match rustix::fs::renameat_with(
-            CWD,
-            temp.path(),
-            CWD,
-            &target,
-            RenameFlags::NOREPLACE,
-        ) {
+        let only_new = || match rustix::fs::renameat_with(CWD, temp.path(), CWD, &target, RenameFlags::NOREPLACE) {
             // The file system cannot do that; then the last one wins, which is as valid.
             Err(Errno::INVAL | Errno::NOSYS) => plain(),
             other => other,
@@ -180,11 +154,7 @@ impl ObjectWriter {
         let free = free(self.temp.path());
         let needed = bytes.saturating_sub(self.written);
         if free < needed {
-            return Err(StoreError::Full {
-                path: self.room.store.root().to_owned(),
-                needed,
-                free,
-            });
+            return Err(StoreError::Full { path: self.room.store.root().to_owned(), needed, free });
         }
         Ok(())
     }
@@ -202,17 +172,10 @@ impl ObjectWriter {
             let found = self.hasher.0.clone().finish();
             match expected {
                 Some(expected) if expected != size => {
-                    return Err(PutError::Size {
-                        expected,
-                        found: size,
-                    });
+                    return Err(PutError::Size { expected, found: size });
                 }
                 _ if found != sha256 => {
-                    return Err(PutError::Sha256 {
-                        expected: sha256,
-                        found,
-                        size,
-                    });
+                    return Err(PutError::Sha256 { expected: sha256, found, size });
                 }
                 _ => {}
             }
@@ -222,8 +185,7 @@ impl ObjectWriter {
 
     fn put(self, size: u64) -> Result<Digest, StoreError> {
         let sha256 = self.hasher.0.finish();
-        store::repair(&self.file, false)
-            .map_err(|e| StoreError::io("write", self.temp.path(), e))?;
+        store::repair(&self.file, false).map_err(|e| StoreError::io("write", self.temp.path(), e))?;
         self.room.install(self.temp.path(), &sha256, size, false)?;
         Ok(sha256)
     }
@@ -235,8 +197,7 @@ impl ObjectWriter {
             match from.read(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(n) => self.write_all(&buffer[..n]).map_err(|e| {
-                    StoreError::from_write(e)
-                        .unwrap_or_else(|e| StoreError::io("write", self.temp.path(), e))
+                    StoreError::from_write(e).unwrap_or_else(|e| StoreError::io("write", self.temp.path(), e))
                 })?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(PutError::Read(error)),
@@ -257,11 +218,7 @@ impl Write for ObjectWriter {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
             Err(error) => {
-                let rest = self
-                    .expected
-                    .unwrap_or(0)
-                    .saturating_sub(self.written)
-                    .max(bytes.len() as u64);
+                let rest = self.expected.unwrap_or(0).saturating_sub(self.written).max(bytes.len() as u64);
                 Err(write_error(self.room.store.root(), rest, error))
             }
         }
@@ -285,13 +242,7 @@ pub(crate) fn write_error(path: &Path, needed: u64, error: io::Error) -> io::Err
 impl Room {
     /// Moves a hashed file to its name. Where the store has it already, that one stays, so that hard links
     /// to it remain the same file, and `from` stays where it is, for the caller to remove.
-    pub(crate) fn install(
-        &self,
-        from: &Path,
-        sha256: &Digest,
-        size: u64,
-        exec: bool,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn install(&self, from: &Path, sha256: &Digest, size: u64, exec: bool) -> Result<(), StoreError> {
         let target = self.store.object_path(sha256, exec);
         let failed = |e: io::Error| StoreError::io("write", &target, e);
         let there = Stamp::find(&target).map_err(|e| failed(e.into()))?;
@@ -300,8 +251,7 @@ impl Room {
             Some(_) => Some(self.store.repair_lock()?),
             None => None,
         };
-        self.put_in_place(&target, || rustix::fs::rename(from, &target))
-            .map_err(failed)
+        self.put_in_place(&target, || rustix::fs::rename(from, &target)).map_err(failed)
     }
 
     /// The file of an object with the wanted mode, made from the other one if there is only that.
@@ -315,16 +265,11 @@ impl Room {
         if !stamp.is_untouched(!exec) && !self.store.recheck(&from, sha256, !exec)? {
             return Ok(false);
         }
-        let mut source =
-            File::from(sys::open_file(CWD, &from).map_err(|e| StoreError::io("read", &from, e))?);
+        let mut source = File::from(sys::open_file(CWD, &from).map_err(|e| StoreError::io("read", &from, e))?);
         let temp = Temp::new(self.temporary());
-        let mut copy = fs_err::File::create_new(temp.path())
-            .map_err(failed)?
-            .into_parts()
-            .0;
+        let mut copy = fs_err::File::create_new(temp.path()).map_err(failed)?.into_parts().0;
         let size = io::copy(&mut source, &mut copy).map_err(|e| {
-            StoreError::from_write(write_error(self.store.root(), stamp.size, e))
-                .unwrap_or_else(failed)
+            StoreError::from_write(write_error(self.store.root(), stamp.size, e)).unwrap_or_else(failed)
         })?;
         store::repair(&copy, exec).map_err(|e| failed(e.into()))?;
         self.install(temp.path(), sha256, size, exec)?;
@@ -341,13 +286,7 @@ pub(crate) fn unshare(
     name: &std::ffi::CStr,
 ) -> io::Result<File> {
     let temp = Temp::new(room.temporary());
-    let mut copy = fs_err::File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(temp.path())?
-        .into_parts()
-        .0;
+    let mut copy = fs_err::File::options().read(true).write(true).create_new(true).open(temp.path())?.into_parts().0;
     io::copy(&mut &*file, &mut copy)?;
     io::Seek::rewind(&mut copy)?;
     rustix::fs::renameat(CWD, temp.path(), folder, name)?;

@@ -24,8 +24,7 @@ const TOLERANCE: i64 = 2_000_000_000;
 pub(crate) fn boot_id() -> Option<String> {
     let text = fs_err::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let id = text.trim();
-    (!id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-'))
-        .then(|| id.to_owned())
+    (!id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')).then(|| id.to_owned())
 }
 
 /// Finds the sessions that are over, makes sure of what they put, and removes their folders.
@@ -39,10 +38,7 @@ pub(crate) fn settle(room: &Arc<Room>, boot: Option<&str>) -> Result<(), StoreEr
     // may hold damaged objects.
     let mut others = None;
     if children(&tmp)?.iter().any(|dir| !is_ours(dir)) {
-        others = Some(LockGuard::exclusive(
-            &room.store.locks().join(".recover"),
-            |_| {},
-        )?);
+        others = Some(LockGuard::exclusive(&room.store.locks().join(".recover"), |_| {})?);
     }
     let mut over = Vec::new();
     let (mut needs_sync, mut since) = (false, None::<i64>);
@@ -70,10 +66,7 @@ pub(crate) fn settle(room: &Arc<Room>, boot: Option<&str>) -> Result<(), StoreEr
             if is_ours(&dir) {
                 needs_sync = true;
             } else {
-                let began = Stamp::of(&path)
-                    .map_err(|e| StoreError::io("read", &path, e))?
-                    .mtime
-                    - TOLERANCE;
+                let began = Stamp::of(&path).map_err(|e| StoreError::io("read", &path, e))?.mtime - TOLERANCE;
                 since = Some(since.map_or(began, |s| s.min(began)));
             }
         }

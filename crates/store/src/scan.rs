@@ -84,11 +84,7 @@ pub(crate) fn scan<K: Known>(
         keep,
         known,
         seal,
-        state: Mutex::new(State {
-            tasks: vec![Task::Folder(RelPath::root())],
-            working: 0,
-            error: None,
-        }),
+        state: Mutex::new(State { tasks: vec![Task::Folder(RelPath::root())], working: 0, error: None }),
         wake: Condvar::new(),
     };
     // Most folders are small, and a thread costs more than looking at one.
@@ -105,10 +101,8 @@ pub(crate) fn scan<K: Known>(
             let scan = &scan;
             let workers: Vec<_> = (1..threads).map(|_| scope.spawn(|| scan.work())).collect();
             let mut locals = vec![scan.work()];
-            locals.extend(workers.into_iter().map(|w| {
-                w.join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            }));
+            locals
+                .extend(workers.into_iter().map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))));
             locals
         }));
     }
@@ -166,9 +160,7 @@ struct Local {
 
 impl<K: Known> Scan<'_, K> {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// The next task; none when there is nothing left to do, or something failed.
@@ -185,10 +177,7 @@ impl<K: Known> Scan<'_, K> {
             if state.working == 0 {
                 return None;
             }
-            state = self
-                .wake
-                .wait(state)
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            state = self.wake.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
         }
     }
 
@@ -197,11 +186,7 @@ impl<K: Known> Scan<'_, K> {
         state.working -= 1;
         if let Err(error) = result {
             // The first path in order, of those that failed, so that the message does not depend on the threads.
-            if state
-                .error
-                .as_ref()
-                .is_none_or(|first| error.path() < first.path())
-            {
+            if state.error.as_ref().is_none_or(|first| error.path() < first.path()) {
                 state.error = Some(error);
             }
         }
@@ -219,15 +204,11 @@ impl<K: Known> Scan<'_, K> {
         let mut local = Local::default();
         while let Some(task) = self.next() {
             // A panic must not leave the others waiting for this thread.
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                self.run(task, &mut local)
-            }));
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.run(task, &mut local)));
             match result {
                 Ok(result) => self.done(result),
                 Err(panic) => {
-                    self.done(Err(HashError::Changed {
-                        path: self.root.to_owned(),
-                    }));
+                    self.done(Err(HashError::Changed { path: self.root.to_owned() }));
                     std::panic::resume_unwind(panic);
                 }
             }
@@ -251,12 +232,7 @@ impl<K: Known> Scan<'_, K> {
         let fd = if folder.is_root() {
             open_folder(&self.fd, Path::new("."), false, self.seal.is_some())
         } else {
-            open_folder(
-                &self.fd,
-                Path::new(folder.as_str()),
-                false,
-                self.seal.is_some(),
-            )
+            open_folder(&self.fd, Path::new(folder.as_str()), false, self.seal.is_some())
         };
         let fd = fd.map_err(failed)?;
         let (mut names, mut folders) = (Vec::new(), Vec::new());
@@ -273,11 +249,7 @@ impl<K: Known> Scan<'_, K> {
             if entry.file_type() == FileType::Directory {
                 folders.push(path);
             } else {
-                names.push(Name {
-                    ino: entry.ino(),
-                    name: name.to_owned(),
-                    path,
-                });
+                names.push(Name { ino: entry.ino(), name: name.to_owned(), path });
             }
         }
         local.folders.extend(folders.iter().cloned());
@@ -292,11 +264,7 @@ impl<K: Known> Scan<'_, K> {
         let mut parts = Vec::new();
         while !names.is_empty() {
             let rest = names.split_off(names.len().min(PART));
-            parts.push(Task::Part(
-                fd.clone(),
-                folder.clone(),
-                std::mem::replace(&mut names, rest),
-            ));
+            parts.push(Task::Part(fd.clone(), folder.clone(), std::mem::replace(&mut names, rest)));
         }
         // The last one in is the first one out.
         parts.reverse();
@@ -305,34 +273,15 @@ impl<K: Known> Scan<'_, K> {
     }
 
     fn child(&self, folder: &RelPath, name: &CStr) -> Result<RelPath, HashError> {
-        let path = || {
-            self.path(folder)
-                .join(std::ffi::OsStr::from_bytes(name.to_bytes()))
-        };
+        let path = || self.path(folder).join(std::ffi::OsStr::from_bytes(name.to_bytes()));
         let Ok(name) = name.to_str() else {
-            return Err(HashError::Name {
-                path: path(),
-                source: None,
-            });
+            return Err(HashError::Name { path: path(), source: None });
         };
-        let text = if folder.is_root() {
-            name.to_owned()
-        } else {
-            format!("{folder}/{name}")
-        };
-        RelPath::parse(&text).map_err(|e| HashError::Name {
-            path: path(),
-            source: Some(e),
-        })
+        let text = if folder.is_root() { name.to_owned() } else { format!("{folder}/{name}") };
+        RelPath::parse(&text).map_err(|e| HashError::Name { path: path(), source: Some(e) })
     }
 
-    fn files(
-        &self,
-        fd: &OwnedFd,
-        folder: &RelPath,
-        names: Vec<Name>,
-        local: &mut Local,
-    ) -> Result<(), HashError> {
+    fn files(&self, fd: &OwnedFd, folder: &RelPath, names: Vec<Name>, local: &mut Local) -> Result<(), HashError> {
         let known = self.known.folder(folder);
         for Name { name, path, .. } in names {
             let failed = |e: Errno| HashError::io(self.path(&path), e);
@@ -348,14 +297,7 @@ impl<K: Known> Scan<'_, K> {
                 }
                 Ok(kind) => {
                     if let Some(sha256) = self.known.digest(&known, &path, &stamp) {
-                        local.found.push(Found {
-                            path,
-                            sha256,
-                            size: stamp.size,
-                            kind,
-                            stamp,
-                            hashed_at: None,
-                        });
+                        local.found.push(Found { path, sha256, size: stamp.size, kind, stamp, hashed_at: None });
                     } else if stamp.size >= BIG {
                         local.big.push((path, stamp));
                     } else {
@@ -369,46 +311,26 @@ impl<K: Known> Scan<'_, K> {
                     self.push([Task::Folder(path)]);
                 }
                 Err(found) => {
-                    return Err(HashError::Kind {
-                        path: self.path(&path),
-                        found,
-                    });
+                    return Err(HashError::Kind { path: self.path(&path), found });
                 }
             }
         }
         Ok(())
     }
 
-    fn link(
-        &self,
-        fd: &OwnedFd,
-        name: &CStr,
-        path: RelPath,
-        stamp: Stamp,
-    ) -> Result<Found, HashError> {
+    fn link(&self, fd: &OwnedFd, name: &CStr, path: RelPath, stamp: Stamp) -> Result<Found, HashError> {
         let failed = |e: Errno| HashError::io(self.path(&path), e);
         let target = rustix::fs::readlinkat(fd, name, Vec::new()).map_err(failed)?;
         if !link_stays_inside(&path, target.to_bytes()) {
             let target = target.to_string_lossy().into_owned();
-            return Err(HashError::Link {
-                path: self.path(&path),
-                target,
-            });
+            return Err(HashError::Link { path: self.path(&path), target });
         }
         if self.seal.is_some() {
-            rustix::fs::utimensat(fd, name, &sys::fixed_times(), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(failed)?;
+            rustix::fs::utimensat(fd, name, &sys::fixed_times(), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         }
         let bytes = target.to_bytes();
         let (sha256, size) = (Digest::of(bytes), bytes.len() as u64);
-        Ok(Found {
-            path,
-            sha256,
-            size,
-            kind: EntryKind::Symlink,
-            stamp,
-            hashed_at: None,
-        })
+        Ok(Found { path, sha256, size, kind: EntryKind::Symlink, stamp, hashed_at: None })
     }
 
     fn hash(
@@ -440,8 +362,7 @@ impl<K: Known> Scan<'_, K> {
             files,
             |(_, stamp)| stamp.size,
             |(path, stamp), buffer| {
-                let name = CString::new(path.as_str())
-                    .map_err(|_| HashError::io(self.path(&path), Errno::INVAL))?;
+                let name = CString::new(path.as_str()).map_err(|_| HashError::io(self.path(&path), Errno::INVAL))?;
                 self.hash(&self.fd, &name, path, stamp, buffer)
             },
         )
@@ -457,23 +378,14 @@ pub(crate) fn biggest_first<T: Send, U: Send, E: Send>(
     items.sort_by_key(|item| std::cmp::Reverse(size(item)));
     let total: u64 = items.iter().map(&size).sum();
     // Below this (bytes, files), starting a thread takes longer than what it could do.
-    let threads = if items.len() < 2 || (items.len() < 64 && total < 1 << 20) {
-        1
-    } else {
-        sys::cores().min(items.len())
-    };
-    let items: Vec<Mutex<Option<T>>> = items
-        .into_iter()
-        .map(|item| Mutex::new(Some(item)))
-        .collect();
+    let threads =
+        if items.len() < 2 || (items.len() < 64 && total < 1 << 20) { 1 } else { sys::cores().min(items.len()) };
+    let items: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
     let next = AtomicUsize::new(0);
     let run = || -> Result<Vec<U>, E> {
         let (mut done, mut buffer) = (Vec::new(), Vec::new());
         while let Some(slot) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let item = slot
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                .take();
+            let item = slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
             match item.map(|item| work(item, &mut buffer)) {
                 Some(Ok(result)) => done.push(result),
                 Some(Err(error)) => {
@@ -489,9 +401,7 @@ pub(crate) fn biggest_first<T: Send, U: Send, E: Send>(
         let workers: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
         let mut all = run();
         for worker in workers {
-            let results = worker
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let results = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             all = all.and_then(|mut all| {
                 all.append(&mut results?);
                 Ok(all)
@@ -562,13 +472,7 @@ pub(crate) fn hash_quiet(
 }
 
 /// Hashes a file and gives it the store's time and mode.
-fn seal(
-    room: &Room,
-    fd: impl AsFd,
-    name: &CStr,
-    stamp: Stamp,
-    buffer: &mut Vec<u8>,
-) -> Result<Hashed, FileFailed> {
+fn seal(room: &Room, fd: impl AsFd, name: &CStr, stamp: Stamp, buffer: &mut Vec<u8>) -> Result<Hashed, FileFailed> {
     let exec = stamp.mode & 0o100 != 0;
     if stamp.mode & 0o400 == 0 {
         rustix::fs::chmodat(fd.as_fd(), name, sys::mode(0o600), AtFlags::empty())?;
@@ -587,11 +491,7 @@ fn seal(
     if !after.is_untouched(exec) || after.size != size {
         return Err(FileFailed::Changed);
     }
-    Ok(Hashed {
-        sha256,
-        stamp: after,
-        at,
-    })
+    Ok(Hashed { sha256, stamp: after, at })
 }
 
 /// Opens a folder; `seal` gives its owner the rights to it that a step may have taken away.

@@ -44,10 +44,7 @@ pub(crate) struct Room {
 }
 
 impl Session {
-    pub(crate) fn begin(
-        store: &Store,
-        on_wait: impl FnOnce(Option<u32>),
-    ) -> Result<Session, StoreError> {
+    pub(crate) fn begin(store: &Store, on_wait: impl FnOnce(Option<u32>)) -> Result<Session, StoreError> {
         match lock::wait(&store.use_lock(), Kind::Shared, on_wait) {
             Ok(lock) => Session::begin_with(store, Some(lock)),
             Err(StoreError::NoLocks { .. }) => Session::begin_with(store, None),
@@ -58,12 +55,7 @@ impl Session {
     /// A session under a lock that keeps `gc` out (or that `gc` itself holds).
     pub(crate) fn begin_with(store: &Store, use_lock: Option<File>) -> Result<Session, StoreError> {
         let boot = recover::boot_id();
-        let name = format!(
-            "{}.{}.{:016x}",
-            boot.as_deref().unwrap_or("none"),
-            std::process::id(),
-            sys::nonce()
-        );
+        let name = format!("{}.{}.{:016x}", boot.as_deref().unwrap_or("none"), std::process::id(), sys::nonce());
         let dir = store.root().join("tmp").join(name);
         fs_err::create_dir_all(&dir).map_err(|e| StoreError::io("create", &dir, e))?;
         let lock = match lock::wait(&dir.join(LOCK), Kind::Exclusive, |_| {}) {
@@ -71,8 +63,7 @@ impl Session {
             Err(StoreError::NoLocks { .. }) => None,
             Err(error) => return Err(error),
         };
-        let root = sys::open_dir(CWD, store.root(), true)
-            .map_err(|e| StoreError::io("read", store.root(), e))?;
+        let root = sys::open_dir(CWD, store.root(), true).map_err(|e| StoreError::io("read", store.root(), e))?;
         let room = Arc::new(Room {
             store: store.clone(),
             dir,
@@ -97,11 +88,7 @@ impl Session {
     /// of its name, for people.
     pub fn work_dir(&self, label: &str) -> Result<PathBuf, StoreError> {
         let good = |c: char| {
-            if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') {
-                c
-            } else {
-                '-'
-            }
+            if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '-' }
         };
         let label: String = label.chars().map(good).take(60).collect();
         let path = self.room.dir.join(format!("{label}.{}", self.room.next()));
@@ -113,16 +100,8 @@ impl Session {
     /// it when it is a week old.
     pub fn keep(&self, work: &Path) -> Result<PathBuf, StoreError> {
         let failed = |e: io::Error| StoreError::io("keep", work, e);
-        let name = work
-            .file_name()
-            .and_then(|n| n.to_str())
-            .and_then(|n| n.split('.').next())
-            .unwrap_or("step");
-        let target = self
-            .store()
-            .root()
-            .join("failed")
-            .join(format!("{name}.{:08x}", sys::nonce() as u32));
+        let name = work.file_name().and_then(|n| n.to_str()).and_then(|n| n.split('.').next()).unwrap_or("step");
+        let target = self.store().root().join("failed").join(format!("{name}.{:08x}", sys::nonce() as u32));
         // Another parent changes the folder's `..`, which takes the right to write to it.
         fs_err::set_permissions(work, std::fs::Permissions::from_mode(0o755)).map_err(failed)?;
         sys::rename_into(work, &target).map_err(failed)?;
@@ -133,8 +112,7 @@ impl Session {
     pub fn sync(&self) -> Result<(), StoreError> {
         let room = &self.room;
         if room.is_marked() {
-            sys::sync_file_system(&room.root)
-                .map_err(|e| StoreError::io("sync", room.store.root(), e))?;
+            sys::sync_file_system(&room.root).map_err(|e| StoreError::io("sync", room.store.root(), e))?;
         }
         Ok(())
     }
@@ -161,26 +139,16 @@ impl Room {
     }
 
     fn is_marked(&self) -> bool {
-        *self
-            .marked
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        *self.marked.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Moves something complete and hashed to its name in the store. Before the first such move the
     /// session's marker is made durable, so that after a power cut the next session knows what to hash again.
-    pub(crate) fn put_in_place(
-        &self,
-        to: &Path,
-        rename: impl Fn() -> Result<(), rustix::io::Errno>,
-    ) -> io::Result<()> {
+    pub(crate) fn put_in_place(&self, to: &Path, rename: impl Fn() -> Result<(), rustix::io::Errno>) -> io::Result<()> {
         if self.sync_each {
             sys::sync_file_system(&self.root)?;
         } else {
-            let mut marked = self
-                .marked
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut marked = self.marked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             if !*marked {
                 fs_err::File::create(self.dir.join(MARKER))?;
                 sys::sync_dir(&self.dir)?;

@@ -19,17 +19,7 @@ use trainlock_types::{Digest, Listing};
 const VERSION: &str = "1";
 
 /// What a store's folder may hold at its top (and what a file system's root does).
-const TOP: [&str; 9] = [
-    "version",
-    "objects",
-    "trees",
-    "results",
-    "tmp",
-    "failed",
-    "locks",
-    "projects",
-    "lost+found",
-];
+const TOP: [&str; 9] = ["version", "objects", "trees", "results", "tmp", "failed", "locks", "projects", "lost+found"];
 
 /// The first line of a result's file, before the checksum of what follows.
 const RESULT_HEAD: &str = "trainlock-result 1 ";
@@ -75,10 +65,7 @@ impl Store {
         match fs_err::read_to_string(&version) {
             Ok(text) if text.trim() == VERSION => {}
             Ok(text) if !text.trim().is_empty() => {
-                return Err(StoreError::NewerVersion {
-                    path: root,
-                    found: text.trim().to_owned(),
-                });
+                return Err(StoreError::NewerVersion { path: root, found: text.trim().to_owned() });
             }
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(StoreError::io("read", version, error));
@@ -86,25 +73,16 @@ impl Store {
             // Missing, or empty: someone was killed between making the file and writing to it.
             Ok(_) | Err(_) => {
                 fs_err::create_dir_all(&root).map_err(|e| StoreError::io("create", &root, e))?;
-                for entry in
-                    fs_err::read_dir(&root).map_err(|e| StoreError::io("read", &root, e))?
-                {
+                for entry in fs_err::read_dir(&root).map_err(|e| StoreError::io("read", &root, e))? {
                     let entry = entry.map_err(|e| StoreError::io("read", &root, e))?;
                     if !TOP.iter().any(|name| entry.file_name() == *name) {
                         return Err(StoreError::NotAStore { path: root });
                     }
                 }
-                fs_err::write(&version, format!("{VERSION}\n"))
-                    .map_err(|e| StoreError::io("create", &version, e))?;
+                fs_err::write(&version, format!("{VERSION}\n")).map_err(|e| StoreError::io("create", &version, e))?;
             }
         }
-        Ok(Store {
-            inner: Arc::new(Inner {
-                root,
-                no_reflink: Mutex::default(),
-                swept: Mutex::default(),
-            }),
-        })
+        Ok(Store { inner: Arc::new(Inner { root, no_reflink: Mutex::default(), swept: Mutex::default() }) })
     }
 
     /// The store's folder, absolute.
@@ -122,21 +100,14 @@ impl Store {
 
     /// As [`Store::session`]; `on_wait` is told, with the process id where it is known, that `gc` runs
     /// in another process and is waited for.
-    pub fn session_or_wait(
-        &self,
-        on_wait: impl FnOnce(Option<u32>),
-    ) -> Result<Session, StoreError> {
+    pub fn session_or_wait(&self, on_wait: impl FnOnce(Option<u32>)) -> Result<Session, StoreError> {
         Session::begin(self, on_wait)
     }
 
     /// The file of an object (its plain or its executable variant); none if there is no such object.
     /// A file of another size than `size` (bytes, where known), or one that was written to since it was
     /// put here, is hashed again, and removed if it is damaged.
-    pub fn object(
-        &self,
-        sha256: &Digest,
-        size: Option<u64>,
-    ) -> Result<Option<PathBuf>, StoreError> {
+    pub fn object(&self, sha256: &Digest, size: Option<u64>) -> Result<Option<PathBuf>, StoreError> {
         for exec in [false, true] {
             let path = self.object_path(sha256, exec);
             match Stamp::find(&path).map_err(|e| StoreError::io("read", &path, e))? {
@@ -177,9 +148,7 @@ impl Store {
             self.distrust(digest)?;
             return Ok(None);
         }
-        Ok(String::from_utf8(bytes)
-            .ok()
-            .and_then(|text| Listing::parse(&text).ok()))
+        Ok(String::from_utf8(bytes).ok().and_then(|text| Listing::parse(&text).ok()))
     }
 
     /// The bytes that were kept under a step's key; none if there are none. A damaged file is
@@ -203,8 +172,7 @@ impl Store {
             None => Ok(None),
             Some(Some(content)) => Ok(Some(content.to_vec())),
             Some(None) => {
-                sys::ignore_missing(fs_err::remove_file(&path))
-                    .map_err(|e| StoreError::io("remove", &path, e))?;
+                sys::ignore_missing(fs_err::remove_file(&path)).map_err(|e| StoreError::io("remove", &path, e))?;
                 Ok(None)
             }
         }
@@ -212,11 +180,7 @@ impl Store {
 
     /// Takes the lock of this name for one holder on this machine, waiting if need be; `on_wait` gets the
     /// holder's process id (where it is known) when it must wait. Any text is a name.
-    pub fn lock(
-        &self,
-        name: &str,
-        on_wait: impl FnOnce(Option<u32>),
-    ) -> Result<LockGuard, StoreError> {
+    pub fn lock(&self, name: &str, on_wait: impl FnOnce(Option<u32>)) -> Result<LockGuard, StoreError> {
         LockGuard::exclusive(&self.lock_path(name), on_wait)
     }
 
@@ -250,8 +214,7 @@ impl Store {
     /// Forgets a project: `gc` does not ask for it any more.
     pub fn forget_project(&self, root: &Path) -> Result<(), StoreError> {
         let path = self.project_path(root);
-        sys::ignore_missing(fs_err::remove_file(&path))
-            .map_err(|e| StoreError::io("remove", path, e))
+        sys::ignore_missing(fs_err::remove_file(&path)).map_err(|e| StoreError::io("remove", path, e))
     }
 
     /// The roots of the projects that were remembered, sorted; also those that do not exist any more.
@@ -276,11 +239,7 @@ impl Store {
         let mut usage = Usage::default();
         let mut seen = HashSet::new();
         let mut bytes = |stamp: &Stamp| {
-            if stamp.links < 2 || seen.insert((stamp.dev, stamp.ino)) {
-                stamp.size
-            } else {
-                0
-            }
+            if stamp.links < 2 || seen.insert((stamp.dev, stamp.ino)) { stamp.size } else { 0 }
         };
         for (path, _) in self.entries("objects")? {
             if let Some(stamp) = Stamp::find(&path).map_err(|e| StoreError::io("read", &path, e))? {
@@ -332,9 +291,7 @@ impl Store {
     }
 
     fn project_path(&self, root: &Path) -> PathBuf {
-        self.root()
-            .join("projects")
-            .join(Digest::of(root.as_os_str().as_bytes()).to_hex())
+        self.root().join("projects").join(Digest::of(root.as_os_str().as_bytes()).to_hex())
     }
 
     pub(crate) fn locks(&self) -> PathBuf {
@@ -394,29 +351,17 @@ impl Store {
     }
 
     pub(crate) fn first_sweep(&self, folder: &Path) -> bool {
-        let mut swept = self
-            .inner
-            .swept
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut swept = self.inner.swept.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         !swept.contains(folder) && swept.insert(folder.to_owned())
     }
 
     fn no_reflink(&self) -> std::sync::MutexGuard<'_, Vec<u64>> {
-        self.inner
-            .no_reflink
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.inner.no_reflink.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Hashes an object's file again. A good one gets its time and mode back, a damaged one is
     /// removed. Returns whether it is there and good.
-    pub(crate) fn recheck(
-        &self,
-        path: &Path,
-        sha256: &Digest,
-        exec: bool,
-    ) -> Result<bool, StoreError> {
+    pub(crate) fn recheck(&self, path: &Path, sha256: &Digest, exec: bool) -> Result<bool, StoreError> {
         let _lock = self.repair_lock()?;
         let failed = |e: rustix::io::Errno| StoreError::io("read", path, e);
         let Some(stamp) = Stamp::find(path).map_err(failed)? else {
@@ -434,8 +379,8 @@ impl Store {
             let file = File::from(file);
             // The time first: whatever writes while this reads shows by it.
             let repaired = repair(&file, exec);
-            let (found, _) = hash::hash_fd(&file, stamp.size, &mut Vec::new())
-                .map_err(|e| StoreError::io("read", path, e))?;
+            let (found, _) =
+                hash::hash_fd(&file, stamp.size, &mut Vec::new()).map_err(|e| StoreError::io("read", path, e))?;
             let quiet = || Stamp::fd(&file).is_ok_and(|s| s.is_untouched(exec));
             if found == *sha256 && (repaired.is_err() || quiet()) {
                 return Ok(true);
@@ -462,10 +407,7 @@ pub(crate) fn result_file(content: &[u8]) -> Vec<u8> {
 /// The content of a result's file, if its checksum is right.
 pub(crate) fn result_content(file: &[u8]) -> Option<&[u8]> {
     let (head, content) = file.split_at_checked(RESULT_HEAD.len() + 65)?;
-    let sum = std::str::from_utf8(head)
-        .ok()?
-        .strip_prefix(RESULT_HEAD)?
-        .strip_suffix('\n')?;
+    let sum = std::str::from_utf8(head).ok()?.strip_prefix(RESULT_HEAD)?.strip_suffix('\n')?;
     (sum.parse() == Ok(Digest::of(content))).then_some(content)
 }
 
@@ -478,19 +420,12 @@ pub(crate) fn children(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
         }
         Err(error) => return Err(StoreError::io("read", folder, error)),
     };
-    entries
-        .map(|e| {
-            e.map(|e| e.path())
-                .map_err(|e| StoreError::io("read", folder, e))
-        })
-        .collect()
+    entries.map(|e| e.map(|e| e.path()).map_err(|e| StoreError::io("read", folder, e))).collect()
 }
 
 /// The digest that the last two components of a path spell: `ab/REST` or `ab/REST.x`.
 fn digest_of_name(path: &Path) -> Option<Digest> {
     let name = path.file_name()?.to_str()?;
     let folder = path.parent()?.file_name()?.to_str()?;
-    format!("{folder}{}", name.strip_suffix(".x").unwrap_or(name))
-        .parse()
-        .ok()
+    format!("{folder}{}", name.strip_suffix(".x").unwrap_or(name)).parse().ok()
 }

@@ -31,10 +31,7 @@ pub(crate) struct Stamp {
 impl Stamp {
     #[cfg_attr(
         target_os = "linux",
-        expect(
-            clippy::unnecessary_cast,
-            reason = "the types of these fields differ between systems"
-        )
+        expect(clippy::unnecessary_cast, reason = "the types of these fields differ between systems")
     )]
     pub(crate) fn new(stat: &fs::Stat) -> Stamp {
         // A time that does not fit is centuries away: any constant does for telling "changed".
@@ -116,14 +113,8 @@ pub(crate) fn mode(bits: u32) -> Mode {
 /// The fixed modification time; the access time stays as it is.
 pub(crate) fn fixed_times() -> Timestamps {
     Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-        last_modification: Timespec {
-            tv_sec: FIXED_TIME,
-            tv_nsec: 0,
-        },
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: FIXED_TIME, tv_nsec: 0 },
     }
 }
 
@@ -134,22 +125,9 @@ pub(crate) fn open_file(folder: impl AsFd, name: impl rustix::path::Arg) -> Resu
 }
 
 /// Opens a folder; a link is followed only where `follow` says so.
-pub(crate) fn open_dir(
-    folder: impl AsFd,
-    name: impl rustix::path::Arg,
-    follow: bool,
-) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_dir(folder: impl AsFd, name: impl rustix::path::Arg, follow: bool) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY;
-    fs::openat(
-        folder,
-        name,
-        if follow {
-            flags
-        } else {
-            flags | OFlags::NOFOLLOW
-        },
-        Mode::empty(),
-    )
+    fs::openat(folder, name, if follow { flags } else { flags | OFlags::NOFOLLOW }, Mode::empty())
 }
 
 /// Makes what was written to the file system of `folder` durable.
@@ -171,9 +149,7 @@ pub(crate) fn sync_dir(folder: &Path) -> Result<(), Errno> {
 
 /// A number that no other process draws (it separates names, nothing depends on it otherwise).
 pub(crate) fn nonce() -> u64 {
-    std::collections::hash_map::RandomState::new()
-        .build_hasher()
-        .finish()
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 /// How many threads may work at once.
@@ -266,13 +242,8 @@ impl Drop for Temp {
 }
 
 /// The wall clock, in nanoseconds since 1970, to be compared with files' times.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a comparison with a file's time; nothing that is kept depends on it"
-)]
+#[expect(clippy::disallowed_methods, reason = "a comparison with a file's time; nothing that is kept depends on it")]
 pub(crate) fn now() -> i64 {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

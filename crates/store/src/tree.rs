@@ -40,23 +40,14 @@ impl Session {
     /// machine can have; then the folder stays (with modes and times already changed).
     pub fn take_tree(&self, dir: &Path) -> Result<Tree, PutError> {
         let scanned = scan::scan(dir, &|_| true, &Nothing, Some(&self.room))?;
-        let entries = scanned.files.into_iter().map(|f| Entry {
-            path: f.path,
-            sha256: f.sha256,
-            size: f.size,
-            kind: f.kind,
-        });
+        let entries =
+            scanned.files.into_iter().map(|f| Entry { path: f.path, sha256: f.sha256, size: f.size, kind: f.kind });
         let listing = listing(entries.collect())?;
         let needed = folders_of(&listing);
         let failed = |path: &Path, e: io::Error| PutError::from(HashError::io(path, e));
         let root = sys::open_dir(CWD, dir, true).map_err(|e| HashError::io(dir, e))?;
         // From the deepest up, so that a folder of empty folders is empty when its turn comes.
-        for folder in scanned
-            .folders
-            .iter()
-            .rev()
-            .filter(|f| !needed.contains(f.as_str()))
-        {
+        for folder in scanned.folders.iter().rev().filter(|f| !needed.contains(f.as_str())) {
             rustix::fs::unlinkat(&root, folder.as_str(), AtFlags::REMOVEDIR)
                 .map_err(|e| failed(&folder.on(dir), e.into()))?;
         }
@@ -71,8 +62,7 @@ impl Session {
     pub fn tree(&self) -> Result<TreeBuilder, StoreError> {
         let temp = Temp::new(self.room.temporary());
         fs_err::create_dir(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
-        let root = sys::open_dir(CWD, temp.path(), false)
-            .map_err(|e| StoreError::io("read", temp.path(), e))?;
+        let root = sys::open_dir(CWD, temp.path(), false).map_err(|e| StoreError::io("read", temp.path(), e))?;
         Ok(TreeBuilder {
             room: self.room.clone(),
             temp,
@@ -91,18 +81,9 @@ impl Session {
         check_names(listing)?;
         let digest = listing.digest();
         if self.store().has_tree(&digest) {
-            return Ok(Tree {
-                digest,
-                size: listing.size(),
-                count: listing.count(),
-                listing: listing.clone(),
-            });
+            return Ok(Tree { digest, size: listing.size(), count: listing.count(), listing: listing.clone() });
         }
-        for entry in listing
-            .entries()
-            .iter()
-            .filter(|e| e.kind != EntryKind::Symlink)
-        {
+        for entry in listing.entries().iter().filter(|e| e.kind != EntryKind::Symlink) {
             let exec = entry.kind == EntryKind::Executable;
             let there = sys::Stamp::of(&self.store().object_path(&entry.sha256, exec)).is_ok();
             if !there && !self.room.variant(&entry.sha256, exec)? {
@@ -111,17 +92,8 @@ impl Session {
         }
         let temp = Temp::new(self.room.temporary());
         fs_err::create_dir(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
-        lay_out(
-            self.store(),
-            listing,
-            Source::Objects,
-            temp.path(),
-            Link::Hardlink,
-            true,
-        )?;
-        self.room
-            .install_tree(temp.path(), listing.clone())
-            .map_err(Into::into)
+        lay_out(self.store(), listing, Source::Objects, temp.path(), Link::Hardlink, true)?;
+        self.room.install_tree(temp.path(), listing.clone()).map_err(Into::into)
     }
 }
 
@@ -145,30 +117,16 @@ pub struct TreeBuilder {
 impl TreeBuilder {
     /// Adds a file with all that `content` has, hashed as it is written. Returns its digest and its size
     /// in bytes. An error of the reader is [`PutError::Read`].
-    pub fn add_file(
-        &mut self,
-        path: &RelPath,
-        exec: bool,
-        content: &mut dyn Read,
-    ) -> Result<(Digest, u64), PutError> {
+    pub fn add_file(&mut self, path: &RelPath, exec: bool, content: &mut dyn Read) -> Result<(Digest, u64), PutError> {
         self.enter(path)?;
         let failed = |e: Errno| match e {
             Errno::EXIST | Errno::ISDIR => PutError::Twice(path.clone()),
             e => StoreError::io("create", path.on(self.temp.path()), e).into(),
         };
-        let folder = self
-            .current
-            .as_ref()
-            .map_or(self.root.as_fd(), |(_, fd)| fd.as_fd());
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = rustix::fs::openat(
-            folder,
-            path.file_name(),
-            flags,
-            sys::mode(sys::mode_bits(exec)),
-        )
-        .map_err(failed)?;
+        let folder = self.current.as_ref().map_or(self.root.as_fd(), |(_, fd)| fd.as_fd());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd =
+            rustix::fs::openat(folder, path.file_name(), flags, sys::mode(sys::mode_bits(exec))).map_err(failed)?;
         let mut file = File::from(fd);
         if self.buffer.is_empty() {
             self.buffer.resize(CHUNK, 0);
@@ -180,8 +138,7 @@ impl TreeBuilder {
                 Ok(n) => {
                     file.write_all(&self.buffer[..n]).map_err(|e| {
                         let error = write_error(self.room.store.root(), n as u64, e);
-                        StoreError::from_write(error)
-                            .unwrap_or_else(|e| StoreError::io("write", self.temp.path(), e))
+                        StoreError::from_write(error).unwrap_or_else(|e| StoreError::io("write", self.temp.path(), e))
                     })?;
                     hasher.update(&self.buffer[..n]);
                     size += n as u64;
@@ -199,18 +156,9 @@ impl TreeBuilder {
             rustix::fs::fchmod(&file, sys::mode(sys::mode_bits(exec))).map_err(failed)?;
         }
         rustix::fs::futimens(&file, &sys::fixed_times()).map_err(failed)?;
-        let kind = if exec {
-            EntryKind::Executable
-        } else {
-            EntryKind::File
-        };
+        let kind = if exec { EntryKind::Executable } else { EntryKind::File };
         let sha256 = hasher.finish();
-        self.entries.push(Entry {
-            path: path.clone(),
-            sha256,
-            size,
-            kind,
-        });
+        self.entries.push(Entry { path: path.clone(), sha256, size, kind });
         Ok((sha256, size))
     }
 
@@ -227,36 +175,19 @@ impl TreeBuilder {
     /// above the tree, or up again after going down.
     pub fn add_symlink(&mut self, path: &RelPath, target: &str) -> Result<(), PutError> {
         if !scan::link_stays_inside(path, target.as_bytes()) {
-            return Err(HashError::Link {
-                path: path.as_str().into(),
-                target: target.to_owned(),
-            }
-            .into());
+            return Err(HashError::Link { path: path.as_str().into(), target: target.to_owned() }.into());
         }
         self.enter(path)?;
-        let folder = self
-            .current
-            .as_ref()
-            .map_or(self.root.as_fd(), |(_, fd)| fd.as_fd());
+        let folder = self.current.as_ref().map_or(self.root.as_fd(), |(_, fd)| fd.as_fd());
         let made = rustix::fs::symlinkat(target, folder, path.file_name()).and_then(|()| {
-            rustix::fs::utimensat(
-                folder,
-                path.file_name(),
-                &sys::fixed_times(),
-                AtFlags::SYMLINK_NOFOLLOW,
-            )
+            rustix::fs::utimensat(folder, path.file_name(), &sys::fixed_times(), AtFlags::SYMLINK_NOFOLLOW)
         });
         made.map_err(|e| match e {
             Errno::EXIST => PutError::Twice(path.clone()),
             e => StoreError::io("create", path.on(self.temp.path()), e).into(),
         })?;
         let (sha256, size) = (Digest::of(target.as_bytes()), target.len() as u64);
-        self.entries.push(Entry {
-            path: path.clone(),
-            sha256,
-            size,
-            kind: EntryKind::Symlink,
-        });
+        self.entries.push(Entry { path: path.clone(), sha256, size, kind: EntryKind::Symlink });
         Ok(())
     }
 
@@ -277,8 +208,7 @@ impl TreeBuilder {
             }
         }
         let folders = self.folders.iter().map(RelPath::as_str);
-        set_folder_times(&self.root, folders)
-            .map_err(|e| StoreError::io("write", self.temp.path(), e))?;
+        set_folder_times(&self.root, folders).map_err(|e| StoreError::io("write", self.temp.path(), e))?;
         Ok(self.room.install_tree(self.temp.path(), listing)?)
     }
 
@@ -287,11 +217,7 @@ impl TreeBuilder {
         let Some(parent) = path.parent() else {
             return Err(PutError::Twice(path.clone()));
         };
-        if self
-            .current
-            .as_ref()
-            .is_some_and(|(folder, _)| *folder == parent)
-        {
+        if self.current.as_ref().is_some_and(|(folder, _)| *folder == parent) {
             return Ok(());
         }
         self.make_folder(&parent)?;
@@ -311,12 +237,10 @@ impl TreeBuilder {
         if let Some(parent) = folder.parent() {
             self.make_folder(&parent)?;
         }
-        rustix::fs::mkdirat(&self.root, folder.as_str(), Mode::from_raw_mode(0o755)).map_err(
-            |e| match e {
-                Errno::EXIST => PutError::Twice(folder.clone()),
-                e => StoreError::io("create", folder.on(self.temp.path()), e).into(),
-            },
-        )?;
+        rustix::fs::mkdirat(&self.root, folder.as_str(), Mode::from_raw_mode(0o755)).map_err(|e| match e {
+            Errno::EXIST => PutError::Twice(folder.clone()),
+            e => StoreError::io("create", folder.on(self.temp.path()), e).into(),
+        })?;
         self.folders.insert(folder.clone());
         Ok(())
     }
@@ -334,19 +258,11 @@ impl Room {
             match put {
                 // Another process was faster.
                 Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty
-                    ) => {}
+                    if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => {}
                 other => other.map_err(|e| StoreError::io("write", &target, e))?,
             }
         }
-        Ok(Tree {
-            digest,
-            size: listing.size(),
-            count: listing.count(),
-            listing,
-        })
+        Ok(Tree { digest, size: listing.size(), count: listing.count(), listing })
     }
 
     /// Puts a tree's listing back that has got lost, while the tree itself is there.
@@ -375,20 +291,13 @@ pub(crate) fn folders_of(listing: &Listing) -> std::collections::BTreeSet<&str> 
             }
             path = folder;
         }
-        last = entry
-            .path
-            .as_str()
-            .rsplit_once('/')
-            .map_or("", |(folder, _)| folder);
+        last = entry.path.as_str().rsplit_once('/').map_or("", |(folder, _)| folder);
     }
     folders
 }
 
 /// Folders get the fixed time too, so that a step that sees a tree sees the same times each time.
-pub(crate) fn set_folder_times<'a>(
-    root: &OwnedFd,
-    folders: impl Iterator<Item = &'a str>,
-) -> Result<(), Errno> {
+pub(crate) fn set_folder_times<'a>(root: &OwnedFd, folders: impl Iterator<Item = &'a str>) -> Result<(), Errno> {
     for folder in folders {
         rustix::fs::utimensat(root, folder, &sys::fixed_times(), AtFlags::SYMLINK_NOFOLLOW)?;
     }
@@ -398,19 +307,11 @@ pub(crate) fn set_folder_times<'a>(
 /// Refuses names (of files and folders) that are one where case does not count or Unicode is normalised.
 fn check_names(listing: &Listing) -> Result<(), PutError> {
     let mut names: HashMap<Cow<'_, str>, &str> = HashMap::with_capacity(listing.entries().len());
-    let all = listing
-        .entries()
-        .iter()
-        .map(|e| e.path.as_str())
-        .chain(folders_of(listing));
+    let all = listing.entries().iter().map(|e| e.path.as_str()).chain(folders_of(listing));
     for name in all {
         if let Some(other) = names.insert(folded(name), name) {
             let path = |text: &str| RelPath::parse(text).unwrap_or_default();
-            let (first, second) = if other < name {
-                (other, name)
-            } else {
-                (name, other)
-            };
+            let (first, second) = if other < name { (other, name) } else { (name, other) };
             return Err(PutError::Collision(path(first), path(second)));
         }
     }
@@ -428,12 +329,8 @@ fn folded(name: &str) -> Cow<'_, str> {
     }
     let nfc = ComposingNormalizerBorrowed::new_nfc();
     // By capitals first: `ß` and `SS`, or the two small sigmas, have the same.
-    let folded: String = nfc
-        .normalize(name)
-        .chars()
-        .flat_map(char::to_uppercase)
-        .flat_map(char::to_lowercase)
-        .collect();
+    let folded: String =
+        nfc.normalize(name).chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect();
     nfc.normalize(&folded).into_owned().into()
 }
 

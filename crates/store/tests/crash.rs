@@ -18,13 +18,7 @@ const WORK: &str = "TRAINLOCK_TEST_WORK";
 /// This test binary once more, doing `work` on a store and printing a line at each step.
 fn spawn(store: &Store, work: &str) -> (Child, BufReader<std::process::ChildStdout>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "child",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args(["--ignored", "--exact", "child", "--nocapture", "--test-threads=1"])
         .env(STORE, store.root())
         .env(WORK, work)
         .stdout(Stdio::piped())
@@ -42,10 +36,7 @@ fn spawn(store: &Store, work: &str) -> (Child, BufReader<std::process::ChildStdo
 
 #[test]
 #[ignore = "what the other tests start as a process of its own"]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how a test tells its child what to do"
-)]
+#[expect(clippy::disallowed_methods, reason = "how a test tells its child what to do")]
 fn child() {
     let (Ok(root), Ok(work)) = (std::env::var(STORE), std::env::var(WORK)) else {
         return;
@@ -85,10 +76,7 @@ fn child() {
 }
 
 fn random() -> u64 {
-    std::collections::hash_map::RandomState::new()
-        .build_hasher()
-        .finish()
-        >> 8
+    std::collections::hash_map::RandomState::new().build_hasher().finish() >> 8
 }
 
 /// A session as a run has them: an object, a result, a folder taken, a tree unpacked, something placed.
@@ -96,29 +84,15 @@ fn put_some(store: &Store, i: u64) {
     let session = store.session().unwrap();
     let content = format!("content {i} ").repeat(2000);
     let digest = session.put_bytes(content.as_bytes()).unwrap();
-    session
-        .put_result(
-            &Digest::of(format!("key {i}").as_bytes()),
-            digest.to_hex().as_bytes(),
-        )
-        .unwrap();
+    session.put_result(&Digest::of(format!("key {i}").as_bytes()), digest.to_hex().as_bytes()).unwrap();
     let work = session.work_dir("step").unwrap();
     for f in 0..20 {
-        write(
-            &work.join(format!("out/{}/{f}", f % 3)),
-            &format!("{i} {f} ").repeat(100),
-        );
+        write(&work.join(format!("out/{}/{f}", f % 3)), &format!("{i} {f} ").repeat(100));
     }
     let tree = session.take_tree(&work.join("out")).unwrap();
     let mut builder = session.tree().unwrap();
     for f in 0..20 {
-        builder
-            .add_file(
-                &rel(&format!("{i}/{f}")),
-                f % 2 == 0,
-                &mut content.as_bytes(),
-            )
-            .unwrap();
+        builder.add_file(&rel(&format!("{i}/{f}")), f % 2 == 0, &mut content.as_bytes()).unwrap();
     }
     builder.finish(None).unwrap();
     place_tree(store, &tree.digest, &work.join("in"), Link::Auto).unwrap();
@@ -144,19 +118,11 @@ fn killed_at_any_instant() {
         assert!(place.is_clean());
         assert!(place.sessions().is_empty(), "{:?}", place.sessions());
         for key in 0..64 {
-            let Some(result) = place
-                .store
-                .result(&Digest::of(format!("key {key}").as_bytes()))
-                .unwrap()
-            else {
+            let Some(result) = place.store.result(&Digest::of(format!("key {key}").as_bytes())).unwrap() else {
                 continue;
             };
             let digest = std::str::from_utf8(&result).unwrap().parse().unwrap();
-            let object = place
-                .store
-                .object(&digest, None)
-                .unwrap()
-                .expect("a result's object was put before it");
+            let object = place.store.object(&digest, None).unwrap().expect("a result's object was put before it");
             assert_eq!(Digest::of(&fs::read(object).unwrap()), digest);
         }
     }
@@ -195,26 +161,13 @@ fn a_lock_tells_who_holds_it_and_goes_with_its_holder() {
     assert_eq!(told, Some(child.id()));
     drop(lock.unwrap());
     // Free again, and a collection removes the file.
-    drop(
-        place
-            .store
-            .lock("step: train", |_| panic!("nobody holds it"))
-            .unwrap(),
-    );
-    assert_eq!(
-        names(&place.store.root().join("locks")),
-        ["step%3A%20train"]
-    );
+    drop(place.store.lock("step: train", |_| panic!("nobody holds it")).unwrap());
+    assert_eq!(names(&place.store.root().join("locks")), ["step%3A%20train"]);
     let held = place.store.lock("held", |_| {}).unwrap();
     place.store.gc(&Live::default(), false, || {}).unwrap();
     assert_eq!(names(&place.store.root().join("locks")), [".store", "held"]);
     drop(held);
-    drop(
-        place
-            .store
-            .lock("step: train", |_| panic!("nobody holds it"))
-            .unwrap(),
-    );
+    drop(place.store.lock("step: train", |_| panic!("nobody holds it")).unwrap());
 }
 
 #[test]
@@ -232,13 +185,7 @@ fn a_dead_session_of_this_boot_is_settled_and_a_live_one_is_left_alone() {
     place.session().finish(true).unwrap();
     assert_eq!(place.sessions().len(), 1);
     assert!(work.exists());
-    assert!(
-        place
-            .store
-            .object(&Digest::of(b"not synced"), None)
-            .unwrap()
-            .is_some()
-    );
+    assert!(place.store.object(&Digest::of(b"not synced"), None).unwrap().is_some());
     drop(live);
     assert!(place.sessions().is_empty());
     // One that ends without its sync leaves the marker and nothing else.
@@ -250,35 +197,21 @@ fn a_dead_session_of_this_boot_is_settled_and_a_live_one_is_left_alone() {
     session.finish(false).unwrap();
     let left = place.sessions();
     assert_eq!(left.len(), 1);
-    assert_eq!(
-        names(&place.store.root().join("tmp").join(&left[0])),
-        ["lock", "put"]
-    );
+    assert_eq!(names(&place.store.root().join("tmp").join(&left[0])), ["lock", "put"]);
     place.session().finish(false).unwrap();
     assert!(place.sessions().is_empty());
 }
 
 /// A session's folder as a machine leaves it that lost its power.
 fn forge(place: &Place, boot: &str, age: Duration, put: bool) -> PathBuf {
-    let dir = place
-        .store
-        .root()
-        .join("tmp")
-        .join(format!("{boot}.17.0123456789abcdef"));
+    let dir = place.store.root().join("tmp").join(format!("{boot}.17.0123456789abcdef"));
     write(&dir.join("lock"), "");
     write(&dir.join("w.3/half"), "made");
     if put {
         write(&dir.join("put"), "");
     }
     let began = fs::metadata(dir.join("lock")).unwrap().modified().unwrap() - age;
-    fs::OpenOptions::new()
-        .write(true)
-        .open(dir.join("lock"))
-        .unwrap()
-        .into_parts()
-        .0
-        .set_modified(began)
-        .unwrap();
+    fs::OpenOptions::new().write(true).open(dir.join("lock")).unwrap().into_parts().0.set_modified(began).unwrap();
     dir
 }
 
@@ -298,12 +231,7 @@ fn after_a_power_cut_what_was_put_is_hashed_again() {
         damage(&place.store.object(&bad, None).unwrap().unwrap(), true);
         damage(&place.store.tree(&broken.digest).unwrap().join("a/x"), true);
         fs::remove_file(place.store.tree(&short.digest).unwrap().join("y")).unwrap();
-        let path = place
-            .store
-            .root()
-            .join("results")
-            .join(&lost.to_hex()[..2])
-            .join(&lost.to_hex()[2..]);
+        let path = place.store.root().join("results").join(&lost.to_hex()[..2]).join(&lost.to_hex()[2..]);
         fs::write(path, "").unwrap();
     };
     damage_all();
@@ -321,10 +249,7 @@ fn after_a_power_cut_what_was_put_is_hashed_again() {
     assert!(place.store.object(&bad, Some(3)).unwrap().is_none());
     assert!(place.store.has_tree(&whole.digest));
     assert!(!place.store.has_tree(&broken.digest) && !place.store.has_tree(&short.digest));
-    assert_eq!(
-        place.store.result(&kept).unwrap().as_deref(),
-        Some(&b"kept"[..])
-    );
+    assert_eq!(place.store.result(&kept).unwrap().as_deref(), Some(&b"kept"[..]));
     assert_eq!(place.store.result(&lost).unwrap(), None);
     assert!(place.is_clean());
 }
@@ -336,14 +261,8 @@ fn what_is_older_than_the_lost_session_is_not_hashed_again() {
     damage(&place.store.object(&digest, None).unwrap().unwrap(), true);
     // A session that began after that, which only the future has.
     let dir = forge(&place, "some-other-boot", Duration::ZERO, true);
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .open(dir.join("lock"))
-        .unwrap()
-        .into_parts()
-        .0;
-    file.set_modified(file.metadata().unwrap().modified().unwrap() + Duration::from_secs(3600))
-        .unwrap();
+    let file = fs::OpenOptions::new().write(true).open(dir.join("lock")).unwrap().into_parts().0;
+    file.set_modified(file.metadata().unwrap().modified().unwrap() + Duration::from_secs(3600)).unwrap();
     place.session().finish(true).unwrap();
     assert!(place.store.object(&digest, Some(3)).unwrap().is_some());
     assert!(place.sessions().is_empty());
@@ -359,13 +278,7 @@ fn a_failed_steps_folder_is_kept() {
     let kept = session.keep(&work).unwrap();
     session.finish(true).unwrap();
     assert!(kept.starts_with(place.store.root().join("failed")));
-    assert!(
-        kept.file_name()
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .starts_with("train.")
-    );
+    assert!(kept.file_name().unwrap().to_str().unwrap().starts_with("train."));
     assert_eq!(fs::read_to_string(kept.join("log")).unwrap(), "went wrong");
     place.store.gc(&Live::default(), false, || {}).unwrap();
     assert!(kept.exists());

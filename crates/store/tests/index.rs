@@ -13,24 +13,13 @@ use trainlock_store::{FileState, HashError, Index, Link, place_file, place_tree}
 use trainlock_types::{Digest, EntryKind, RelPath};
 
 fn index(place: &Place) -> Index {
-    Index::load(
-        &place.path("index"),
-        place.dir.path(),
-        Some(place.store.clone()),
-    )
+    Index::load(&place.path("index"), place.dir.path(), Some(place.store.clone()))
 }
 
 /// Gives a file a time of long ago, so that it is not racily clean.
 fn age(path: &Path, seconds: u64) {
     let time = SystemTime::UNIX_EPOCH + Duration::new(1_600_000_000 + seconds, 123_456_789);
-    fs::OpenOptions::new()
-        .write(true)
-        .open(path)
-        .unwrap()
-        .into_parts()
-        .0
-        .set_modified(time)
-        .unwrap();
+    fs::OpenOptions::new().write(true).open(path).unwrap().into_parts().0.set_modified(time).unwrap();
 }
 
 #[test]
@@ -41,11 +30,7 @@ fn a_file_is_hashed_once() {
     age(&file, 0);
     let mut first = index(&place);
     assert_eq!(first.lookup(&file), None);
-    let state = FileState {
-        sha256: Digest::of(b"one"),
-        size: 3,
-        kind: EntryKind::File,
-    };
+    let state = FileState { sha256: Digest::of(b"one"), size: 3, kind: EntryKind::File };
     assert_eq!(first.file(&file).unwrap(), Some(state));
     first.save().unwrap();
     // By either name, from the file on disk.
@@ -61,35 +46,19 @@ fn a_file_is_hashed_once() {
     // Each kind of change is seen.
     set_mode(&file, 0o755);
     assert_eq!(third.lookup(&file), None);
-    assert_eq!(
-        third.file(&file).unwrap().unwrap().kind,
-        EntryKind::Executable
-    );
+    assert_eq!(third.file(&file).unwrap().unwrap().kind, EntryKind::Executable);
     fs::write(&file, "two").unwrap();
     age(&file, 0);
-    assert_eq!(
-        third.file(&file).unwrap().unwrap().sha256,
-        Digest::of(b"two")
-    );
+    assert_eq!(third.file(&file).unwrap().unwrap().sha256, Digest::of(b"two"));
     fs::remove_file(&file).unwrap();
     assert_eq!(third.file(&file).unwrap(), None);
     assert_eq!(third.file(&place.path("file/inside")).unwrap(), None);
     symlink("elsewhere", &file).unwrap();
     assert_eq!(
         third.file(&file).unwrap(),
-        Some(FileState {
-            sha256: Digest::of(b"elsewhere"),
-            size: 9,
-            kind: EntryKind::Symlink
-        })
+        Some(FileState { sha256: Digest::of(b"elsewhere"), size: 9, kind: EntryKind::Symlink })
     );
-    assert!(matches!(
-        third.file(&place.path("dir")),
-        Err(HashError::Kind {
-            found: "a folder",
-            ..
-        })
-    ));
+    assert!(matches!(third.file(&place.path("dir")), Err(HashError::Kind { found: "a folder", .. })));
 }
 
 #[test]
@@ -103,25 +72,13 @@ fn a_racily_clean_file_is_hashed_again() {
     first.save().unwrap();
     // Hashed once more when its time has passed, it is trusted.
     let recent = SystemTime::now_for_tests() - Duration::from_millis(500);
-    let set = |time| {
-        fs::OpenOptions::new()
-            .write(true)
-            .open(&file)
-            .unwrap()
-            .into_parts()
-            .0
-            .set_modified(time)
-            .unwrap()
-    };
+    let set = |time| fs::OpenOptions::new().write(true).open(&file).unwrap().into_parts().0.set_modified(time).unwrap();
     set(recent);
     let mut second = index(&place);
     let state = second.file(&file).unwrap();
     assert_eq!(second.lookup(&file), state);
     // A file system that keeps whole seconds needs a wider margin.
-    let whole = recent
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
+    let whole = recent.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     set(SystemTime::UNIX_EPOCH + Duration::from_secs(whole));
     second.file(&file).unwrap();
     assert_eq!(second.lookup(&file), None);
@@ -147,36 +104,15 @@ fn a_hard_link_of_the_store_stays_known() {
     place_file(&place.store, &digest, false, &file, Link::Hardlink).unwrap();
     place_tree(&place.store, &tree.digest, &folder, Link::Hardlink).unwrap();
     let mut index = index(&place);
-    let state = FileState {
-        sha256: digest,
-        size: 6,
-        kind: EntryKind::File,
-    };
+    let state = FileState { sha256: digest, size: 6, kind: EntryKind::File };
     index.record(&file, state);
     index.record_tree(&folder, &tree.digest, &tree.listing);
-    let of = |text: &str| FileState {
-        sha256: Digest::of(text.as_bytes()),
-        size: 3,
-        kind: EntryKind::File,
-    };
+    let of = |text: &str| FileState { sha256: Digest::of(text.as_bytes()), size: 3, kind: EntryKind::File };
     assert_eq!(index.lookup(&file), Some(state));
     assert_eq!(index.lookup(&folder.join("d/x")), Some(of("one")));
     // Another link moves the change time.
-    place_file(
-        &place.store,
-        &digest,
-        false,
-        &place.path("other"),
-        Link::Hardlink,
-    )
-    .unwrap();
-    place_tree(
-        &place.store,
-        &tree.digest,
-        &place.path("others"),
-        Link::Hardlink,
-    )
-    .unwrap();
+    place_file(&place.store, &digest, false, &place.path("other"), Link::Hardlink).unwrap();
+    place_tree(&place.store, &tree.digest, &place.path("others"), Link::Hardlink).unwrap();
     index.save().unwrap();
     let mut index = self::index(&place);
     assert_eq!(index.lookup(&file), Some(state));
@@ -211,10 +147,7 @@ fn a_damaged_index_is_no_index() {
     fs::write(place.path("index"), flipped).unwrap();
     let mut fresh = index(&place);
     assert_eq!(fresh.lookup(&file), None);
-    assert_eq!(
-        fresh.file(&file).unwrap().unwrap().sha256,
-        Digest::of(b"content")
-    );
+    assert_eq!(fresh.file(&file).unwrap().unwrap().sha256, Digest::of(b"content"));
     fresh.save().unwrap();
     assert_eq!(fs::read(place.path("index")).unwrap(), good);
     assert_eq!(names(place.dir.path()), ["file", "index", "store"]);
@@ -238,33 +171,14 @@ fn folders_with_a_filter() {
     let mut index = index(&place);
     let keep = |path: &RelPath| path.as_str() != "target" && !path.as_str().ends_with(".txt");
     let listing = index.folder(&root, keep).unwrap();
-    assert_eq!(
-        listing
-            .entries()
-            .iter()
-            .map(|e| e.path.as_str())
-            .collect::<Vec<_>>(),
-        ["a.py", "b/c.py", "d/e/f.py"]
-    );
-    assert!(matches!(
-        index.folder(&root, |_| true),
-        Err(HashError::Kind {
-            found: "a named pipe",
-            ..
-        })
-    ));
+    assert_eq!(listing.entries().iter().map(|e| e.path.as_str()).collect::<Vec<_>>(), ["a.py", "b/c.py", "d/e/f.py"]);
+    assert!(matches!(index.folder(&root, |_| true), Err(HashError::Kind { found: "a named pipe", .. })));
     symlink("../../outside", root.join("b/link")).unwrap();
-    assert!(matches!(
-        index.folder(&root, keep),
-        Err(HashError::Link { .. })
-    ));
+    assert!(matches!(index.folder(&root, keep), Err(HashError::Link { .. })));
     fs::remove_file(root.join("b/link")).unwrap();
     symlink("../a.py", root.join("b/link")).unwrap();
     assert_eq!(index.folder(&root, keep).unwrap().count(), 4);
-    assert!(matches!(
-        index.folder(&place.path("none"), keep),
-        Err(HashError::Io { .. })
-    ));
+    assert!(matches!(index.folder(&place.path("none"), keep), Err(HashError::Io { .. })));
 }
 
 #[test]
@@ -277,17 +191,12 @@ fn two_filters_on_one_folder_do_not_make_each_other_forget() {
     }
     let mut index = index(&place);
     let known = |index: &Index| {
-        ["a.py", "b/c.py", "b/notes.txt", "skipped/d.py"]
-            .map(|p| index.lookup(&root.join(p)).is_some())
+        ["a.py", "b/c.py", "b/notes.txt", "skipped/d.py"].map(|p| index.lookup(&root.join(p)).is_some())
     };
     index.folder(&root, |_| true).unwrap();
     assert_eq!(known(&index), [true; 4]);
     for end in [".py", ".txt"] {
-        index
-            .folder(&root, |p| {
-                p.as_str() != "skipped" && (p.as_str() == "b" || p.as_str().ends_with(end))
-            })
-            .unwrap();
+        index.folder(&root, |p| p.as_str() != "skipped" && (p.as_str() == "b" || p.as_str().ends_with(end))).unwrap();
         assert_eq!(known(&index), [true; 4], "{end}");
     }
     // What is gone is forgotten: the index does not grow for ever.
@@ -304,9 +213,7 @@ fn two_filters_on_one_folder_do_not_make_each_other_forget() {
 #[test]
 fn many_files_at_once_in_their_order() {
     let place = Place::new();
-    let paths: Vec<_> = (0..1300)
-        .map(|i| place.path(&format!("f/{}/{i}", i % 5)))
-        .collect();
+    let paths: Vec<_> = (0..1300).map(|i| place.path(&format!("f/{}/{i}", i % 5))).collect();
     for (i, path) in paths.iter().enumerate().filter(|(i, _)| i % 10 != 0) {
         write(path, &"x".repeat(i));
         age(path, i as u64);
@@ -316,16 +223,8 @@ fn many_files_at_once_in_their_order() {
     for round in 0..2 {
         let states = index.files(&paths).unwrap();
         for (i, state) in states.iter().enumerate() {
-            let expected = if i == 7 {
-                Digest::of(&vec![9; 9 << 20])
-            } else {
-                Digest::of("x".repeat(i).as_bytes())
-            };
-            assert_eq!(
-                state.map(|s| s.sha256),
-                (i % 10 != 0).then_some(expected),
-                "{i} in round {round}"
-            );
+            let expected = if i == 7 { Digest::of(&vec![9; 9 << 20]) } else { Digest::of("x".repeat(i).as_bytes()) };
+            assert_eq!(state.map(|s| s.sha256), (i % 10 != 0).then_some(expected), "{i} in round {round}");
         }
     }
 }

@@ -23,15 +23,8 @@ fn a_full_disk_says_what_is_needed_and_loses_nothing() {
     let session = store.session().unwrap();
     let kept = session.put_bytes(b"kept").unwrap();
     let full = |error: StoreError, least: u64| match error {
-        StoreError::Full {
-            ref path,
-            needed,
-            free,
-        } => {
-            assert!(
-                path.starts_with(store.root()) && needed >= least && free < 1 << 20,
-                "{error:?}"
-            );
+        StoreError::Full { ref path, needed, free } => {
+            assert!(path.starts_with(store.root()) && needed >= least && free < 1 << 20, "{error:?}");
             assert!(error.to_string().contains("no space left for"), "{error}");
         }
         other => panic!("{other:?}"),
@@ -55,10 +48,7 @@ fn a_full_disk_says_what_is_needed_and_loses_nothing() {
     // What failed is gone again, and what was there before is as it was.
     let fits = session.put_bytes(&vec![5; 700 << 10]).unwrap();
     session.finish(true).unwrap();
-    assert!(
-        store.object(&kept, Some(4)).unwrap().is_some()
-            && store.object(&fits, None).unwrap().is_some()
-    );
+    assert!(store.object(&kept, Some(4)).unwrap().is_some() && store.object(&fits, None).unwrap().is_some());
     assert!(store.verify(|_| {}).unwrap().damaged.is_empty());
 }
 
@@ -96,10 +86,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let unmounted = std::process::Command::new("umount")
-            .arg("-l")
-            .arg(&self.0)
-            .status();
+        let unmounted = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
         assert!(unmounted.is_ok_and(|s| s.success()));
     }
 }

@@ -16,15 +16,7 @@ fn an_object_is_read_only_and_has_the_fixed_time() {
     let path = place.store.object(&digest, Some(5)).unwrap().unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"hello");
     assert_eq!((mode(&path), mtime(&path)), (0o444, FIXED));
-    assert_eq!(
-        path,
-        place
-            .store
-            .root()
-            .join("objects")
-            .join(&digest.to_hex()[..2])
-            .join(&digest.to_hex()[2..])
-    );
+    assert_eq!(path, place.store.root().join("objects").join(&digest.to_hex()[..2]).join(&digest.to_hex()[2..]));
     assert!(place.sessions().is_empty());
 }
 
@@ -39,26 +31,15 @@ fn the_wrong_content_is_not_kept() {
     };
     let expected = Digest::of(b"good");
     match write("evil").finish(Some((expected, Some(4)))) {
-        Err(PutError::Sha256 {
-            expected: e,
-            found,
-            size: 4,
-        }) => assert_eq!((e, found), (expected, Digest::of(b"evil"))),
+        Err(PutError::Sha256 { expected: e, found, size: 4 }) => {
+            assert_eq!((e, found), (expected, Digest::of(b"evil")))
+        }
         other => panic!("{other:?}"),
     }
-    assert!(matches!(
-        write("goo").finish(Some((expected, Some(4)))),
-        Err(PutError::Size {
-            expected: 4,
-            found: 3
-        })
-    ));
+    assert!(matches!(write("goo").finish(Some((expected, Some(4)))), Err(PutError::Size { expected: 4, found: 3 })));
     drop(write("dropped"));
     assert_eq!(place.store.size().unwrap().objects, 0);
-    assert_eq!(
-        write("good").finish(Some((expected, Some(4)))).unwrap(),
-        (expected, 4)
-    );
+    assert_eq!(write("good").finish(Some((expected, Some(4)))).unwrap(), (expected, 4));
     session.finish(true).unwrap();
     assert_eq!(place.store.size().unwrap().objects, 1);
     assert!(place.sessions().is_empty());
@@ -87,10 +68,7 @@ fn a_suspicious_object_is_hashed_again() {
     // Only touched: it gets its time and mode back.
     set_mode(&path, 0o644);
     fs::write(&path, b"content").unwrap();
-    assert_eq!(
-        place.store.object(&digest, Some(7)).unwrap().as_deref(),
-        Some(path.as_path())
-    );
+    assert_eq!(place.store.object(&digest, Some(7)).unwrap().as_deref(), Some(path.as_path()));
     assert_eq!((mode(&path), mtime(&path)), (0o444, FIXED));
     // Written to: removed.
     damage(&path, false);
@@ -99,15 +77,9 @@ fn a_suspicious_object_is_hashed_again() {
     // Cut short, with the time right: the size tells.
     place.put(b"content");
     set_mode(&path, 0o644);
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .into_parts()
-        .0;
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap().into_parts().0;
     file.set_len(3).unwrap();
-    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(FIXED as u64))
-        .unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(FIXED as u64)).unwrap();
     set_mode(&path, 0o444);
     assert_eq!(place.store.object(&digest, Some(7)).unwrap(), None);
 }
@@ -124,10 +96,7 @@ fn a_file_is_taken_without_a_copy() {
     assert_eq!((digest, size), (Digest::of(b"output"), 6));
     assert!(!path.exists());
     let object = place.store.object(&digest, Some(6)).unwrap().unwrap();
-    assert_eq!(
-        (mode(&object), mtime(&object), inode(&object)),
-        (0o555, FIXED, before)
-    );
+    assert_eq!((mode(&object), mtime(&object), inode(&object)), (0o555, FIXED, before));
     assert!(object.to_str().unwrap().ends_with(".x"));
     // Again, with the same content: the path goes, the object stays.
     fs::write(&path, b"output").unwrap();
@@ -168,21 +137,14 @@ fn only_regular_files_are_taken() {
         0,
     )
     .unwrap();
-    for (name, what) in [
-        ("link", "a link"),
-        ("folder", "a folder"),
-        ("pipe", "a named pipe"),
-    ] {
+    for (name, what) in [("link", "a link"), ("folder", "a folder"), ("pipe", "a named pipe")] {
         match session.take_file(&work.join(name), false) {
             Err(PutError::Hash(HashError::Kind { found, .. })) => assert_eq!(found, what),
             other => panic!("{other:?}"),
         }
         assert!(fs::symlink_metadata(work.join(name)).is_ok());
     }
-    assert!(matches!(
-        session.take_file(&work.join("none"), false),
-        Err(PutError::Hash(HashError::Io { .. }))
-    ));
+    assert!(matches!(session.take_file(&work.join("none"), false), Err(PutError::Hash(HashError::Io { .. }))));
 }
 
 #[test]
@@ -193,16 +155,8 @@ fn results_are_checked_and_the_first_valid_one_stays() {
     let session = place.session();
     session.put_result(&key, b"first").unwrap();
     session.put_result(&key, b"second").unwrap();
-    assert_eq!(
-        place.store.result(&key).unwrap().as_deref(),
-        Some(&b"first"[..])
-    );
-    let path = place
-        .store
-        .root()
-        .join("results")
-        .join(&key.to_hex()[..2])
-        .join(&key.to_hex()[2..]);
+    assert_eq!(place.store.result(&key).unwrap().as_deref(), Some(&b"first"[..]));
+    let path = place.store.root().join("results").join(&key.to_hex()[..2]).join(&key.to_hex()[2..]);
     for damaged in [
         &b"trainlock-result 1 zz"[..],
         b"",
@@ -213,20 +167,10 @@ fn results_are_checked_and_the_first_valid_one_stays() {
         assert!(!path.exists());
         fs::write(&path, damaged).unwrap();
         session.put_result(&key, b"third").unwrap();
-        assert_eq!(
-            place.store.result(&key).unwrap().as_deref(),
-            Some(&b"third"[..])
-        );
+        assert_eq!(place.store.result(&key).unwrap().as_deref(), Some(&b"third"[..]));
     }
     session.put_result(&Digest::of(b"empty"), b"").unwrap();
-    assert_eq!(
-        place
-            .store
-            .result(&Digest::of(b"empty"))
-            .unwrap()
-            .as_deref(),
-        Some(&b""[..])
-    );
+    assert_eq!(place.store.result(&Digest::of(b"empty")).unwrap().as_deref(), Some(&b""[..]));
 }
 
 #[test]
@@ -242,16 +186,10 @@ fn what_is_no_store_and_a_newer_store_are_refused() {
     // Killed between making the file and writing to it.
     fs::write(place.store.root().join("version"), "").unwrap();
     Store::open(place.store.root()).unwrap();
-    assert_eq!(
-        fs::read_to_string(place.store.root().join("version")).unwrap(),
-        "1\n"
-    );
+    assert_eq!(fs::read_to_string(place.store.root().join("version")).unwrap(), "1\n");
     let home = place.path("home");
     write(&home.join("thesis.tex"), "years of work");
-    assert!(matches!(
-        Store::open(&home),
-        Err(StoreError::NotAStore { .. })
-    ));
+    assert!(matches!(Store::open(&home), Err(StoreError::NotAStore { .. })));
     assert_eq!(names(&home), ["thesis.tex"]);
     write(&place.path("file"), "");
     assert!(Store::open(&place.path("file")).is_err());
@@ -269,12 +207,7 @@ fn a_store_that_may_not_be_written_says_so() {
     set_mode(place.store.root(), 0o755);
     match answer {
         Err(error @ StoreError::NotWritable { .. }) => {
-            assert!(
-                error
-                    .to_string()
-                    .contains(place.store.root().to_str().unwrap()),
-                "{error}"
-            );
+            assert!(error.to_string().contains(place.store.root().to_str().unwrap()), "{error}");
         }
         other => panic!("{other:?}"),
     }

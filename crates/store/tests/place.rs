@@ -13,17 +13,9 @@ const LINKS: [Link; 4] = [Link::Auto, Link::Hardlink, Link::Copy, Link::Reflink]
 /// Whether this file system has reflinks (then `auto` uses them).
 fn reflinks(place: &Place) -> bool {
     let digest = place.put(b"probe");
-    match place_file(
-        &place.store,
-        &digest,
-        false,
-        &place.path("probe"),
-        Link::Reflink,
-    ) {
+    match place_file(&place.store, &digest, false, &place.path("probe"), Link::Reflink) {
         Ok(placed) => placed == Placed::Reflink,
-        Err(StoreError::Link {
-            link: "reflink", ..
-        }) => false,
+        Err(StoreError::Link { link: "reflink", .. }) => false,
         Err(other) => panic!("{other:?}"),
     }
 }
@@ -32,24 +24,13 @@ fn reflinks(place: &Place) -> bool {
 fn a_file_is_placed_in_every_way() {
     let place = Place::new();
     let reflinks = reflinks(&place);
-    assert_eq!(
-        names(place.dir.path()),
-        if reflinks {
-            vec!["probe", "store"]
-        } else {
-            vec!["store"]
-        }
-    );
+    assert_eq!(names(place.dir.path()), if reflinks { vec!["probe", "store"] } else { vec!["store"] });
     let digest = place.put(b"content");
     let object = place.store.object(&digest, None).unwrap().unwrap();
     for (i, link) in LINKS.into_iter().enumerate() {
         let dest = place.path(&format!("out/{i}/file"));
         let placed = match place_file(&place.store, &digest, false, &dest, link) {
-            Err(StoreError::Link {
-                link: "reflink",
-                source,
-                ..
-            }) if link == Link::Reflink && !reflinks => {
+            Err(StoreError::Link { link: "reflink", source, .. }) if link == Link::Reflink && !reflinks => {
                 assert!(source.raw_os_error().is_some());
                 continue;
             }
@@ -128,13 +109,7 @@ fn a_tree_is_placed_in_every_way() {
     let session = place.session();
     let mut builder = session.tree().unwrap();
     for i in 0..900 {
-        builder
-            .add_file(
-                &rel(&format!("d{}/e/f{i}", i % 3)),
-                i % 2 == 0,
-                &mut format!("{i}").as_bytes(),
-            )
-            .unwrap();
+        builder.add_file(&rel(&format!("d{}/e/f{i}", i % 3)), i % 2 == 0, &mut format!("{i}").as_bytes()).unwrap();
     }
     builder.add_symlink(&rel("d0/link"), "../d1/e/f1").unwrap();
     let tree = builder.finish(None).unwrap();
@@ -158,28 +133,11 @@ fn a_tree_is_placed_in_every_way() {
                 );
             }
         }
-        assert_eq!(
-            (
-                mode(&dest.join("d2/e")),
-                mtime(&dest.join("d2/e")),
-                mtime(&dest)
-            ),
-            (0o755, FIXED, FIXED)
-        );
+        assert_eq!((mode(&dest.join("d2/e")), mtime(&dest.join("d2/e")), mtime(&dest)), (0o755, FIXED, FIXED));
     }
-    assert!(
-        names(&place.path("deep/down"))
-            .iter()
-            .all(|n| !n.starts_with('.'))
-    );
+    assert!(names(&place.path("deep/down")).iter().all(|n| !n.starts_with('.')));
     let empty = place.put_tree(&[]);
-    place_tree(
-        &place.store,
-        &empty.digest,
-        &place.path("empty"),
-        Link::Auto,
-    )
-    .unwrap();
+    place_tree(&place.store, &empty.digest, &place.path("empty"), Link::Auto).unwrap();
     assert!(names(&place.path("empty")).is_empty() && place.path("empty").is_dir());
 }
 
@@ -199,25 +157,17 @@ fn a_write_through_a_hard_link_is_found() {
     assert!(place.store.distrust(&digest).unwrap());
     assert_eq!(mode(&file), 0o444);
     set_mode(&folder.join("x"), 0o644);
-    assert_eq!(
-        place.store.touched(&tree.digest).unwrap(),
-        [place.store.tree(&tree.digest).unwrap().join("x")]
-    );
+    assert_eq!(place.store.touched(&tree.digest).unwrap(), [place.store.tree(&tree.digest).unwrap().join("x")]);
     assert!(place.store.distrust(&tree.digest).unwrap());
     assert!(place.store.touched(&tree.digest).unwrap().is_empty());
     // The content: found, and removed.
     damage(&file, false);
     damage(&folder.join("d/y"), false);
     assert_eq!(place.store.touched(&digest).unwrap().len(), 1);
-    assert_eq!(
-        place.store.touched(&tree.digest).unwrap(),
-        [place.store.tree(&tree.digest).unwrap().join("d/y")]
-    );
+    assert_eq!(place.store.touched(&tree.digest).unwrap(), [place.store.tree(&tree.digest).unwrap().join("d/y")]);
     assert!(!place.store.distrust(&digest).unwrap());
     assert!(!place.store.distrust(&tree.digest).unwrap());
-    assert!(
-        place.store.object(&digest, None).unwrap().is_none() && !place.store.has_tree(&tree.digest)
-    );
+    assert!(place.store.object(&digest, None).unwrap().is_none() && !place.store.has_tree(&tree.digest));
     // What was placed is the project's, and stays.
     assert!(file.exists() && folder.join("d/y").exists());
     assert!(place.is_clean());
@@ -231,48 +181,20 @@ fn what_is_damaged_is_never_placed() {
     write(&place.path("folder/old"), "stays");
     damage(&place.store.object(&digest, None).unwrap().unwrap(), false);
     damage(&place.store.tree(&tree.digest).unwrap().join("x"), false);
-    let file = place_file(
-        &place.store,
-        &digest,
-        false,
-        &place.path("file"),
-        Link::Auto,
-    );
+    let file = place_file(&place.store, &digest, false, &place.path("file"), Link::Auto);
     assert!(matches!(file, Err(StoreError::Damaged { .. })), "{file:?}");
-    let folder = place_tree(
-        &place.store,
-        &tree.digest,
-        &place.path("folder"),
-        Link::Auto,
-    );
-    assert!(
-        matches!(folder, Err(StoreError::Damaged { .. })),
-        "{folder:?}"
-    );
+    let folder = place_tree(&place.store, &tree.digest, &place.path("folder"), Link::Auto);
+    assert!(matches!(folder, Err(StoreError::Damaged { .. })), "{folder:?}");
     assert_eq!(names(place.dir.path()), ["folder", "store"]);
     assert_eq!(names(&place.path("folder")), ["old"]);
     // A file that is missing, and a tree whose listing is lost.
     let tree = place.put_tree(&[("x", "three"), ("d/y", "four")]);
     fs::remove_file(place.store.object(&tree.digest, None).unwrap().unwrap()).unwrap();
-    place_tree(
-        &place.store,
-        &tree.digest,
-        &place.path("folder"),
-        Link::Auto,
-    )
-    .unwrap();
+    place_tree(&place.store, &tree.digest, &place.path("folder"), Link::Auto).unwrap();
     assert_eq!(names(&place.path("folder")), ["d", "x"]);
     fs::remove_file(place.store.tree(&tree.digest).unwrap().join("x")).unwrap();
-    let folder = place_tree(
-        &place.store,
-        &tree.digest,
-        &place.path("folder"),
-        Link::Copy,
-    );
-    assert!(
-        matches!(folder, Err(StoreError::Damaged { .. })),
-        "{folder:?}"
-    );
+    let folder = place_tree(&place.store, &tree.digest, &place.path("folder"), Link::Copy);
+    assert!(matches!(folder, Err(StoreError::Damaged { .. })), "{folder:?}");
     assert_eq!(names(&place.path("folder")), ["d", "x"]);
 }
 
@@ -280,40 +202,18 @@ fn what_is_damaged_is_never_placed() {
 fn leftovers_of_killed_processes_go() {
     let place = Place::new();
     let digest = place.put(b"x");
-    write(
-        &place.path("out/.trainlock-tmp.y.0000000000000000/inner"),
-        "half",
-    );
+    write(&place.path("out/.trainlock-tmp.y.0000000000000000/inner"), "half");
     // A fresh one may be another process's work under way.
-    place_file(
-        &place.store,
-        &digest,
-        false,
-        &place.path("out/x"),
-        Link::Copy,
-    )
-    .unwrap();
-    assert_eq!(
-        names(&place.path("out")),
-        [".trainlock-tmp.y.0000000000000000", "x"]
-    );
+    place_file(&place.store, &digest, false, &place.path("out/x"), Link::Copy).unwrap();
+    assert_eq!(names(&place.path("out")), [".trainlock-tmp.y.0000000000000000", "x"]);
 }
 
 #[test]
 fn words_of_the_configuration() {
-    for (word, link) in [
-        ("auto", Link::Auto),
-        ("reflink", Link::Reflink),
-        ("hardlink", Link::Hardlink),
-        ("copy", Link::Copy),
-    ] {
+    for (word, link) in
+        [("auto", Link::Auto), ("reflink", Link::Reflink), ("hardlink", Link::Hardlink), ("copy", Link::Copy)]
+    {
         assert_eq!(word.parse(), Ok(link));
     }
-    assert!(
-        "symlink"
-            .parse::<Link>()
-            .unwrap_err()
-            .to_string()
-            .contains("symlink")
-    );
+    assert!("symlink".parse::<Link>().unwrap_err().to_string().contains("symlink"));
 }

@@ -98,7 +98,8 @@ impl TestContext {
     /// paths, times, process ids, and the ids of runs.
     pub fn filters(&self) -> Vec<(String, &'static str)> {
         let root = self.root().to_string_lossy().into_owned();
-        let quoted: String = root.chars().flat_map(|c| (!c.is_alphanumeric()).then_some('\\').into_iter().chain([c])).collect();
+        let quoted: String =
+            root.chars().flat_map(|c| (!c.is_alphanumeric()).then_some('\\').into_iter().chain([c])).collect();
         vec![
             (quoted, "[TEMP]"),
             (r"\b(\d+h )?(\d+m )?\d+(\.\d+)?s\b".to_owned(), "[TIME]"),

@@ -171,7 +171,9 @@ fn accept(socket: TcpStream, tls: Option<Arc<ServerConfig>>, state: &State) {
         let raw = socket.try_clone()?;
         let stream: Box<dyn Stream> = match tls {
             None => Box::new(socket),
-            Some(config) => Box::new(StreamOwned::new(ServerConnection::new(config).map_err(io::Error::other)?, socket)),
+            Some(config) => {
+                Box::new(StreamOwned::new(ServerConnection::new(config).map_err(io::Error::other)?, socket))
+            }
         };
         answer(&mut BufReader::new(stream), &raw, state)
     })();
@@ -180,7 +182,9 @@ fn accept(socket: TcpStream, tls: Option<Arc<ServerConfig>>, state: &State) {
 }
 
 fn answer(stream: &mut BufReader<Box<dyn Stream>>, raw: &TcpStream, state: &State) -> io::Result<()> {
-    let Some(request) = read_request(stream)? else { return Ok(()) };
+    let Some(request) = read_request(stream)? else {
+        return Ok(());
+    };
     let path = request.target.split('?').next().unwrap_or_default().to_owned();
     let taken = {
         let mut routes = state.routes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -280,12 +284,21 @@ fn range(request: &Request, length: usize) -> Option<(usize, usize)> {
     (from < to).then_some((from, to))
 }
 
-fn act(fault: &Fault, body: &[u8], request: &Request, out: &mut dyn Stream, raw: &TcpStream, sent: &mut u64) -> io::Result<()> {
+fn act(
+    fault: &Fault,
+    body: &[u8],
+    request: &Request,
+    out: &mut dyn Stream,
+    raw: &TcpStream,
+    sent: &mut u64,
+) -> io::Result<()> {
     let full = || Answer::new(200).length(body.len());
     let first = |n: usize| &body[..n.min(body.len())];
     match fault {
         Fault::Ok | Fault::Tag(_) => {
-            let tagged = |answer: Answer| if let Fault::Tag(tag) = fault { answer.with("ETag", tag) } else { answer };
+            let tagged = |answer: Answer| {
+                if let Fault::Tag(tag) = fault { answer.with("ETag", tag) } else { answer }
+            };
             match range(request, body.len()) {
                 None => {
                     tagged(full()).write(out)?;

@@ -9,7 +9,13 @@ use std::path::PathBuf;
 /// `train.toml` says what goes into a training run; `trainlock lock` writes `train.lock` with the exact hash
 /// of every input; `trainlock train` on any machine fetches and verifies exactly those inputs and runs the steps.
 #[derive(Debug, Parser)]
-#[command(name = "trainlock", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "trainlock",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -53,7 +53,10 @@ pub(crate) enum Problem {
 impl Failure {
     /// One message without causes.
     pub(crate) fn new(code: Exit, message: impl Into<String>) -> Failure {
-        Failure { code, problems: vec![Problem::Plain { message: message.into(), causes: Vec::new(), hints: Vec::new() }] }
+        Failure {
+            code,
+            problems: vec![Problem::Plain { message: message.into(), causes: Vec::new(), hints: Vec::new() }],
+        }
     }
 
     /// An error and all its causes.

@@ -10,7 +10,10 @@ use trainlock_env::{HostTools, ToolError};
 use trainlock_fetch::{FetchError, Fetcher};
 use trainlock_lock::{Content, Determinism, Lock, LockError};
 use trainlock_manifest::Workspace;
-use trainlock_resolve::{BoxError, Change, DataAnswer, Mode, Provider, Resolution, ResolveError, Wanted, WantedMember, resolve, settle, stale};
+use trainlock_resolve::{
+    BoxError, Change, DataAnswer, Mode, Provider, Resolution, ResolveError, Wanted, WantedMember, resolve, settle,
+    stale,
+};
 use trainlock_store::{Index, Session, Store};
 use trainlock_types::{DataRequest, DataSource, ToolRequest};
 
@@ -25,14 +28,18 @@ impl Project {
         }
         let path = self.workspace.root.join("train.lock");
         let wanted = wanted(&self.workspace);
-        let heals = matches!(locking, Locking::Lock | Locking::Update(_));
-        let old = load(&path, &wanted, heals, ui)?;
+        let heals = locking != Locking::Check;
+        let asked = matches!(locking, Locking::Lock | Locking::Update(_));
+        let old = load(&path, &wanted, heals)?;
         if !matches!(locking, Locking::Update(_)) {
             let changes = self.stale(&wanted, old.lock.as_ref())?;
             self.save_caches();
             match (old.lock, locking == Locking::Check) {
                 (Some(lock), _) if changes.is_empty() && !old.healed => return Ok(lock),
-                (None, true) => return Err(Failure::new(Exit::Stale, format!("`{}` does not exist", path.display())).hint("`trainlock lock` writes it")),
+                (None, true) => {
+                    return Err(Failure::new(Exit::Stale, format!("`{}` does not exist", path.display()))
+                        .hint("`trainlock lock` writes it"));
+                }
                 (Some(_), true) => return Err(out_of_date(&path, &changes)),
                 _ => {}
             }
@@ -49,7 +56,10 @@ impl Project {
         let Some(_guard) = self.store.lock_unless(&name, on_wait, || cancel.is_thrown())? else {
             return Err(Failure::new(Exit::Interrupted, "interrupted"));
         };
-        let old = load(&path, &wanted, heals, ui)?;
+        let old = load(&path, &wanted, heals)?;
+        if old.healed {
+            ui.status("Healed", format!("{} (a merge had left it unfinished)", path.display()));
+        }
         let mode = match locking {
             Locking::Update(names) => Mode::Update { names: Some(names).filter(|n| !n.is_empty()) },
             _ => Mode::Lock,
@@ -58,7 +68,12 @@ impl Project {
         let resolution = {
             let (events, _display) = ui.events();
             let fetcher = Fetcher::new(self.fetch_settings(offline), events);
-            let mut sources = Sources { fetcher: Some((fetcher, &session)), index: &mut self.index, tools: Some(&mut self.host), root: &self.workspace.root };
+            let mut sources = Sources {
+                fetcher: Some((fetcher, &session)),
+                index: &mut self.index,
+                tools: Some(&mut self.host),
+                root: &self.workspace.root,
+            };
             resolve(&wanted, old.lock.as_ref(), &mode, &mut sources)
         };
         session.finish(false)?;
@@ -68,12 +83,12 @@ impl Project {
         for change in &changes {
             ui.status("Locked", change);
         }
-        match (written, changes.is_empty(), heals) {
+        match (written, changes.is_empty(), asked) {
             (true, true, _) => ui.status("Locked", path.display()),
             (false, true, true) => ui.status("Finished", "train.lock is up to date"),
             _ => {}
         }
-        if ui.json() && heals {
+        if ui.json() && asked {
             let changes: Vec<String> = changes.iter().map(Change::to_string).collect();
             ui.print_json(&serde_json::json!({ "written": written, "changes": changes }));
         }
@@ -85,7 +100,7 @@ impl Project {
     pub(crate) fn lock_for_reading(&mut self, options: LockOptions, ui: &Ui) -> Result<Lock, Failure> {
         let path = self.workspace.root.join("train.lock");
         let wanted = wanted(&self.workspace);
-        let old = load(&path, &wanted, false, ui)?;
+        let old = load(&path, &wanted, false)?;
         let changes = self.stale(&wanted, old.lock.as_ref())?;
         self.save_caches();
         if changes.is_empty() {
@@ -118,13 +133,12 @@ struct Old {
     healed: bool,
 }
 
-fn load(path: &Path, wanted: &Wanted, heals: bool, ui: &Ui) -> Result<Old, Failure> {
+fn load(path: &Path, wanted: &Wanted, heals: bool) -> Result<Old, Failure> {
     match Lock::load(path) {
         Ok(lock) => Ok(Old { lock, healed: false }),
         Err(LockError::Conflict { .. }) if heals => {
             let text = fs::read_to_string(path)?;
             let healed = trainlock_lock::heal(&text, path).map_err(|e| lock_failure(&e))?;
-            ui.status("Healed", format!("{} (a merge had left it unfinished)", path.display()));
             Ok(Old { lock: Some(settle(healed, wanted)), healed: true })
         }
         Err(error) => Err(lock_failure(&error)),
@@ -143,7 +157,8 @@ fn lock_failure(error: &LockError) -> Failure {
 }
 
 fn out_of_date(path: &Path, changes: &[Change]) -> Failure {
-    let mut failure = Failure::new(Exit::Stale, format!("`{}` is out of date", path.display())).hint("run `trainlock lock`, and commit train.lock");
+    let mut failure = Failure::new(Exit::Stale, format!("`{}` is out of date", path.display()))
+        .hint("run `trainlock lock`, and commit train.lock");
     if let Some(Problem::Plain { causes, .. }) = failure.problems.first_mut() {
         causes.extend(changes.iter().take(20).map(Change::to_string));
         causes.extend((changes.len() > 20).then(|| format!("and {} more", changes.len() - 20)));
@@ -230,7 +245,8 @@ impl Provider for Sources<'_> {
             let DataSource::Path(path) = &request.source else { unreachable!("only paths are asked for here") };
             let on_disk = path.on(self.root);
             // A link in the repository to data that lies elsewhere counts as that data.
-            let real = fs::canonicalize(&on_disk).map_err(|e| format!("can't read `{}`: {}", on_disk.display(), reason(&e)))?;
+            let real = fs::canonicalize(&on_disk)
+                .map_err(|e| format!("can't read `{}`: {}", on_disk.display(), reason(&e)))?;
             if real.is_dir() {
                 return Ok(Content::tree(self.index.folder(&real, |_| true)?));
             }
@@ -241,10 +257,17 @@ impl Provider for Sources<'_> {
     }
 
     fn tool(&mut self, request: &ToolRequest) -> Result<semver::Version, BoxError> {
-        let Some(tools) = &mut self.tools else { return Err("it is not locked".into()) };
+        let Some(tools) = &mut self.tools else {
+            return Err("it is not locked".into());
+        };
         let tool = tools.get(request)?;
         tool.version.parse().map_err(|_| {
-            ToolError::NoVersion { name: request.name.to_string(), command: tool.probe.join(" "), output: tool.version.clone() }.into()
+            ToolError::NoVersion {
+                name: request.name.to_string(),
+                command: tool.probe.join(" "),
+                output: tool.version.clone(),
+            }
+            .into()
         })
     }
 }

@@ -45,7 +45,9 @@ fn manifest_failure(error: ManifestError) -> Failure {
     match error {
         ManifestError::Invalid(diagnostics) => Failure::placed(Exit::Invalid, diagnostics),
         ManifestError::RequiresTrainlock(diagnostic) => Failure::placed(Exit::Invalid, vec![*diagnostic]),
-        ManifestError::NotFound { .. } => Failure::from_error(Exit::Invalid, &error).hint("`trainlock init` writes one"),
+        ManifestError::NotFound { .. } => {
+            Failure::from_error(Exit::Invalid, &error).hint("`trainlock init` writes one")
+        }
         other => Failure::from_error(Exit::Invalid, &other),
     }
 }
@@ -188,7 +190,9 @@ impl Project {
             };
             let mut found = false;
             for i in selected {
-                let Some(params) = all.get_mut(&self.workspace.members[*i].name) else { continue };
+                let Some(params) = all.get_mut(&self.workspace.members[*i].name) else {
+                    continue;
+                };
                 if let Some(value) = params.get_mut(key) {
                     *value = trainlock_manifest::parse_value(text, value)
                         .map_err(|e| Failure::new(Exit::Invalid, format!("`--set {pair}`: {e}")))?;
@@ -197,7 +201,9 @@ impl Project {
             }
             if !found {
                 let names = selected.iter().flat_map(|i| self.workspace.members[*i].params.keys());
-                let near = nearest(key, names.map(String::as_str)).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+                let near = nearest(key, names.map(String::as_str))
+                    .map(|n| format!("; did you mean `{n}`?"))
+                    .unwrap_or_default();
                 return Err(Failure::new(Exit::Invalid, format!("`--set {pair}`: there is no param `{key}`{near}")));
             }
         }
@@ -216,7 +222,9 @@ impl Project {
             let mut found = Vec::new();
             for tool in &node.member.tools {
                 let request = &tool.request;
-                let ToolProvider::Host { accept, .. } = &request.provider else { continue };
+                let ToolProvider::Host { accept, .. } = &request.provider else {
+                    continue;
+                };
                 let here = match self.host.get(request) {
                     Ok(here) => here,
                     Err(error) => {
@@ -234,7 +242,9 @@ impl Project {
                         unverified = true;
                         let wanted = match accept {
                             ToolMatch::Version => format!("train.lock has {}", pin.version),
-                            ToolMatch::Requirement => format!("train.lock wants {} (and was made with {})", request.version, pin.version),
+                            ToolMatch::Requirement => {
+                                format!("train.lock wants {} (and was made with {})", request.version, pin.version)
+                            }
                         };
                         let name = &request.name;
                         problems.push(Problem::Plain {
@@ -256,7 +266,8 @@ impl Project {
 
     /// The stat index, to be handed to a bench; this project has none until it is read again.
     pub(crate) fn take_index(&mut self) -> Index {
-        let fresh = Index::load(&self.workspace.root.join(".trainlock/index"), &self.workspace.root, Some(self.store.clone()));
+        let fresh =
+            Index::load(&self.workspace.root.join(".trainlock/index"), &self.workspace.root, Some(self.store.clone()));
         std::mem::replace(&mut self.index, fresh)
     }
 
@@ -269,7 +280,16 @@ impl Project {
         tools: &'a Tools,
     ) -> Result<Bench<'a>, Failure> {
         let state = State::load(&self.own_folder()?.join("state"));
-        Ok(Bench { workspace: &self.workspace, lock, store: &self.store, params, tools, index, state, shell: &self.shell })
+        Ok(Bench {
+            workspace: &self.workspace,
+            lock,
+            store: &self.store,
+            params,
+            tools,
+            index,
+            state,
+            shell: &self.shell,
+        })
     }
 
     /// The data sets of these members that do not lie in the repository.
@@ -279,7 +299,12 @@ impl Project {
 
     /// The data sets that steps of a plan may read: those of steps that would run, and those whose
     /// listing is needed to know.
-    pub(crate) fn data_needed<'a>(&self, bench: &mut Bench<'_>, plan: &Plan<'a>, force: bool) -> Result<Vec<&'a Data>, Failure> {
+    pub(crate) fn data_needed<'a>(
+        &self,
+        bench: &mut Bench<'_>,
+        plan: &Plan<'a>,
+        force: bool,
+    ) -> Result<Vec<&'a Data>, Failure> {
         let mut needed: Vec<&Data> = plan.nodes.iter().flat_map(|n| n.data_in_parts()).collect();
         if plan.nodes.iter().any(|n| n.data().next().is_some()) {
             for (node, status) in plan.nodes.iter().zip(bench.survey(plan, force)?) {
@@ -300,7 +325,9 @@ impl Project {
         let mut bytes = 0;
         for data in data {
             let request = &data.request;
-            let Some(pin) = lock.data(request.member.as_ref(), &request.name) else { continue };
+            let Some(pin) = lock.data(request.member.as_ref(), &request.name) else {
+                continue;
+            };
             let there = match &pin.content {
                 Content::File { sha256, size } => self.store.object(sha256, Some(*size))?.is_some(),
                 Content::Tree { tree, .. } => self.store.has_tree(tree),
@@ -313,7 +340,8 @@ impl Project {
         if wants.is_empty() {
             return Ok(());
         }
-        let count = if wants.len() == 1 { format!("`{}`", wants[0].name) } else { format!("{} data sets", wants.len()) };
+        let count =
+            if wants.len() == 1 { format!("`{}`", wants[0].name) } else { format!("{} data sets", wants.len()) };
         ui.note("Fetching", format!("{count} ({})", HumanSize(bytes)));
         let session = self.store.session()?;
         let results = {
@@ -333,7 +361,9 @@ impl Project {
     pub(crate) fn link(&self, lock: &Lock, data: &[&Data], ui: &Ui) -> Result<(), Failure> {
         for data in data {
             let request = &data.request;
-            let Some(pin) = lock.data(request.member.as_ref(), &request.name) else { continue };
+            let Some(pin) = lock.data(request.member.as_ref(), &request.name) else {
+                continue;
+            };
             let to = request.to.on(&self.workspace.root);
             match &pin.content {
                 Content::File { sha256, .. } => place_file(&self.store, sha256, false, &to, self.settings.link)?,
@@ -388,7 +418,11 @@ impl Project {
                     problem(&member.source, &step.span, format!("run step `{}` in an image", step.name));
                 }
                 if step.sandbox == Sandbox::Required {
-                    problem(&member.source, &step.span, format!("isolate step `{}` as `sandbox = \"required\"` demands", step.name));
+                    problem(
+                        &member.source,
+                        &step.span,
+                        format!("isolate step `{}` as `sandbox = \"required\"` demands", step.name),
+                    );
                 }
                 if !step.serve.is_empty() {
                     problem(&member.source, &step.span, format!("serve locked data to step `{}`", step.name));
@@ -410,12 +444,14 @@ impl Project {
         record.command = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
         record.lock = Some(lock.digest().to_string());
         record.profile.clone_from(&options.profile);
-        record.set = options.set.iter().filter_map(|p| p.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        record.set =
+            options.set.iter().filter_map(|p| p.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
         record.params = params
             .iter()
             .map(|(member, params)| (member.to_string(), params.iter().map(|(n, v)| (n.clone(), json(v))).collect()))
             .collect();
-        let name = |member: &Option<Name>, name: &Name| member.as_ref().map_or(name.to_string(), |m| format!("{m}/{name}"));
+        let name =
+            |member: &Option<Name>, name: &Name| member.as_ref().map_or(name.to_string(), |m| format!("{m}/{name}"));
         record.data = lock
             .data
             .iter()
@@ -427,7 +463,9 @@ impl Project {
             })
             .collect();
         let mut seen = BTreeSet::new();
-        for (_, tool) in tools.values().flatten().filter(|(name, tool)| seen.insert((name.clone(), tool.program.clone()))) {
+        for (_, tool) in
+            tools.values().flatten().filter(|(name, tool)| seen.insert((name.clone(), tool.program.clone())))
+        {
             record.tools.push(ToolRecord {
                 name: tool.found.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                 version: tool.version.clone(),
@@ -471,7 +509,9 @@ fn want(pin: &DataPin) -> Want {
         (Content::Tree { tree, size, count, .. }, Some(archive), _) => {
             FetchWanted::Tree { archive, tree: *tree, size: *size, count: *count }
         }
-        (Content::Tree { .. }, None, _) => unreachable!("a tree from an address comes in an archive"),
+        (Content::Tree { .. }, None, _) => {
+            unreachable!("a tree from an address comes in an archive")
+        }
     };
     let sources = std::iter::once(url).chain(mirrors).cloned().collect();
     let name = pin.member.as_ref().map_or(pin.name.to_string(), |m| format!("{m}/{}", pin.name));
@@ -529,7 +569,8 @@ pub(crate) fn end_of_log(log: &Path, lines: usize) -> String {
 /// All that the store keeps for a project: what its lock pins, and the last results of its steps.
 pub(crate) fn live(root: &Path, store: &Store, live: &mut trainlock_store::Live) -> Result<(), Failure> {
     let lock = Lock::load(&root.join("train.lock")).map_err(|e| {
-        Failure::from_error(Exit::Failed, &e).hint("nothing was removed: repair that lock first, or move the project's folder away")
+        Failure::from_error(Exit::Failed, &e)
+            .hint("nothing was removed: repair that lock first, or move the project's folder away")
     })?;
     for pin in lock.iter().flat_map(|l| &l.data) {
         live.objects.insert(pin.content.digest());

@@ -43,7 +43,7 @@ mod tests {
             message: "unknown key `inpust`".into(),
             label: "not a key of a step".into(),
             help: Some("did you mean `inputs`?".into()),
-            related: vec![(26..33, "the outputs".into())],
+            related: vec![(25..32, "the outputs".into())],
         };
         insta::assert_snapshot!(render(&diagnostic, false), @r#"
         error: unknown key `inpust`

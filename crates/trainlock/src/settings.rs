@@ -11,7 +11,10 @@ use trainlock_types::{nearest, parse_duration};
 /// The environment variables that trainlock reads, with what they do; the docs' list is made of it.
 pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("TRAINLOCK_STORE", "The store's folder; else `trainlock` in the platform's cache folder."),
-    ("TRAINLOCK_CONFIG", "The configuration file; else `trainlock/config.toml` in the platform's configuration folder."),
+    (
+        "TRAINLOCK_CONFIG",
+        "The configuration file; else `trainlock/config.toml` in the platform's configuration folder.",
+    ),
     ("PATH", "Where tools with `from = \"host\"` are looked for."),
     ("HOME, XDG_CACHE_HOME, XDG_CONFIG_HOME", "Where the platform's cache and configuration folders are."),
     ("NETRC", "A netrc file with credentials for servers; else `.netrc` in the home folder."),
@@ -54,7 +57,11 @@ impl Settings {
     pub(crate) fn read(global: &Global) -> Result<Settings, Failure> {
         let home = directory("HOME");
         let xdg = |variable: &str, below: &str| directory(variable).or_else(|| home.as_ref().map(|h| h.join(below)));
-        let cache = if cfg!(target_os = "macos") { xdg("XDG_CACHE_HOME", "Library/Caches") } else { xdg("XDG_CACHE_HOME", ".cache") };
+        let cache = if cfg!(target_os = "macos") {
+            xdg("XDG_CACHE_HOME", "Library/Caches")
+        } else {
+            xdg("XDG_CACHE_HOME", ".cache")
+        };
         let mut settings = Settings {
             store: PathBuf::new(),
             link: Link::Auto,
@@ -62,11 +69,16 @@ impl Settings {
             retries: 5,
             stall: Duration::from_secs(30),
             path: variable("PATH").unwrap_or_default(),
-            netrc: variable("NETRC").map(PathBuf::from).or_else(|| home.as_ref().map(|h| h.join(".netrc"))).filter(|f| f.is_file()),
+            netrc: variable("NETRC")
+                .map(PathBuf::from)
+                .or_else(|| home.as_ref().map(|h| h.join(".netrc")))
+                .filter(|f| f.is_file()),
         };
         let mut store = cache.map(|c| c.join("trainlock"));
         let file = variable("TRAINLOCK_CONFIG").map(PathBuf::from);
-        let file = file.or_else(|| xdg("XDG_CONFIG_HOME", ".config").map(|c| c.join("trainlock/config.toml")).filter(|f| f.exists()));
+        let file = file.or_else(|| {
+            xdg("XDG_CONFIG_HOME", ".config").map(|c| c.join("trainlock/config.toml")).filter(|f| f.exists())
+        });
         let mut values = match &file {
             Some(file) => read_file(file)?,
             None => Vec::new(),
@@ -86,15 +98,22 @@ impl Settings {
             store = Some(PathBuf::from(folder));
         }
         settings.store = store.ok_or_else(|| {
-            Failure::new(Exit::Failed, "there is no place for the store: neither TRAINLOCK_STORE, XDG_CACHE_HOME nor HOME is set")
-                .hint("set TRAINLOCK_STORE to a folder")
+            Failure::new(
+                Exit::Failed,
+                "there is no place for the store: neither TRAINLOCK_STORE, XDG_CACHE_HOME nor HOME is set",
+            )
+            .hint("set TRAINLOCK_STORE to a folder")
         })?;
         Ok(settings)
     }
 
     fn set(&mut self, store: &mut Option<PathBuf>, key: &str, value: &str) -> Result<(), String> {
         let number = |range: std::ops::RangeInclusive<u32>| {
-            value.parse().ok().filter(|n| range.contains(n)).ok_or_else(|| format!("`{value}` is not a number from {} to {}", range.start(), range.end()))
+            value
+                .parse()
+                .ok()
+                .filter(|n| range.contains(n))
+                .ok_or_else(|| format!("`{value}` is not a number from {} to {}", range.start(), range.end()))
         };
         match key {
             "store.path" => *store = Some(PathBuf::from(value)),
@@ -113,7 +132,9 @@ impl Settings {
 
 /// The leaves of a configuration file, dotted, each with its place.
 fn read_file(file: &Path) -> Result<Vec<(String, String, String)>, Failure> {
-    let problem = |reason: String| Failure::new(Exit::Invalid, format!("can't read the configuration file `{}`: {reason}", file.display()));
+    let problem = |reason: String| {
+        Failure::new(Exit::Invalid, format!("can't read the configuration file `{}`: {reason}", file.display()))
+    };
     let text = fs_err::read_to_string(file).map_err(|e| problem(e.to_string()))?;
     let table: toml::Table = text.parse().map_err(|e: toml::de::Error| problem(e.to_string()))?;
     let mut leaves = Vec::new();
@@ -121,7 +142,9 @@ fn read_file(file: &Path) -> Result<Vec<(String, String, String)>, Failure> {
     while let Some((name, value)) = open.pop() {
         match value {
             toml::Value::Table(table) => {
-                let below = |key: String| if name.is_empty() { key } else { format!("{name}.{key}") };
+                let below = |key: String| {
+                    if name.is_empty() { key } else { format!("{name}.{key}") }
+                };
                 open.extend(table.into_iter().map(|(key, value)| (below(key), value)));
             }
             toml::Value::String(text) => leaves.push((name, text, file.display().to_string())),

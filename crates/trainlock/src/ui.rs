@@ -90,7 +90,9 @@ impl Ui {
     /// What was asked for, on standard output. A closed pipe is no error: the reader has enough.
     pub(crate) fn print(&self, text: &str) {
         let mut out = std::io::stdout().lock();
-        let _ = out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
+        let _ = out
+            .write_all(text.as_bytes())
+            .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
         let _ = out.flush();
     }
 
@@ -223,7 +225,9 @@ impl Shown {
             return;
         }
         let several = self.running.len() > 1;
-        let Some(line) = self.running.get_mut(step) else { return };
+        let Some(line) = self.running.get_mut(step) else {
+            return;
+        };
         line.push_str(text);
         let Some(end) = line.rfind('\n') else { return };
         let rest = line.split_off(end + 1);

@@ -18,7 +18,7 @@ mod value;
 pub use diagnostic::{Diagnostic, SourceText};
 pub use digest::{Digest, DigestError, Hasher};
 pub use event::{Event, Events, StepOutcome};
-pub use listing::{Entry, EntryKind, Listing, ListingError, LISTING_IN_LOCK};
+pub use listing::{Entry, EntryKind, LISTING_IN_LOCK, Listing, ListingError};
 pub use name::{Name, NameError, nearest};
 pub use path::{PathError, RelPath};
 pub use platform::{Platform, UnknownPlatform};

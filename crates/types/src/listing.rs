@@ -174,7 +174,12 @@ mod tests {
     use super::*;
 
     fn entry(path: &str, kind: EntryKind) -> Entry {
-        Entry { path: RelPath::parse(path).unwrap(), sha256: Digest::of(path.as_bytes()), size: path.len() as u64, kind }
+        Entry {
+            path: RelPath::parse(path).unwrap(),
+            sha256: Digest::of(path.as_bytes()),
+            size: path.len() as u64,
+            kind,
+        }
     }
 
     #[test]
@@ -204,8 +209,11 @@ mod tests {
 
     #[test]
     fn parts() {
-        let listing = Listing::new(["a/b/1", "a/b/2", "a/b-c", "a/c"].map(|p| entry(p, EntryKind::File)).into()).unwrap();
-        let paths = |p: &str| listing.below(&RelPath::parse(p).unwrap()).into_iter().map(|e| e.path.to_string()).collect::<Vec<_>>();
+        let listing =
+            Listing::new(["a/b/1", "a/b/2", "a/b-c", "a/c"].map(|p| entry(p, EntryKind::File)).into()).unwrap();
+        let paths = |p: &str| {
+            listing.below(&RelPath::parse(p).unwrap()).into_iter().map(|e| e.path.to_string()).collect::<Vec<_>>()
+        };
         assert_eq!(paths("a/b"), ["1", "2"]);
         assert_eq!(paths("a/c"), [""]);
         assert!(paths("x").is_empty());

@@ -18,6 +18,7 @@ pub struct DataRequest {
 
 /// Where data comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all data sets are of the large kind")]
 pub enum DataSource {
     /// Fetched from an address.
     Url {

@@ -29,7 +29,9 @@ pub enum UrlError {
     #[error("not a URL: {0}")]
     Syntax(#[from] url::ParseError),
     /// A scheme that no source has.
-    #[error("unknown kind of URL `{0}:`: use https, http, file, hf, git+https, git+ssh, git+file, s3, gs, az, pypi or doi")]
+    #[error(
+        "unknown kind of URL `{0}:`: use https, http, file, hf, git+https, git+ssh, git+file, s3, gs, az, pypi or doi"
+    )]
     Scheme(String),
     /// A password does not belong in a file that is committed.
     #[error("the URL holds a user name or password: keep credentials in netrc or the environment")]
@@ -67,7 +69,9 @@ impl SourceUrl {
             }
             "s3" | "gs" | "az" => Ok(SourceUrl::Object(without_credentials(Url::parse(text)?)?)),
             "pypi" => match rest.split_once('@') {
-                Some((name, version)) if !name.is_empty() && !version.is_empty() => Ok(SourceUrl::Pypi(text.to_owned())),
+                Some((name, version)) if !name.is_empty() && !version.is_empty() => {
+                    Ok(SourceUrl::Pypi(text.to_owned()))
+                }
                 _ => Err(UrlError::Form("pypi:NAME@VERSION")),
             },
             "doi" if rest.starts_with("10.") && rest.contains('/') => Ok(SourceUrl::Doi(text.to_owned())),
@@ -113,7 +117,9 @@ fn redact(url: &Url) -> String {
     let mut url = url.clone();
     let _ = url.set_username("");
     let _ = url.set_password(None);
-    let Some(query) = url.query() else { return url.into() };
+    let Some(query) = url.query() else {
+        return url.into();
+    };
     let shown: Vec<String> = query
         .split('&')
         .map(|pair| match pair.split_once('=') {
@@ -162,7 +168,17 @@ mod tests {
         ] {
             assert_eq!(SourceUrl::parse(good).unwrap().to_string(), good);
         }
-        for bad in ["", "data.csv", "ftp://x/y", "hf://one", "pypi:name", "doi:x", "https://u:p@h/x", "file://host/x", "https://"] {
+        for bad in [
+            "",
+            "data.csv",
+            "ftp://x/y",
+            "hf://one",
+            "pypi:name",
+            "doi:x",
+            "https://u:p@h/x",
+            "file://host/x",
+            "https://",
+        ] {
             assert!(SourceUrl::parse(bad).is_err(), "{bad}");
         }
     }

@@ -130,7 +130,12 @@ mod tests {
     #[test]
     fn written_as_toml_json_and_argument() {
         let table = Value::Table(BTreeMap::from([("b".into(), Value::Bool(true)), ("a".into(), Value::Float(3e-4))]));
-        let value = Value::Array(vec![Value::Int(-1), Value::String("a \"b\"\n".into()), Value::Datetime("2026-11-22".into()), table]);
+        let value = Value::Array(vec![
+            Value::Int(-1),
+            Value::String("a \"b\"\n".into()),
+            Value::Datetime("2026-11-22".into()),
+            table,
+        ]);
         assert_eq!(value.to_string(), r#"[-1, "a \"b\"\n", 2026-11-22, { "a" = 0.0003, "b" = true }]"#);
         assert_eq!(value.to_json(), r#"[-1, "a \"b\"\n", "2026-11-22", {"a": 0.0003, "b": true}]"#);
         assert_eq!(Value::String("x y".into()).to_argument(), "x y");

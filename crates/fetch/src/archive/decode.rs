@@ -82,7 +82,10 @@ pub(crate) fn only_zeros(input: &mut impl BufRead, what: &str) -> io::Result<()>
             return Ok(());
         }
         if bytes.iter().any(|b| *b != 0) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("something else follows the end of the {what} data")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("something else follows the end of the {what} data"),
+            ));
         }
         input.consume(n);
     }

@@ -143,7 +143,10 @@ impl ArchiveError {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => ArchiveError::Truncated(name),
             // What decoders say about the bytes that they were given; the rest comes from the disk.
-            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other | io::ErrorKind::Unsupported
+            io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::Other
+            | io::ErrorKind::Unsupported
                 if error.raw_os_error().is_none() =>
             {
                 ArchiveError::Corrupt { name, what: error.to_string() }

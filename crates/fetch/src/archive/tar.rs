@@ -46,7 +46,8 @@ pub(crate) fn read(mut input: impl BufRead, feed: &mut Feed<'_>) -> Result<(), E
             return Err(ArchiveError::corrupt("a header's checksum is wrong").into());
         }
         let own_name = header_name(&block);
-        let stated = number(&block[124..136]).ok_or_else(|| ArchiveError::corrupt_at(&own_name, "its size is not a number"))?;
+        let stated =
+            number(&block[124..136]).ok_or_else(|| ArchiveError::corrupt_at(&own_name, "its size is not a number"))?;
         match block[156] {
             b'x' => {
                 let records = meta(&mut input, stated, &own_name, feed)?;
@@ -77,14 +78,17 @@ pub(crate) fn read(mut input: impl BufRead, feed: &mut Feed<'_>) -> Result<(), E
         let link = said.link.or(long_link.take()).unwrap_or_else(|| until_nul(&block[157..257]).to_vec());
         let size = said.size.unwrap_or(stated);
         let kind = match block[156] {
-            b'S' => return Err(unsupported(&name, "is stored as a sparse file: pack it again without `--sparse`").into()),
+            b'S' => {
+                return Err(unsupported(&name, "is stored as a sparse file: pack it again without `--sparse`").into());
+            }
             _ if said.sparse => {
                 return Err(unsupported(&name, "is stored as a sparse file: pack it again without `--sparse`").into());
             }
             // Before ustar a folder was a file whose name ends in a slash.
             b'0' | 0 if name.ends_with(b"/") => Kind::Folder,
             b'0' | 0 | b'7' => {
-                let mode = number(&block[100..108]).ok_or_else(|| ArchiveError::corrupt_at(&name, "its mode is not a number"))?;
+                let mode = number(&block[100..108])
+                    .ok_or_else(|| ArchiveError::corrupt_at(&name, "its mode is not a number"))?;
                 Kind::File { size, exec: mode & 0o100 != 0 }
             }
             b'1' => Kind::HardLink(link),
@@ -95,7 +99,9 @@ pub(crate) fn read(mut input: impl BufRead, feed: &mut Feed<'_>) -> Result<(), E
             b'6' => Kind::Special("a named pipe"),
             b'V' if size == 0 => continue,
             b'M' => return Err(unsupported(&name, "is continued from another volume").into()),
-            other => return Err(unsupported(&name, &format!("is of the unknown kind {:?}", other as char)).into()),
+            other => {
+                return Err(unsupported(&name, &format!("is of the unknown kind {:?}", other as char)).into());
+            }
         };
         if !matches!(kind, Kind::File { .. }) && size != 0 {
             return Err(ArchiveError::corrupt_at(&name, format!("{} cannot hold bytes", kind.words())).into());
@@ -196,8 +202,12 @@ fn number(field: &[u8]) -> Option<u64> {
 }
 
 fn checksum_is_right(block: &[u8; BLOCK]) -> bool {
-    let Some(stated) = number(&block[148..156]) else { return false };
-    let counted = |i: usize| if (148..156).contains(&i) { b' ' } else { block[i] };
+    let Some(stated) = number(&block[148..156]) else {
+        return false;
+    };
+    let counted = |i: usize| {
+        if (148..156).contains(&i) { b' ' } else { block[i] }
+    };
     let unsigned: u64 = (0..BLOCK).map(|i| u64::from(counted(i))).sum();
     // Some old programs added the bytes as signed ones.
     let signed: i64 = (0..BLOCK).map(|i| i64::from(counted(i).cast_signed())).sum();
@@ -224,7 +234,9 @@ mod tests {
         let mut said = Extended::default();
         pax(b"12 path=a/b\n10 size=7\n14 comment==x\n", b"n", &mut said).unwrap();
         assert_eq!((said.path.as_deref(), said.size, said.sparse), (Some(&b"a/b"[..]), Some(7), false));
-        for bad in [&b"12 path=a/b"[..], b"99 path=a\n", b"3 a\n", b"x path=a\n", b"0 path=a\n", b"11 size=-7\n", b"5 a=b\n"] {
+        for bad in
+            [&b"12 path=a/b"[..], b"99 path=a\n", b"3 a\n", b"x path=a\n", b"0 path=a\n", b"11 size=-7\n", b"5 a=b\n"]
+        {
             assert!(pax(bad, b"n", &mut Extended::default()).is_err(), "{}", shown(bad));
         }
     }

@@ -47,30 +47,36 @@ pub(crate) fn unpack<S: Sink>(archive: File, limits: Limits, sink: &mut S) -> Re
             _ => Ok(()),
         }
     };
-    walk::<S::Error>(archive, limits.decoded, |_| true, |member, content| {
-        let path = parse(&member.name)?;
-        match member.kind {
-            Kind::Folder => Ok(places.folder(&path)?),
-            Kind::File { size, exec } => {
-                places.file(&path, size)?;
-                grow(size)?;
-                sink.file(&path, exec, content)
+    walk::<S::Error>(
+        archive,
+        limits.decoded,
+        |_| true,
+        |member, content| {
+            let path = parse(&member.name)?;
+            match member.kind {
+                Kind::Folder => Ok(places.folder(&path)?),
+                Kind::File { size, exec } => {
+                    places.file(&path, size)?;
+                    grow(size)?;
+                    sink.file(&path, exec, content)
+                }
+                Kind::Symlink(target) => {
+                    let target = places.link(&path, &target)?;
+                    grow(target.len() as u64)?;
+                    sink.link(&path, &target)
+                }
+                Kind::HardLink(target) => {
+                    let from = parse(&target).ok().and_then(|from| Some((places.file_size(&from)?, from)));
+                    let (size, from) =
+                        from.ok_or_else(|| ArchiveError::HardLink { name: path.to_string(), target: shown(&target) })?;
+                    places.file(&path, size)?;
+                    grow(size)?;
+                    sink.copy(&from, &path)
+                }
+                Kind::Special(kind) => Err(ArchiveError::Special { name: path.to_string(), kind }.into()),
             }
-            Kind::Symlink(target) => {
-                let target = places.link(&path, &target)?;
-                grow(target.len() as u64)?;
-                sink.link(&path, &target)
-            }
-            Kind::HardLink(target) => {
-                let from = parse(&target).ok().and_then(|from| Some((places.file_size(&from)?, from)));
-                let (size, from) = from.ok_or_else(|| ArchiveError::HardLink { name: path.to_string(), target: shown(&target) })?;
-                places.file(&path, size)?;
-                grow(size)?;
-                sink.copy(&from, &path)
-            }
-            Kind::Special(kind) => Err(ArchiveError::Special { name: path.to_string(), kind }.into()),
-        }
-    })
+        },
+    )
 }
 
 /// How many names are kept to find the one that was meant.
@@ -89,23 +95,28 @@ pub(crate) fn extract<T, E: From<ArchiveError>>(
     let is_it = |name: &[u8]| parse(name).is_ok_and(|path| path == *wanted);
     let mut taken = None;
     let mut names: BTreeSet<String> = BTreeSet::new();
-    let walked: Result<(), E> = walk(archive, limits.decoded, |member| is_it(&member.name), |member, content| {
-        if is_it(&member.name) {
-            let Kind::File { size, .. } = member.kind else {
-                return Err(ArchiveError::NotAFile { member: wanted.to_string(), kind: member.kind.words() }.into());
-            };
-            if taken.is_some() {
-                return Err(ArchiveError::Twice(wanted.to_string()).into());
+    let walked: Result<(), E> = walk(
+        archive,
+        limits.decoded,
+        |member| is_it(&member.name),
+        |member, content| {
+            if is_it(&member.name) {
+                let Kind::File { size, .. } = member.kind else {
+                    return Err(ArchiveError::NotAFile { member: wanted.to_string(), kind: member.kind.words() }.into());
+                };
+                if taken.is_some() {
+                    return Err(ArchiveError::Twice(wanted.to_string()).into());
+                }
+                if size > limits.size {
+                    return Err(ArchiveError::TooLarge { limit: limits.size }.into());
+                }
+                taken = Some(take(size, content)?);
+            } else if taken.is_none() && names.len() < NAMES_KEPT && matches!(member.kind, Kind::File { .. }) {
+                names.extend(parse(&member.name).ok().map(|path| path.to_string()));
             }
-            if size > limits.size {
-                return Err(ArchiveError::TooLarge { limit: limits.size }.into());
-            }
-            taken = Some(take(size, content)?);
-        } else if taken.is_none() && names.len() < NAMES_KEPT && matches!(member.kind, Kind::File { .. }) {
-            names.extend(parse(&member.name).ok().map(|path| path.to_string()));
-        }
-        Ok(())
-    });
+            Ok(())
+        },
+    );
     walked?;
     taken.ok_or_else(|| ArchiveError::NoMember { member: wanted.to_string(), near: near(wanted, names.iter()) }.into())
 }

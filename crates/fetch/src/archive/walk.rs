@@ -235,7 +235,11 @@ impl Feed<'_> {
 
     fn push(&mut self, part: Part) -> Result<(), Ended> {
         self.batch.parts.push(part);
-        if self.batch.bytes.len() >= BATCH_BYTES || self.batch.parts.len() >= BATCH_PARTS { self.flush() } else { Ok(()) }
+        if self.batch.bytes.len() >= BATCH_BYTES || self.batch.parts.len() >= BATCH_PARTS {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     fn flush(&mut self) -> Result<(), Ended> {

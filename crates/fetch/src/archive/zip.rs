@@ -59,13 +59,18 @@ pub(crate) fn read(mut file: File, feed: &mut Feed<'_>) -> Result<(), Ended> {
         input.seek_relative(gap).map_err(ArchiveError::Read)?;
         let header = local_header(&mut input, &entry)?;
         at = entry.offset + header;
-        free_from = at.checked_add(entry.packed).filter(|end| *end <= directory).ok_or_else(|| bad("it ends outside of the file"))?;
+        free_from = at
+            .checked_add(entry.packed)
+            .filter(|end| *end <= directory)
+            .ok_or_else(|| bad("it ends outside of the file"))?;
         left = left.checked_sub(entry.size).ok_or(ArchiveError::TooLarge { limit: feed.limit })?;
 
         let mut packed = Read::take(&mut input, entry.packed);
         let mut content = Content::new(&mut packed, &entry, &mut inflater)?;
         let kind = match kind(&entry) {
-            Kind::Symlink(_) if entry.size > LINK_MAX => return Err(bad("a symbolic link cannot be so long").into()),
+            Kind::Symlink(_) if entry.size > LINK_MAX => {
+                return Err(bad("a symbolic link cannot be so long").into());
+            }
             Kind::Symlink(_) => {
                 let mut target = Vec::new();
                 Read::take(&mut content, entry.size)
@@ -156,7 +161,9 @@ fn end_record(file: &mut File) -> Result<(u64, u64, u64), ArchiveError> {
     // The last end record whose comment ends where the file ends.
     let comment_ends = |at: &usize| {
         let rest = &tail[*at..];
-        rest.starts_with(END) && rest.len() >= END_LEN && usize::from(u16::from_le_bytes([rest[20], rest[21]])) == rest.len() - END_LEN
+        rest.starts_with(END)
+            && rest.len() >= END_LEN
+            && usize::from(u16::from_le_bytes([rest[20], rest[21]])) == rest.len() - END_LEN
     };
     let Some(at) = (0..tail.len()).rev().find(comment_ends) else {
         let there = tail.windows(4).any(|w| w == END);
@@ -177,7 +184,8 @@ fn end_record(file: &mut File) -> Result<(u64, u64, u64), ArchiveError> {
         None => (u64::from(offset), u64::from(size), u64::from(total), start + at as u64),
         Some(locator) => {
             let end = u64::from_le_bytes(tail[locator + 8..locator + 16].try_into().map_err(|_| bad())?);
-            let record = end.checked_sub(start).and_then(|i| tail.get(usize::try_from(i).ok()?..locator)).ok_or_else(bad)?;
+            let record =
+                end.checked_sub(start).and_then(|i| tail.get(usize::try_from(i).ok()?..locator)).ok_or_else(bad)?;
             if !record.starts_with(END64) {
                 return Err(bad());
             }
@@ -220,7 +228,9 @@ fn central_entry(fields: &mut Fields<'_>) -> Option<Result<Entry, ArchiveError>>
     fields.bytes(comment_len.into())?;
 
     let mut large = Fields(zip64(extra).unwrap_or_default());
-    let mut wide = |value: u32| if value == u32::MAX { large.u64() } else { Some(value.into()) };
+    let mut wide = |value: u32| {
+        if value == u32::MAX { large.u64() } else { Some(value.into()) }
+    };
     let (size, packed, offset) = (wide(size)?, wide(packed)?, wide(offset)?);
     if flags & 1 != 0 {
         return Some(Err(unsupported(&name, "is encrypted")));
@@ -270,7 +280,9 @@ fn local_header(input: &mut impl BufRead, entry: &Entry) -> Result<u64, ArchiveE
     input.read_exact(&mut rest).map_err(truncated)?;
     let (name, extra) = rest.split_at(name_len.into());
     let mut large = Fields(zip64(extra).unwrap_or_default());
-    let mut wide = |value: u32| if value == u32::MAX { large.u64() } else { Some(value.into()) };
+    let mut wide = |value: u32| {
+        if value == u32::MAX { large.u64() } else { Some(value.into()) }
+    };
     let (size, packed) = (wide(size), wide(packed));
     // With a data descriptor the writer did not know these yet, and left them zero.
     let later = flags & 8 != 0;
@@ -310,9 +322,15 @@ enum Decoder<'a, 'f> {
 }
 
 impl<'a, 'f> Content<'a, 'f> {
-    fn new(input: &'a mut Packed<'f>, entry: &Entry, inflater: &'a mut Decompress) -> Result<Content<'a, 'f>, ArchiveError> {
+    fn new(
+        input: &'a mut Packed<'f>,
+        entry: &Entry,
+        inflater: &'a mut Decompress,
+    ) -> Result<Content<'a, 'f>, ArchiveError> {
         let decoder = match codec(entry.method) {
-            Some(codec) => Decoder::Other(codec.decoder(input).map_err(|e| ArchiveError::from_read(e, Some(&entry.name)))?),
+            Some(codec) => {
+                Decoder::Other(codec.decoder(input).map_err(|e| ArchiveError::from_read(e, Some(&entry.name)))?)
+            }
             None if entry.method == STORED => Decoder::Stored(input),
             None => {
                 inflater.reset(false);
@@ -353,7 +371,9 @@ impl Read for Decoder<'_, '_> {
                     let packed = input.fill_buf()?;
                     let flush = if packed.is_empty() { FlushDecompress::Finish } else { FlushDecompress::None };
                     let (taken, given) = (inflater.total_in(), inflater.total_out());
-                    let status = inflater.decompress(packed, out, flush).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+                    let status = inflater
+                        .decompress(packed, out, flush)
+                        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
                     let at_end = packed.is_empty();
                     input.consume((inflater.total_in() - taken) as usize);
                     *ended = status == Status::StreamEnd;

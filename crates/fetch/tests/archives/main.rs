@@ -37,8 +37,16 @@ impl Place {
     fn resolve_with(&self, settings: Settings, archive: &[u8], extract: Option<&str>) -> Result<Resolved, FetchError> {
         let extract = extract.map(|path| RelPath::parse(path).unwrap());
         let unpack = extract.is_none();
-        let source =
-            DataSource::Url { url: self.url(archive), mirrors: vec![], checksum: None, size: None, rev: None, files: vec![], extract, unpack };
+        let source = DataSource::Url {
+            url: self.url(archive),
+            mirrors: vec![],
+            checksum: None,
+            size: None,
+            rev: None,
+            files: vec![],
+            extract,
+            unpack,
+        };
         let request = DataRequest { member: None, name: Name::entry("set").unwrap(), source, to: RelPath::root() };
         let session = self.store.session().unwrap();
         Fetcher::new(settings, Events::none()).resolve_all(&session, &[&request]).remove(0)
@@ -47,13 +55,17 @@ impl Place {
     /// The names beside the archive and inside of the store, without what sessions and locks leave.
     fn trees(&self) -> usize {
         let trees = self.root.path().join("store/trees");
-        let Ok(folders) = fs_err::read_dir(trees) else { return 0 };
+        let Ok(folders) = fs_err::read_dir(trees) else {
+            return 0;
+        };
         folders.map(|f| fs_err::read_dir(f.unwrap().path()).unwrap().count()).sum()
     }
 
     fn beside(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs_err::read_dir(self.root.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = fs_err::read_dir(self.root.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -108,8 +120,12 @@ fn refused(what: &str, archive: &[u8]) -> ArchiveError {
 fn every_format_gives_the_same_tree() {
     let mut builder = ::tar::Builder::new(Vec::new());
     let long = format!("{}/{}/end.txt", "d".repeat(120), "e".repeat(120));
-    let files: [(&str, &[u8], u32); 4] =
-        [("./a.txt", b"one", 0o644), ("dir/run.sh", b"#!/bin/sh\n", 0o4755), ("dir/empty", b"", 0o600), (&long, b"deep", 0o644)];
+    let files: [(&str, &[u8], u32); 4] = [
+        ("./a.txt", b"one", 0o644),
+        ("dir/run.sh", b"#!/bin/sh\n", 0o4755),
+        ("dir/empty", b"", 0o600),
+        (&long, b"deep", 0o644),
+    ];
     let mut zipped = ::zip::ZipWriter::new(Cursor::new(Vec::new()));
     for (name, data, mode) in files {
         let mut header = ::tar::Header::new_gnu();
@@ -143,7 +159,8 @@ fn every_format_gives_the_same_tree() {
 fn long_names_in_both_ways_and_a_pax_size() {
     let name = format!("{}/f", "x".repeat(200));
     let by_pax = tar(&[pax(b'x', &[("path", &name), ("mtime", "1.5")]), file("short", b"data")]);
-    let by_gnu = tar(&[member(b"././@LongLink", b'L', 0o644, b"", format!("{name}\0").as_bytes()), file("short", b"data")]);
+    let by_gnu =
+        tar(&[member(b"././@LongLink", b'L', 0o644, b"", format!("{name}\0").as_bytes()), file("short", b"data")]);
     assert_eq!(unpack(&by_pax).unwrap(), unpack(&by_gnu).unwrap());
     assert_eq!(paths(&unpack(&by_pax).unwrap()), [name.as_str()]);
     // The header says nothing of the size, pax does.
@@ -176,7 +193,8 @@ fn hard_links_are_copies_and_folders_may_repeat() {
 
 #[test]
 fn large_members_and_large_zips() {
-    let big: Vec<u8> = (0..3_000_000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()).take(3 << 20).collect();
+    let big: Vec<u8> =
+        (0..3_000_000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()).take(3 << 20).collect();
     let plain = tar(&[file("first", b"1"), file("big", &big), file("last", b"2")]);
     let listing = unpack(&zstd(&plain)).unwrap();
     assert_eq!(listing.entries()[0].sha256, Digest::of(&big));
@@ -236,16 +254,28 @@ fn links_that_leave_the_tree() {
 #[test]
 fn what_is_never_unpacked() {
     for (kind, mode) in [(b'3', 0o020_666), (b'4', 0o060_666), (b'6', 0o010_666)] {
-        assert!(matches!(refused("device", &tar(&[member(b"dev", kind, 0o666, b"", b"")])), ArchiveError::Special { .. }));
+        assert!(matches!(
+            refused("device", &tar(&[member(b"dev", kind, 0o666, b"", b"")])),
+            ArchiveError::Special { .. }
+        ));
         let mut device = Zipped::new("dev", b"");
         device.mode = mode;
         assert!(matches!(refused("device", &zip(&[device])), ArchiveError::Special { .. }));
     }
-    assert!(matches!(refused("sparse", &tar(&[member(b"s", b'S', 0o644, b"", b"x")])), ArchiveError::Unsupported { .. }));
+    assert!(matches!(
+        refused("sparse", &tar(&[member(b"s", b'S', 0o644, b"", b"x")])),
+        ArchiveError::Unsupported { .. }
+    ));
     let sparse = tar(&[pax(b'x', &[("GNU.sparse.major", "1"), ("GNU.sparse.name", "s")]), file("s", b"x")]);
     assert!(matches!(refused("sparse by pax", &sparse), ArchiveError::Unsupported { .. }));
-    assert!(matches!(refused("volume", &tar(&[member(b"v", b'M', 0o644, b"", b"x")])), ArchiveError::Unsupported { .. }));
-    assert!(matches!(refused("unknown", &tar(&[member(b"u", b'Z', 0o644, b"", b"x")])), ArchiveError::Unsupported { .. }));
+    assert!(matches!(
+        refused("volume", &tar(&[member(b"v", b'M', 0o644, b"", b"x")])),
+        ArchiveError::Unsupported { .. }
+    ));
+    assert!(matches!(
+        refused("unknown", &tar(&[member(b"u", b'Z', 0o644, b"", b"x")])),
+        ArchiveError::Unsupported { .. }
+    ));
     let global = tar(&[pax(b'g', &[("path", "evil")]), file("a", b"x")]);
     assert!(matches!(refused("global name", &global), ArchiveError::Unsupported { .. }));
     let mut encrypted = Zipped::new("secret", b"x");
@@ -260,7 +290,10 @@ fn what_is_never_unpacked() {
 fn names_that_collide() {
     let twice = || vec![file("a", b"1"), file("./a", b"1")];
     assert!(matches!(refused("twice", &tar(&twice())), ArchiveError::Twice(_)));
-    assert!(matches!(refused("twice", &zip(&[Zipped::new("a", b"1"), Zipped::new("a", b"1")])), ArchiveError::Twice(_)));
+    assert!(matches!(
+        refused("twice", &zip(&[Zipped::new("a", b"1"), Zipped::new("a", b"1")])),
+        ArchiveError::Twice(_)
+    ));
     assert!(matches!(refused("file as folder", &tar(&[file("a", b"1"), file("a/b", b"1")])), ArchiveError::Twice(_)));
     assert!(matches!(refused("folder as file", &tar(&[file("a/b", b"1"), file("a", b"1")])), ArchiveError::Twice(_)));
     for (one, two) in [("README", "readme"), ("D/x", "d/y"), ("caf\u{e9}", "cafe\u{301}")] {
@@ -274,7 +307,10 @@ fn bombs() {
     let small = Place::new();
     let settings = Settings { unpack_ratio: 2, unpack_more: 100, ..Settings::default() };
     let packed = zstd(&tar(&[file("zeros", &[0; 100_000])]));
-    assert!(matches!(small.resolve_with(settings, &packed, None), Err(FetchError::Archive { error: ArchiveError::TooLarge { .. }, .. })));
+    assert!(matches!(
+        small.resolve_with(settings, &packed, None),
+        Err(FetchError::Archive { error: ArchiveError::TooLarge { .. }, .. })
+    ));
     // It ends after its header: what that states is too much already.
     let bomb = zstd(&header(b"bomb", b'0', 8 << 30, 0o644, b""));
     assert!(matches!(refused("stated", &bomb), ArchiveError::TooLarge { .. }));
@@ -297,7 +333,11 @@ fn a_locked_tree_bounds_what_is_unpacked() {
         let store = Store::open(&place.root.path().join(format!("other-{size}-{count}"))).unwrap();
         let session = store.session().unwrap();
         let archive = (Digest::of(&archive), archive.len() as u64);
-        let want = Want { name: "set".into(), sources: vec![url.clone()], content: Wanted::Tree { archive, tree, size, count } };
+        let want = Want {
+            name: "set".into(),
+            sources: vec![url.clone()],
+            content: Wanted::Tree { archive, tree, size, count },
+        };
         let fetcher = Fetcher::new(Settings::default(), Events::none());
         let result = fetcher.bring_all(&session, &[want]).remove(0);
         assert_eq!(store.has_tree(&tree), result.is_ok());
@@ -400,8 +440,20 @@ fn files_that_are_no_archives() {
 
 #[test]
 fn one_member() {
-    let archive = tar(&[file("./2024/labels.csv", b"x,y"), file("2025/labels.csv", b"z"), symlink("link", "2024"), file("../evil", b"!")]);
-    for archive in [gzip(&archive), zip(&[Zipped::new("2023/labels.csv", b""), Zipped::new("2024/labels.csv", b"x,y"), Zipped::new("2025/labels.csv", b"z")])] {
+    let archive = tar(&[
+        file("./2024/labels.csv", b"x,y"),
+        file("2025/labels.csv", b"z"),
+        symlink("link", "2024"),
+        file("../evil", b"!"),
+    ]);
+    for archive in [
+        gzip(&archive),
+        zip(&[
+            Zipped::new("2023/labels.csv", b""),
+            Zipped::new("2024/labels.csv", b"x,y"),
+            Zipped::new("2025/labels.csv", b"z"),
+        ]),
+    ] {
         let place = Place::new();
         let resolved = place.resolve(&archive, Some("2024/labels.csv")).unwrap();
         assert_eq!(resolved.content, Content::File { sha256: Digest::of(b"x,y"), size: 3 });

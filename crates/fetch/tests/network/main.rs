@@ -6,7 +6,9 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 use tempfile::TempDir;
-use trainlock_fetch::{Cancel, Content, FetchError, Fetcher, Mismatch, Reason, Resolved, Settings, SourceFailure, Want, Wanted};
+use trainlock_fetch::{
+    Cancel, Content, FetchError, Fetcher, Mismatch, Reason, Resolved, Settings, SourceFailure, Want, Wanted,
+};
 use trainlock_store::{Session, Store};
 use trainlock_testing::{Authority, Fault, FaultServer, refusing_url};
 use trainlock_types::{Checksum, DataRequest, DataSource, Digest, Event, Events, Name, RelPath, SourceUrl};
@@ -24,7 +26,12 @@ fn settings() -> Settings {
 }
 
 fn stalling() -> Settings {
-    Settings { stall_timeout: Duration::from_millis(150), retries: 1, ..settings() }
+    Settings {
+        connect_timeout: Duration::from_millis(500),
+        stall_timeout: Duration::from_millis(150),
+        retries: 1,
+        ..settings()
+    }
 }
 
 struct Place {
@@ -42,7 +49,9 @@ impl Place {
     }
 
     fn objects(&self) -> usize {
-        let Ok(folders) = fs_err::read_dir(self.root.path().join("store/objects")) else { return 0 };
+        let Ok(folders) = fs_err::read_dir(self.root.path().join("store/objects")) else {
+            return 0;
+        };
         folders.map(|f| fs_err::read_dir(f.unwrap().path()).unwrap().count()).sum()
     }
 
@@ -50,7 +59,13 @@ impl Place {
         self.resolve_checked(settings, &[url], None, None)
     }
 
-    fn resolve_checked(&self, settings: Settings, urls: &[&str], checksum: Option<&str>, size: Option<u64>) -> Result<Resolved, FetchError> {
+    fn resolve_checked(
+        &self,
+        settings: Settings,
+        urls: &[&str],
+        checksum: Option<&str>,
+        size: Option<u64>,
+    ) -> Result<Resolved, FetchError> {
         let checksum: Option<Checksum> = checksum.map(|text| text.parse().unwrap());
         let mut urls: Vec<SourceUrl> = urls.iter().map(|url| SourceUrl::parse(url).unwrap()).collect();
         let source = DataSource::Url {
@@ -162,7 +177,10 @@ fn a_silent_or_stalled_server_is_dropped_and_asked_again() {
 fn good_answers_in_all_forms() {
     let server = FaultServer::start();
     let body = body();
-    for (i, fault) in [Fault::Ok, Fault::NoLength, Fault::Chunked, Fault::Tag("\"1\"".into()), Fault::IgnoreRange].into_iter().enumerate() {
+    for (i, fault) in [Fault::Ok, Fault::NoLength, Fault::Chunked, Fault::Tag("\"1\"".into()), Fault::IgnoreRange]
+        .into_iter()
+        .enumerate()
+    {
         let path = format!("/{i}");
         server.script(&path, body.clone(), [fault.clone()]);
         Place::new().bring(settings(), &[&server.url(&path)], &body).unwrap_or_else(|e| panic!("{fault:?}: {e:?}"));
@@ -245,7 +263,9 @@ fn retries_end_and_all_reasons_are_told() {
     let error = Fetcher::new(settings(), Events::to(tell)).bring_all(&place.session, &[want]).remove(0).unwrap_err();
     let text = format!("{}", std::error::Error::source(&error).unwrap());
     assert_eq!(server.requests("/x").len(), 3);
-    for part in ["status 503 (tried 3 times; before: ", "status 500", "after 1 bytes of 4", "could not connect", "REDACTED"] {
+    for part in
+        ["status 503 (tried 3 times; before: ", "status 500", "after 1 bytes of 4", "could not connect", "REDACTED"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("hush") && !format!("{error:?}").contains("hush"));
@@ -264,13 +284,20 @@ fn mirrors_in_their_order() {
     server.script("/gone", "", [Fault::Status(404)]);
     server.serve("/good", body.clone());
     server.serve("/unused", body.clone());
-    let urls = [refusing_url("/x"), server.url("/gone"), server.url("/wrong"), server.url("/good"), server.url("/unused")];
+    let urls =
+        [refusing_url("/x"), server.url("/gone"), server.url("/wrong"), server.url("/good"), server.url("/unused")];
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     Place::new().bring(settings(), &urls, &body).unwrap();
     assert!(server.requests("/unused").is_empty());
     let failures = failures(Place::new().bring(settings(), &[urls[0], urls[1], urls[2], "s3://bucket/x"], &body));
     let reasons: Vec<&Reason> = failures.iter().map(|f| &f.reason).collect();
-    assert!(matches!(reasons[..], [Reason::Network(_), Reason::NotFound(404), Reason::Mismatch { .. }, Reason::Unsupported(_)]), "{reasons:?}");
+    assert!(
+        matches!(
+            reasons[..],
+            [Reason::Network(_), Reason::NotFound(404), Reason::Mismatch { .. }, Reason::Unsupported(_)]
+        ),
+        "{reasons:?}"
+    );
 
     // At lock time a stated checksum chooses as well.
     let place = Place::new();
@@ -298,7 +325,9 @@ fn publishers_checksums() {
         let error = place.resolve_checked(settings(), &[&url], Some(&bad), None).unwrap_err();
         assert!(error.is_verification() && place.objects() == 0);
         let FetchError::Sources { failures, .. } = error else { panic!("{error:?}") };
-        let Reason::Mismatch { mismatch: Mismatch::Checksum { expected, found }, .. } = &failures.0[0].reason else { panic!("{failures:?}") };
+        let Reason::Mismatch { mismatch: Mismatch::Checksum { expected, found }, .. } = &failures.0[0].reason else {
+            panic!("{failures:?}")
+        };
         assert_eq!((expected.to_string(), found.to_string()), (bad, good.to_owned()));
     }
     assert!(resolve("md5:900150983cd24fb0d6963f7d28e17f72", Some(4)).unwrap_err().is_verification());
@@ -319,7 +348,9 @@ fn pages_instead_of_data() {
     }
     let place = Place::new();
     for path in ["/data.csv", "/download?id=1"] {
-        let Err(FetchError::Sources { failures, .. }) = place.resolve(settings(), &server.url(path)) else { panic!("{path}") };
+        let Err(FetchError::Sources { failures, .. }) = place.resolve(settings(), &server.url(path)) else {
+            panic!("{path}")
+        };
         assert!(matches!(failures.0[0].reason, Reason::Html), "{path}");
     }
     assert_eq!(place.objects(), 0);
@@ -330,7 +361,9 @@ fn pages_instead_of_data() {
     // Unasked compression: another try could give other bytes.
     server.script("/table.csv", body(), [Fault::Encoded]);
     server.script("/table.csv.gz", body(), [Fault::Encoded]);
-    let Err(FetchError::Sources { failures, .. }) = Place::new().resolve(settings(), &server.url("/table.csv")) else { panic!("taken") };
+    let Err(FetchError::Sources { failures, .. }) = Place::new().resolve(settings(), &server.url("/table.csv")) else {
+        panic!("taken")
+    };
     assert!(matches!(failures.0[0].reason, Reason::Encoded(_)));
     Place::new().resolve(settings(), &server.url("/table.csv.gz")).unwrap();
 }
@@ -385,9 +418,11 @@ fn credentials_go_to_their_host_alone() {
     assert_eq!(server.requests("/away")[1].header("authorization"), Some(login));
     assert_eq!(server.requests("/open")[1].header("authorization"), None);
 
-    let refused = place.resolve(with("machine 127.0.0.1 login ann password wrong"), &server.url("/private")).unwrap_err();
+    let refused =
+        place.resolve(with("machine 127.0.0.1 login ann password wrong"), &server.url("/private")).unwrap_err();
     assert!(refused.hint().unwrap().contains("refused"));
-    let missing = place.resolve(Settings { netrc: Some(place.root.path().join("none")), ..settings() }, &server.url("/private"));
+    let missing =
+        place.resolve(Settings { netrc: Some(place.root.path().join("none")), ..settings() }, &server.url("/private"));
     let missing = missing.unwrap_err();
     assert!(missing.hint().unwrap().contains("machine 127.0.0.1 login"));
     let text = format!("{refused:?}{refused}{missing:?}{}", std::error::Error::source(&refused).unwrap());
@@ -436,7 +471,9 @@ fn files_of_this_machine() {
 #[test]
 fn kinds_that_come_later() {
     let place = Place::new();
-    for url in ["hf://org/name", "git+https://example.org/x.git", "s3://bucket/x", "pypi:name@1", "doi:10.5281/zenodo.1"] {
+    for url in
+        ["hf://org/name", "git+https://example.org/x.git", "s3://bucket/x", "pypi:name@1", "doi:10.5281/zenodo.1"]
+    {
         assert!(matches!(place.resolve(settings(), url), Err(FetchError::Unsupported { .. })), "{url}");
     }
     let other = request(DataSource::Croissant("https://example.org/c.json".into()));
@@ -558,8 +595,14 @@ fn an_archive_comes_once_for_its_members_and_its_tree() {
         sha256: Digest::of(data.as_bytes()),
         size: 3,
     };
-    let contents = [member("a.txt", "one"), member("b/c.txt", "two"), Wanted::Tree { archive, tree: digest, size, count }, member("a.txt", "two")];
-    let wants: Vec<Want> = contents.into_iter().map(|content| Want { name: "x".into(), sources: sources.clone(), content }).collect();
+    let contents = [
+        member("a.txt", "one"),
+        member("b/c.txt", "two"),
+        Wanted::Tree { archive, tree: digest, size, count },
+        member("a.txt", "two"),
+    ];
+    let wants: Vec<Want> =
+        contents.into_iter().map(|content| Want { name: "x".into(), sources: sources.clone(), content }).collect();
     let before = server.requests("/x.tar").len();
     let results = fetcher.bring_all(&place.session, &wants[..3]);
     assert!(results.iter().all(Result::is_ok), "{results:?}");
@@ -569,7 +612,9 @@ fn an_archive_comes_once_for_its_members_and_its_tree() {
     // Another hash in the lock than the member has.
     let wrong = Place::new();
     let error = fetcher.bring_all(&wrong.session, &wants[3..]).remove(0).unwrap_err();
-    assert!(matches!(&error, FetchError::Unpacked { mismatch: Mismatch::Sha256 { .. }, .. }) && error.is_verification());
+    assert!(
+        matches!(&error, FetchError::Unpacked { mismatch: Mismatch::Sha256 { .. }, .. }) && error.is_verification()
+    );
     assert!(wrong.store.object(&Digest::of(b"one"), None).unwrap().is_none());
 }
 
@@ -598,10 +643,15 @@ fn https_with_an_authority_of_its_own() {
     let other = place.root.path().join("other.pem");
     Authority::new().write(&other);
     let before = server.request_count();
-    let strange = reason(Place::new().bring(Settings { certificates: Some(other), ..settings() }, &[&server.url("/x")], &body));
+    let strange =
+        reason(Place::new().bring(Settings { certificates: Some(other), ..settings() }, &[&server.url("/x")], &body));
     assert!(matches!(strange, Reason::Certificate(_)), "{strange:?}");
     assert_eq!(server.request_count(), before);
-    let missing = reason(Place::new().bring(Settings { certificates: Some("/none.pem".into()), ..settings() }, &[&server.url("/x")], &body));
+    let missing = reason(Place::new().bring(
+        Settings { certificates: Some("/none.pem".into()), ..settings() },
+        &[&server.url("/x")],
+        &body,
+    ));
     assert!(matches!(&missing, Reason::Setup(text) if text.contains("none.pem")), "{missing:?}");
 }
 
@@ -641,7 +691,8 @@ fn proxies_from_the_environment() {
     proxy.serve("http://data.invalid/x", "body");
     let at = proxy.url("");
     assert!(in_child(folder.path(), "http://data.invalid/x", &[("HTTP_PROXY", &at), ("http_proxy", &at)]));
-    let not = [("HTTP_PROXY", at.as_str()), ("http_proxy", &at), ("NO_PROXY", "data.invalid"), ("no_proxy", "data.invalid")];
+    let not =
+        [("HTTP_PROXY", at.as_str()), ("http_proxy", &at), ("NO_PROXY", "data.invalid"), ("no_proxy", "data.invalid")];
     assert!(!in_child(folder.path(), "http://data.invalid/x", &not));
     assert_eq!(proxy.request_count(), 1);
 }

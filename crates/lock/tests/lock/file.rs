@@ -18,10 +18,7 @@ fn saved_and_loaded() {
     // A new file gets the mode that any new file gets.
     let other = folder.path().join("other");
     fs_err::write(&other, "").unwrap();
-    assert_eq!(
-        fs_err::metadata(&path).unwrap().mode(),
-        fs_err::metadata(&other).unwrap().mode()
-    );
+    assert_eq!(fs_err::metadata(&path).unwrap().mode(), fs_err::metadata(&other).unwrap().mode());
 }
 
 #[test]
@@ -33,21 +30,15 @@ fn the_same_content_is_not_written_again() {
     assert!(!lock("one").save(&path).unwrap());
     assert_eq!(fs_err::metadata(&path).unwrap().ino(), inode);
     assert!(lock("two").save(&path).unwrap());
-    let left: Vec<_> = fs_err::read_dir(folder.path())
-        .unwrap()
-        .map(|e| e.unwrap().file_name())
-        .collect();
+    let left: Vec<_> = fs_err::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["train.lock"]);
 }
 
 #[test]
 fn mode_and_link_stay() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, first, real) = (
-        folder.path().join("train.lock"),
-        folder.path().join("first"),
-        folder.path().join("deep/real.lock"),
-    );
+    let (path, first, real) =
+        (folder.path().join("train.lock"), folder.path().join("first"), folder.path().join("deep/real.lock"));
     fs_err::create_dir(folder.path().join("deep")).unwrap();
     symlink("first", &path).unwrap();
     symlink("deep/real.lock", &first).unwrap();
@@ -72,8 +63,5 @@ fn what_can_not_be_read_or_written_is_told() {
     assert!(error.to_string().contains("none/train.lock"), "{error}");
     let round = folder.path().join("round");
     symlink("round", &round).unwrap();
-    assert!(matches!(
-        lock("").save(&round),
-        Err(LockError::Write { .. })
-    ));
+    assert!(matches!(lock("").save(&round), Err(LockError::Write { .. })));
 }

@@ -13,23 +13,14 @@ fn fixtures() -> Vec<(String, String)> {
     let mut texts: Vec<(String, String)> = fs_err::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap())
-        .map(|entry| {
-            (
-                entry.file_name().into_string().unwrap(),
-                fs_err::read_to_string(entry.path()).unwrap(),
-            )
-        })
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs_err::read_to_string(entry.path()).unwrap()))
         .collect();
     texts.sort();
     texts
 }
 
 fn fixture(name: &str) -> String {
-    fixtures()
-        .into_iter()
-        .find(|(file, _)| file == name)
-        .expect("the fixture is there")
-        .1
+    fixtures().into_iter().find(|(file, _)| file == name).expect("the fixture is there").1
 }
 
 /// Lines that a later trainlock of the same version may write, each for a block of its own kind.
@@ -175,11 +166,17 @@ fn fixtures_of_version_1_are_read() {
 }
 
 #[test]
+fn the_example_of_the_reference_is_canonical() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src/reference/lock.md");
+    let page = fs_err::read_to_string(page).unwrap();
+    let (_, rest) = page.split_once("```toml\n").expect("the page has an example");
+    let (example, _) = rest.split_once("```").expect("the example ends");
+    assert_eq!(parse(example).unwrap().to_text(), example);
+}
+
+#[test]
 fn another_hands_layout_has_the_same_meaning() {
-    assert_eq!(
-        parse(&fixture("layout.lock")).unwrap(),
-        parse(&fixture("full.lock")).unwrap()
-    );
+    assert_eq!(parse(&fixture("layout.lock")).unwrap(), parse(&fixture("full.lock")).unwrap());
 }
 
 #[test]
@@ -210,8 +207,14 @@ fn errors_name_their_place() {
         ("version = 1\n[[params.a]]\n".into(), "train.lock:2:1: the table `params.a` is not in the form"),
         ("version = 1\n[params.a.b]\n".into(), "train.lock:2:1: the table `params.a.b` is not in the form"),
         ("version = 1\n[params.a]\nb.c = 1\n".into(), "train.lock:3:1: a dotted key"),
-        ("version = 1\n[params.a]\nb = nan\n".into(), "train.lock:3:5: expected a value, found a number that is not finite"),
-        ("version = 1\n[params.a]\nb = 99999999999999999999\n".into(), "train.lock:3:5: expected a value, found a number beyond 64 bits"),
+        (
+            "version = 1\n[params.a]\nb = nan\n".into(),
+            "train.lock:3:5: expected a value, found a number that is not finite",
+        ),
+        (
+            "version = 1\n[params.a]\nb = 99999999999999999999\n".into(),
+            "train.lock:3:5: expected a value, found a number beyond 64 bits",
+        ),
         ("version = 1\n[params.a]\n[params.a]\n".into(), "train.lock:3: the table `[params.a]` stands twice"),
         ("version = 1\nx = [1, 2\n".into(), "train.lock:2:5: an array or table without its end"),
         ("version = 1\nx = 1 2\n".into(), "train.lock:2:5: string values must be quoted"),
@@ -226,37 +229,39 @@ fn errors_name_their_place() {
         (format!("{data}{file}count = 1\n"), "train.lock:8:1: `count` belongs to a `tree`"),
         (format!("{data}{file}path = \"a\"\n"), "train.lock:3:1: the data set has more than one of"),
         (format!("{data}{file}unpack = true\n"), "train.lock:3:1: what is locked does not fit `extract` and `unpack`"),
-        (format!("{data}{file}archive-size = 1\n"), "train.lock:3:1: `archive-sha256` and `archive-size` belong together"),
+        (
+            format!("{data}{file}archive-size = 1\n"),
+            "train.lock:3:1: `archive-sha256` and `archive-size` belong together",
+        ),
         (format!("{data}{file}size = 3\n"), "train.lock:8: the key `size` stands twice"),
         (format!("{data}{file}{}{file}", &data[12..]), "train.lock:9: data `a` stands twice"),
-        (format!("{data}path = \"a\"\nrev = \"x\"\n{}", file.split_once('\n').unwrap().1), "train.lock:6:1: `rev` belongs to a `url`"),
+        (
+            format!("{data}path = \"a\"\nrev = \"x\"\n{}", file.split_once('\n').unwrap().1),
+            "train.lock:6:1: `rev` belongs to a `url`",
+        ),
         (format!("{data}{file}member = \"A\"\n"), "train.lock:8:10: a project's name has lower-case letters"),
-        ("version = 1\n[[tool]]\nname = \"ruff\"\nrequest = \"1\"\nfrom = \"pypi\"\nversion = \"1\"\n".into(), "train.lock:6:11: unexpected end of input"),
-        ("version = 1\n[[tool]]\nname = \"ruff\"\nrequest = \"1\"\nfrom = \"pypi\"\nmatch = \"version\"\n".into(), "train.lock:6:1: `match` belongs to"),
+        (
+            "version = 1\n[[tool]]\nname = \"ruff\"\nrequest = \"1\"\nfrom = \"pypi\"\nversion = \"1\"\n".into(),
+            "train.lock:6:11: unexpected end of input",
+        ),
+        (
+            "version = 1\n[[tool]]\nname = \"ruff\"\nrequest = \"1\"\nfrom = \"pypi\"\nmatch = \"version\"\n".into(),
+            "train.lock:6:1: `match` belongs to",
+        ),
         ("version = 1\n[determinism]\nseed = 1\n".into(), "train.lock:2:1: the entry has no `level`"),
         ("version = 1\n[[result]]\na = 1\na = 2\n".into(), "train.lock:4:1: duplicate key"),
     ];
     for (text, expected) in cases {
         let error = parse(&text).expect_err(&text).to_string();
-        assert!(
-            error.starts_with(expected),
-            "{error:?} instead of {expected:?} for\n{text}"
-        );
+        assert!(error.starts_with(expected), "{error:?} instead of {expected:?} for\n{text}");
     }
 }
 
 #[test]
 fn a_listing_must_be_the_one_that_the_tree_names() {
     let text = fixture("full.lock");
-    let line = text
-        .lines()
-        .find(|line| line.ends_with("a.txt\","))
-        .expect("the fixture has a listing");
-    for broken in [
-        line.replace("a.txt", "b.txt"),
-        line.replace("    \"", "    \"0"),
-        String::new(),
-    ] {
+    let line = text.lines().find(|line| line.ends_with("a.txt\",")).expect("the fixture has a listing");
+    for broken in [line.replace("a.txt", "b.txt"), line.replace("    \"", "    \"0"), String::new()] {
         let error = parse(&text.replace(line, &broken)).unwrap_err();
         assert!(matches!(error, LockError::Invalid(_)), "{error}");
         assert!(error.to_string().contains("the listing"), "{error}");
@@ -270,22 +275,13 @@ fn a_newer_version_is_refused_whatever_it_holds() {
         plain.to_string(),
         "train.lock has version 2 of the format and this trainlock knows version 1: use the trainlock that wrote it, or a newer one"
     );
-    let named =
-        parse("version = 3\nrequires-trainlock = \">=0.9\"\n[[data]]\nodd = 1\n").unwrap_err();
-    assert!(
-        matches!(&named, LockError::NewerVersion { found: 3, known: 1, requires: Some(r), .. } if r == ">=0.9")
-    );
-    assert!(
-        named.to_string().ends_with("use trainlock >=0.9"),
-        "{named}"
-    );
+    let named = parse("version = 3\nrequires-trainlock = \">=0.9\"\n[[data]]\nodd = 1\n").unwrap_err();
+    assert!(matches!(&named, LockError::NewerVersion { found: 3, known: 1, requires: Some(r), .. } if r == ">=0.9"));
+    assert!(named.to_string().ends_with("use trainlock >=0.9"), "{named}");
 }
 
 #[test]
 fn the_digest_is_that_of_the_text() {
     let text = fixture("full.lock");
-    assert_eq!(
-        parse(&text).unwrap().digest(),
-        trainlock_types::Digest::of(text.as_bytes())
-    );
+    assert_eq!(parse(&text).unwrap().digest(), trainlock_types::Digest::of(text.as_bytes()));
 }

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use trainlock_lock::{Content, DataPin, Determinism, Lock, ToolPin};
 use trainlock_types::{
-    Algorithm, Checksum, DataSource, Digest, Entry, EntryKind, Listing, Name, Params, RelPath,
-    SourceUrl, ToolMatch, ToolProvider, Value,
+    Algorithm, Checksum, DataSource, Digest, Entry, EntryKind, Listing, Name, Params, RelPath, SourceUrl, ToolMatch,
+    ToolProvider, Value,
 };
 
 /// Few names, so that the same name comes up in several members.
@@ -21,11 +21,7 @@ pub(crate) fn project() -> impl Strategy<Value = Name> {
 
 /// Any text at all: quotes, backslashes, control characters, line feeds.
 pub(crate) fn text() -> impl Strategy<Value = String> {
-    prop_oneof![
-        "[a-z0-9/*.]{1,12}",
-        "(?s).{0,6}",
-        "[\"'\\\\\t\n\r#=\\[\\]]{0,6}"
-    ]
+    prop_oneof!["[a-z0-9/*.]{1,12}", "(?s).{0,6}", "[\"'\\\\\t\n\r#=\\[\\]]{0,6}"]
 }
 
 pub(crate) fn digest() -> impl Strategy<Value = Digest> {
@@ -57,27 +53,15 @@ pub(crate) fn checksum() -> impl Strategy<Value = Checksum> {
     (0..4_usize, "[0-9a-f]{128}").prop_map(|(i, hex)| {
         let algorithm = Algorithm::ALL[i];
         let digits = [64, 128, 40, 32][i];
-        Checksum {
-            algorithm,
-            hex: hex[..digits].to_owned(),
-        }
+        Checksum { algorithm, hex: hex[..digits].to_owned() }
     })
 }
 
 pub(crate) fn listing() -> impl Strategy<Value = Listing> {
-    let kind = prop_oneof![
-        Just(EntryKind::File),
-        Just(EntryKind::Executable),
-        Just(EntryKind::Symlink)
-    ];
+    let kind = prop_oneof![Just(EntryKind::File), Just(EntryKind::Executable), Just(EntryKind::Symlink)];
     let entry = (path(), digest(), 0..1_000_000_u64, kind);
     vec(entry, 0..5).prop_filter_map("a file in a file", |entries| {
-        let entries = entries.into_iter().map(|(path, sha256, size, kind)| Entry {
-            path,
-            sha256,
-            size,
-            kind,
-        });
+        let entries = entries.into_iter().map(|(path, sha256, size, kind)| Entry { path, sha256, size, kind });
         Listing::new(entries.collect()).ok()
     })
 }
@@ -89,12 +73,7 @@ fn file() -> impl Strategy<Value = Content> {
 fn tree() -> impl Strategy<Value = Content> {
     prop_oneof![
         listing().prop_map(Content::tree),
-        (digest(), size(), size()).prop_map(|(tree, size, count)| Content::Tree {
-            tree,
-            size,
-            count,
-            listing: None
-        }),
+        (digest(), size(), size()).prop_map(|(tree, size, count)| Content::Tree { tree, size, count, listing: None }),
     ]
 }
 
@@ -108,36 +87,17 @@ pub(crate) fn data() -> impl Strategy<Value = DataPin> {
     let archive = || (digest(), size());
     let shape = prop_oneof![
         prop_oneof![file(), tree()].prop_map(Shape::Plain),
-        (path(), file(), archive())
-            .prop_map(|(member, content, archive)| Shape::Extract(member, content, archive)),
+        (path(), file(), archive()).prop_map(|(member, content, archive)| Shape::Extract(member, content, archive)),
         (tree(), archive()).prop_map(|(content, archive)| Shape::Unpack(content, archive)),
     ];
-    let from_url = (
-        url(),
-        vec(url(), 0..3),
-        option::of(checksum()),
-        option::of(text()),
-        vec(text(), 0..3),
-        shape,
-    )
+    let from_url = (url(), vec(url(), 0..3), option::of(checksum()), option::of(text()), vec(text(), 0..3), shape)
         .prop_map(|(url, mirrors, checksum, rev, files, shape)| {
             let (extract, unpack, content, archive) = match shape {
                 Shape::Plain(content) => (None, false, content, None),
-                Shape::Extract(member, content, archive) => {
-                    (Some(member), false, content, Some(archive))
-                }
+                Shape::Extract(member, content, archive) => (Some(member), false, content, Some(archive)),
                 Shape::Unpack(content, archive) => (None, true, content, Some(archive)),
             };
-            let source = DataSource::Url {
-                url,
-                mirrors,
-                checksum,
-                size: None,
-                rev,
-                files,
-                extract,
-                unpack,
-            };
+            let source = DataSource::Url { url, mirrors, checksum, size: None, rev, files, extract, unpack };
             (source, content, archive)
         });
     let other = prop_oneof![
@@ -146,37 +106,28 @@ pub(crate) fn data() -> impl Strategy<Value = DataPin> {
         text().prop_map(DataSource::Croissant),
         path().prop_map(DataSource::Pooch),
     ];
-    let from_other =
-        (other, prop_oneof![file(), tree()]).prop_map(|(source, content)| (source, content, None));
-    (
-        name(),
-        option::of(project()),
-        prop_oneof![3 => from_url, 1 => from_other],
-        option::of(text()),
+    let from_other = (other, prop_oneof![file(), tree()]).prop_map(|(source, content)| (source, content, None));
+    (name(), option::of(project()), prop_oneof![3 => from_url, 1 => from_other], option::of(text())).prop_map(
+        |(name, member, (source, content, archive), resolved)| DataPin {
+            member,
+            name,
+            source,
+            resolved,
+            content,
+            archive,
+            extra: String::new(),
+        },
     )
-        .prop_map(
-            |(name, member, (source, content, archive), resolved)| DataPin {
-                member,
-                name,
-                source,
-                resolved,
-                content,
-                archive,
-                extra: String::new(),
-            },
-        )
 }
 
 pub(crate) fn version() -> impl Strategy<Value = semver::Version> {
-    "[1-9]?[0-9]\\.[0-9]\\.[0-9](-rc\\.[0-9])?(\\+b[0-9])?"
-        .prop_map(|text| semver::Version::parse(&text).unwrap())
+    "[1-9]?[0-9]\\.[0-9]\\.[0-9](-rc\\.[0-9])?(\\+b[0-9])?".prop_map(|text| semver::Version::parse(&text).unwrap())
 }
 
 pub(crate) fn tool() -> impl Strategy<Value = ToolPin> {
     let accept = prop_oneof![Just(ToolMatch::Version), Just(ToolMatch::Requirement)];
     let provider = prop_oneof![
-        (vec(text(), 0..3), accept)
-            .prop_map(|(probe, accept)| ToolProvider::Host { probe, accept }),
+        (vec(text(), 0..3), accept).prop_map(|(probe, accept)| ToolProvider::Host { probe, accept }),
         "pypi|npm|python".prop_map(ToolProvider::Other),
     ];
     (name(), option::of(project()), text(), provider, version()).prop_map(
@@ -200,46 +151,24 @@ pub(crate) fn value(tables: bool) -> impl Strategy<Value = Value> {
         finite.prop_map(Value::Float),
         (-100..100_i32).prop_map(|n| Value::Float(f64::from(n))),
         text().prop_map(Value::String),
-        prop_oneof![
-            Just("2026-11-22"),
-            Just("07:32:00"),
-            Just("1979-05-27T07:32:00Z")
-        ]
-        .prop_map(|text| Value::Datetime(text.to_owned())),
+        prop_oneof![Just("2026-11-22"), Just("07:32:00"), Just("1979-05-27T07:32:00Z")]
+            .prop_map(|text| Value::Datetime(text.to_owned())),
     ];
     leaf.prop_recursive(2, 8, 3, move |inner| {
         let table = btree_map(text(), inner.clone(), 0..3).prop_map(Value::Table);
-        let element = if tables {
-            prop_oneof![inner, table].boxed()
-        } else {
-            inner.boxed()
-        };
+        let element = if tables { prop_oneof![inner, table].boxed() } else { inner.boxed() };
         vec(element, 0..3).prop_map(Value::Array)
     })
 }
 
 pub(crate) fn params(tables: bool) -> impl Strategy<Value = Params> {
-    btree_map(
-        prop_oneof!["[a-z]{1,4}(\\.[a-z]{1,3})?", text()],
-        value(tables),
-        0..4,
-    )
+    btree_map(prop_oneof!["[a-z]{1,4}(\\.[a-z]{1,3})?", text()], value(tables), 0..4)
 }
 
 fn determinism() -> impl Strategy<Value = Determinism> {
-    (
-        0..=i64::MAX as u64,
-        text(),
-        option::of(any::<u32>()),
-        any::<bool>(),
+    (0..=i64::MAX as u64, text(), option::of(any::<u32>()), any::<bool>()).prop_map(
+        |(seed, level, threads, seed_globals)| Determinism { seed, level, threads, seed_globals, extra: String::new() },
     )
-        .prop_map(|(seed, level, threads, seed_globals)| Determinism {
-            seed,
-            level,
-            threads,
-            seed_globals,
-            extra: String::new(),
-        })
 }
 
 /// A lock as resolving makes it: sorted, each entry once.
@@ -252,14 +181,7 @@ pub(crate) fn lock(tables: bool) -> impl Strategy<Value = Lock> {
         btree_map((name(), project()), params(tables), 0..3),
     );
     plain.prop_map(|(data, tools, determinism, params, profiles)| {
-        sorted(Lock {
-            data,
-            tools,
-            determinism,
-            params,
-            profiles,
-            ..Lock::default()
-        })
+        sorted(Lock { data, tools, determinism, params, profiles, ..Lock::default() })
     })
 }
 
@@ -290,18 +212,12 @@ pub(crate) fn files(names: impl IntoIterator<Item = String>, salt: &str) -> Lock
                 unpack: false,
             },
             resolved: None,
-            content: Content::File {
-                sha256,
-                size: 1000 + name.len() as u64,
-            },
+            content: Content::File { sha256, size: 1000 + name.len() as u64 },
             archive: None,
             extra: String::new(),
         }
     };
-    sorted(Lock {
-        data: names.into_iter().map(pin).collect(),
-        ..Lock::default()
-    })
+    sorted(Lock { data: names.into_iter().map(pin).collect(), ..Lock::default() })
 }
 
 /// Different names of files, in order.

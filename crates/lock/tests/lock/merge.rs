@@ -20,10 +20,7 @@ fn merge(ours: &str, base: &str, theirs: &str, flags: &[&str]) -> (String, bool)
         .current_dir(folder.path())
         .output()
         .unwrap();
-    (
-        String::from_utf8(output.stdout).unwrap(),
-        output.status.success(),
-    )
+    (String::from_utf8(output.stdout).unwrap(), output.status.success())
 }
 
 fn parse(text: &str) -> Result<Lock, LockError> {
@@ -35,11 +32,7 @@ fn healed(text: &str) -> Healed {
 }
 
 fn has(healed: &Healed, pin: &trainlock_lock::DataPin) -> bool {
-    healed.lock.data.contains(pin)
-        || healed
-            .data
-            .iter()
-            .any(|candidates| candidates.contains(pin))
+    healed.lock.data.contains(pin) || healed.data.iter().any(|candidates| candidates.contains(pin))
 }
 
 const STYLES: [&[&str]; 3] = [&[], &["--diff3"], &["--zdiff3"]];
@@ -133,26 +126,16 @@ proptest! {
 fn entries_added_at_one_place_by_a_union_merge_are_taken_apart() {
     let text = |names: &[&str]| files(names.iter().map(|n| (*n).to_owned()), "").to_text();
     let union = |ours: &str, theirs: &str| {
-        let (merged, clean) = merge(
-            &text(&["a", ours, "z"]),
-            &text(&["a", "z"]),
-            &text(&["a", theirs, "z"]),
-            &["--union"],
-        );
+        let (merged, clean) =
+            merge(&text(&["a", ours, "z"]), &text(&["a", "z"]), &text(&["a", theirs, "z"]), &["--union"]);
         assert!(clean);
         merged
     };
     let result = healed(&union("m", "nn"));
-    assert_eq!(
-        (result.damaged, result.lock.to_text()),
-        (0, text(&["a", "m", "nn", "z"]))
-    );
+    assert_eq!((result.damaged, result.lock.to_text()), (0, text(&["a", "m", "nn", "z"])));
     // The last lines are alike here and stand only once, so that the first of the two is not whole.
     let result = healed(&union("m", "n"));
-    assert_eq!(
-        (result.damaged, result.lock.to_text()),
-        (1, text(&["a", "n", "z"]))
-    );
+    assert_eq!((result.damaged, result.lock.to_text()), (1, text(&["a", "n", "z"])));
 }
 
 #[test]
@@ -171,14 +154,7 @@ fn an_entry_twice_is_an_unfinished_merge() {
     );
     let result = healed(&twice);
     assert!(result.lock.data.is_empty());
-    assert_eq!(
-        result.data,
-        [[
-            parse(&text("one")).unwrap().data,
-            parse(&text("two")).unwrap().data
-        ]
-        .concat()]
-    );
+    assert_eq!(result.data, [[parse(&text("one")).unwrap().data, parse(&text("two")).unwrap().data].concat()]);
 }
 
 #[test]
@@ -195,15 +171,8 @@ fn results_and_tables_of_both_sides_stay() {
 
 #[test]
 fn sides_that_no_trainlock_of_this_version_can_read_are_refused() {
-    let newer = heal(
-        "<<<<<<< a\nversion = 1\n=======\nversion = 2\n>>>>>>> b\n",
-        Path::new("train.lock"),
-    )
-    .unwrap_err();
-    assert!(
-        matches!(newer, LockError::NewerVersion { found: 2, .. }),
-        "{newer}"
-    );
+    let newer = heal("<<<<<<< a\nversion = 1\n=======\nversion = 2\n>>>>>>> b\n", Path::new("train.lock")).unwrap_err();
+    assert!(matches!(newer, LockError::NewerVersion { found: 2, .. }), "{newer}");
     let other = heal("PNG\n", Path::new("train.lock")).unwrap_err();
     assert!(matches!(other, LockError::Invalid(_)), "{other}");
 }

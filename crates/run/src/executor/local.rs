@@ -164,14 +164,19 @@ impl Job<'_> {
         let keep = |folder: &Path| shared.session.keep(folder).ok();
         let reason = match ended.stop {
             Stop::Cancelled => return Ok(Attempt::Interrupted),
-            Stop::TimedOut => format!("took longer than its timeout of {}", trainlock_types::HumanDuration(step.timeout.unwrap_or_default())),
+            Stop::TimedOut => format!(
+                "took longer than its timeout of {}",
+                trainlock_types::HumanDuration(step.timeout.unwrap_or_default())
+            ),
             Stop::Signaled(signal) => format!("was ended by signal {signal}"),
             Stop::Exited(0) => match self.collect(shared, &stage, ended)? {
                 Ok(result) => {
                     deliver(self.node, self.root, shared, &result.outputs)?;
                     return Ok(Attempt::Done(result, ended));
                 }
-                Err((reason, hint)) => return Ok(failed(reason, hint, Some(ended), keep(stage.folder()))),
+                Err((reason, hint)) => {
+                    return Ok(failed(reason, hint, Some(ended), keep(stage.folder())));
+                }
             },
             Stop::Exited(code) => format!("failed with exit code {code}"),
         };
@@ -240,7 +245,12 @@ impl Job<'_> {
 
     /// Takes what a successful process made into the store, and writes the result; or says what is
     /// wrong with it, in which case nothing is kept.
-    fn collect(&self, shared: Shared<'_>, stage: &Stage, ended: Ended) -> Result<Result<StepResult, Complaint>, ExecuteError> {
+    fn collect(
+        &self,
+        shared: Shared<'_>,
+        stage: &Stage,
+        ended: Ended,
+    ) -> Result<Result<StepResult, Complaint>, ExecuteError> {
         let step = self.node.step;
         let dir = &self.node.member.dir;
         let mut metrics = BTreeMap::new();
@@ -249,17 +259,24 @@ impl Job<'_> {
             let kind = fs::symlink_metadata(&path).map(|m| m.file_type());
             let name = &output.written;
             let complaint = match kind {
-                Err(_) => (format!("did not write `{name}`, which its `{}` name", output.kind.key()), written_instead(&path)),
-                Ok(kind) if kind.is_dir() && !output.folder => {
-                    (format!("made a folder of `{name}`"), Some(format!("write `{name}/` in `{}` if a folder is meant", output.kind.key())))
+                Err(_) => {
+                    (format!("did not write `{name}`, which its `{}` name", output.kind.key()), written_instead(&path))
                 }
+                Ok(kind) if kind.is_dir() && !output.folder => (
+                    format!("made a folder of `{name}`"),
+                    Some(format!("write `{name}/` in `{}` if a folder is meant", output.kind.key())),
+                ),
                 Ok(kind) if kind.is_file() && output.folder => {
                     let plain = name.trim_end_matches('/');
-                    (format!("made a file of `{name}`"), Some(format!("write `{plain}` in `{}` if a file is meant", output.kind.key())))
+                    (
+                        format!("made a file of `{name}`"),
+                        Some(format!("write `{plain}` in `{}` if a file is meant", output.kind.key())),
+                    )
                 }
-                Ok(kind) if !kind.is_dir() && !kind.is_file() => {
-                    (format!("made something of `{name}` that is neither a file nor a folder"), Some("write the content itself, not a link to it".to_owned()))
-                }
+                Ok(kind) if !kind.is_dir() && !kind.is_file() => (
+                    format!("made something of `{name}` that is neither a file nor a folder"),
+                    Some("write the content itself, not a link to it".to_owned()),
+                ),
                 Ok(_) => {
                     if output.kind == OutputKind::Metric && !output.folder {
                         self.read_metrics(shared, &path, name, &mut metrics);
@@ -283,7 +300,11 @@ impl Job<'_> {
                 shared.session.take_tree(&path).map(|t| Content::Tree { tree: t.digest, size: t.size, count: t.count })
             } else {
                 let executable = fs::metadata(&path)?.permissions().mode() & 0o100 != 0;
-                shared.session.take_file(&path, executable).map(|(sha256, size)| Content::File { sha256, size, executable })
+                shared.session.take_file(&path, executable).map(|(sha256, size)| Content::File {
+                    sha256,
+                    size,
+                    executable,
+                })
             };
             let content = match taken {
                 Err(PutError::Store(error)) => return Err(error.into()),
@@ -300,7 +321,8 @@ impl Job<'_> {
             };
             outputs.push(OutputRecord { path: output.path.relative_to(dir), role, content });
         }
-        let result = StepResult::new(self.node.id.clone(), self.form.clone(), outputs, metrics, ended.wall.as_secs_f64());
+        let result =
+            StepResult::new(self.node.id.clone(), self.form.clone(), outputs, metrics, ended.wall.as_secs_f64());
         shared.session.put_result(&self.key, &result.to_bytes())?;
         Ok(Ok(result))
     }
@@ -308,11 +330,15 @@ impl Job<'_> {
     /// Adds the numbers of a metrics file. One that is no JSON gives a warning: hours of training are
     /// not thrown away for it, unless something is expected of its numbers.
     fn read_metrics(&self, shared: Shared<'_>, path: &Path, name: &str, metrics: &mut BTreeMap<String, f64>) {
-        let parsed = fs::read(path).map_err(|e| e.to_string()).and_then(|t| metrics::parse(&t).map_err(|e| e.to_string()));
+        let parsed =
+            fs::read(path).map_err(|e| e.to_string()).and_then(|t| metrics::parse(&t).map_err(|e| e.to_string()));
         match parsed {
             Ok(numbers) => metrics.extend(numbers),
             Err(error) => shared.events.emit(Event::Warning {
-                message: format!("step `{}`: the metrics file `{name}` is no JSON, so that no numbers are recorded: {error}", self.node.id),
+                message: format!(
+                    "step `{}`: the metrics file `{name}` is no JSON, so that no numbers are recorded: {error}",
+                    self.node.id
+                ),
             }),
         }
     }
@@ -337,14 +363,21 @@ impl Job<'_> {
 }
 
 /// Places outputs that the store has into the project's folder.
-pub(crate) fn deliver(node: &Node<'_>, root: &Path, shared: Shared<'_>, outputs: &[OutputRecord]) -> Result<(), ExecuteError> {
+pub(crate) fn deliver(
+    node: &Node<'_>,
+    root: &Path,
+    shared: Shared<'_>,
+    outputs: &[OutputRecord],
+) -> Result<(), ExecuteError> {
     for (record, output) in outputs.iter().zip(&node.step.outputs) {
         let to = output.path.on(root);
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent)?;
         }
         match &record.content {
-            Content::File { sha256, executable, .. } => place_file(shared.store, sha256, *executable, &to, shared.link)?,
+            Content::File { sha256, executable, .. } => {
+                place_file(shared.store, sha256, *executable, &to, shared.link)?
+            }
             Content::Tree { tree, .. } => place_tree(shared.store, tree, &to, shared.link)?,
         };
     }
@@ -352,7 +385,7 @@ pub(crate) fn deliver(node: &Node<'_>, root: &Path, shared: Shared<'_>, outputs:
 }
 
 /// What is wrong with what a step did, and what to do about it.
-type Complaint = (String, Option<String>);
+pub(crate) type Complaint = (String, Option<String>);
 
 enum Attempt {
     Done(StepResult, Ended),
@@ -379,17 +412,20 @@ impl Log {
 }
 
 /// What the metrics are not, of what is expected of them.
-fn unexpected(expect: &BTreeMap<String, Bounds>, metrics: &BTreeMap<String, f64>) -> Option<Complaint> {
+pub(crate) fn unexpected(expect: &BTreeMap<String, Bounds>, metrics: &BTreeMap<String, f64>) -> Option<Complaint> {
     for (name, bounds) in expect {
         let Some(value) = metrics.get(name) else {
             let near = trainlock_types::nearest(name, metrics.keys().map(String::as_str));
             let hint = near.map(|n| format!("did you mean `{n}`?"));
             return Some((format!("has no metric `{name}`, which `expect` names"), hint));
         };
-        let broken = [("min", bounds.min, value < &bounds.min.unwrap_or(f64::MIN)), ("max", bounds.max, value > &bounds.max.unwrap_or(f64::MAX))]
-            .into_iter()
-            .chain([("equals", bounds.equals, bounds.equals.is_some_and(|e| e != *value))])
-            .find_map(|(word, bound, broken)| bound.filter(|_| broken).map(|b| (word, b)));
+        let broken = [
+            ("min", bounds.min, value < &bounds.min.unwrap_or(f64::MIN)),
+            ("max", bounds.max, value > &bounds.max.unwrap_or(f64::MAX)),
+        ]
+        .into_iter()
+        .chain([("equals", bounds.equals, bounds.equals.is_some_and(|e| e != *value))])
+        .find_map(|(word, bound, broken)| bound.filter(|_| broken).map(|b| (word, b)));
         if let Some((word, bound)) = broken {
             return Some((format!("has {name} = {value}, but `expect` says {word} = {bound}"), None));
         }
@@ -443,7 +479,8 @@ mod tests {
         assert_eq!(words(bounds(Some(0.95), None, None)), "has accuracy = 0.9, but `expect` says min = 0.95");
         assert_eq!(words(bounds(None, Some(0.5), None)), "has accuracy = 0.9, but `expect` says max = 0.5");
         assert_eq!(words(bounds(None, None, Some(1.0))), "has accuracy = 0.9, but `expect` says equals = 1");
-        let absent = unexpected(&bounds(None, None, Some(1.0)), &BTreeMap::from([("acuracy".to_owned(), 1.0)])).unwrap();
+        let absent =
+            unexpected(&bounds(None, None, Some(1.0)), &BTreeMap::from([("acuracy".to_owned(), 1.0)])).unwrap();
         assert_eq!(absent.1.as_deref(), Some("did you mean `acuracy`?"));
     }
 }

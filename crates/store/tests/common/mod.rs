@@ -44,9 +44,7 @@ impl Place {
         let session = self.session();
         let mut builder = session.tree().unwrap();
         for (path, content) in files {
-            builder
-                .add_file(&rel(path), false, &mut content.as_bytes())
-                .unwrap();
+            builder.add_file(&rel(path), false, &mut content.as_bytes()).unwrap();
         }
         let tree = builder.finish(None).unwrap();
         session.finish(true).unwrap();
@@ -71,9 +69,7 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();
     };
-    let mut names: Vec<String> = entries
-        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
+    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
@@ -113,14 +109,7 @@ pub(crate) fn damage(path: &Path, hidden: bool) {
     }
     fs::write(path, content).unwrap();
     if hidden {
-        fs::OpenOptions::new()
-            .write(true)
-            .open(path)
-            .unwrap()
-            .into_parts()
-            .0
-            .set_modified(before)
-            .unwrap();
+        fs::OpenOptions::new().write(true).open(path).unwrap().into_parts().0.set_modified(before).unwrap();
     }
     set_mode(path, old);
 }

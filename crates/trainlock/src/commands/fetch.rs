@@ -7,7 +7,9 @@ use crate::ui::Ui;
 
 /// Bring and verify all that train.lock names, and nothing else
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  trainlock fetch\n  trainlock fetch --locked --link    # also put each data set at its `to`, read-only")]
+#[command(
+    after_help = "Examples:\n  trainlock fetch\n  trainlock fetch --locked --link    # also put each data set at its `to`, read-only"
+)]
 pub(crate) struct Args {
     /// Put each data set at its `to` in the project's folder, read-only
     #[arg(long)]

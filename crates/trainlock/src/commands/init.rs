@@ -56,7 +56,8 @@ fn write(file: &Path, text: &str) -> Result<(), Failure> {
 fn name_of(folder: &Path) -> Result<Name, Failure> {
     let full = fs_err::canonicalize(folder)?;
     let text = full.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let text: String = text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' }).collect();
+    let text: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' }).collect();
     Name::project(text.trim_matches(['-', '_'])).map_err(|_| {
         Failure::new(Exit::Invalid, format!("no project name can be made of the folder's name `{}`", full.display()))
             .hint("give one: trainlock init --name NAME")

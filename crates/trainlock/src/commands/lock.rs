@@ -10,7 +10,9 @@ use crate::ui::Ui;
 /// Only what no longer satisfies train.toml is resolved anew. What must be read to be hashed is kept in the
 /// store, so that `train` downloads nothing again. Git's conflict markers in train.lock are healed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  trainlock lock\n  trainlock lock --check    # in CI: exit code 3 if train.lock is out of date")]
+#[command(
+    after_help = "Examples:\n  trainlock lock\n  trainlock lock --check    # in CI: exit code 3 if train.lock is out of date"
+)]
 pub(crate) struct Args {
     /// Write nothing; fail if train.lock would change
     #[arg(long)]

@@ -30,14 +30,19 @@ pub(crate) fn run(_: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure> {
 
 fn member(member: &Member) -> Value {
     let params = |params: &trainlock_types::Params| -> Value {
-        params.iter().map(|(name, value)| (name.clone(), project::json(value))).collect::<serde_json::Map<_, _>>().into()
+        params
+            .iter()
+            .map(|(name, value)| (name.clone(), project::json(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     };
     let data: Vec<Value> = member
         .data
         .iter()
         .map(|d| json!({ "name": d.request.name, "to": d.request.to, "source": project::source_of(&d.request.source) }))
         .collect();
-    let tools: Vec<Value> = member.tools.iter().map(|t| json!({ "name": t.request.name, "version": t.request.version })).collect();
+    let tools: Vec<Value> =
+        member.tools.iter().map(|t| json!({ "name": t.request.name, "version": t.request.version })).collect();
     let steps: Vec<Value> = member
         .steps
         .iter()

@@ -9,7 +9,9 @@ use trainlock_types::{HumanDuration, HumanSize, nearest};
 
 /// List the runs of this workspace, or show one
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  trainlock runs\n  trainlock runs show last\n  trainlock runs show 20261122T205204Z-1f3a --json")]
+#[command(
+    after_help = "Examples:\n  trainlock runs\n  trainlock runs show last\n  trainlock runs show 20261122T205204Z-1f3a --json"
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: Option<What>,
@@ -56,7 +58,8 @@ fn list(runs: &std::path::Path, number: usize, ui: &Ui) -> Result<Exit, Failure>
         }
         let count = |outcome: &str| run.steps.iter().filter(|s| s.outcome.as_deref() == Some(outcome)).count();
         let cached = count("fresh") + count("restored");
-        let metrics: Vec<String> = run.steps.iter().flat_map(|s| &s.metrics).take(4).map(|(n, v)| format!("{n} {v:.6}")).collect();
+        let metrics: Vec<String> =
+            run.steps.iter().flat_map(|s| &s.metrics).take(4).map(|(n, v)| format!("{n} {v:.6}")).collect();
         ui.print(&format!(
             "{id}  {:<11}  {:>8}  {} ran, {cached} cached, {} failed  {}",
             status(&run),
@@ -97,14 +100,22 @@ fn show(runs: &std::path::Path, wanted: &str, ui: &Ui) -> Result<Exit, Failure> 
                 None => failure.hint("`trainlock runs` lists them"),
             });
         }
-        _ => return Err(Failure::new(Exit::Failed, format!("`{wanted}` is the beginning of {} runs", found.len()))),
+        _ => {
+            return Err(Failure::new(Exit::Failed, format!("`{wanted}` is the beginning of {} runs", found.len())));
+        }
     };
     let run = record::read(runs, id)?;
     if ui.json() {
         ui.print_json(&run);
         return Ok(Exit::Done);
     }
-    let mut text = format!("run       {}\nstatus    {}\ncommand   {}\nstarted   {}\n", run.id, status(&run), run.command.join(" "), run.started);
+    let mut text = format!(
+        "run       {}\nstatus    {}\ncommand   {}\nstarted   {}\n",
+        run.id,
+        status(&run),
+        run.command.join(" "),
+        run.started
+    );
     let seconds = HumanDuration(std::time::Duration::from_secs_f64(run.seconds.max(0.0)));
     text.push_str(&format!("took      {seconds}\n"));
     if let Some(git) = &run.git {
@@ -117,12 +128,24 @@ fn show(runs: &std::path::Path, wanted: &str, ui: &Ui) -> Result<Exit, Failure> 
         text.push_str(&format!("set       {name} = {value}\n"));
     }
     let machine = &run.machine;
-    text.push_str(&format!("machine   {}, {} cpus, {}, {}, {}\n", machine.cpu, machine.cpus, HumanSize(machine.memory), machine.kernel, machine.libc));
+    text.push_str(&format!(
+        "machine   {}, {} cpus, {}, {}, {}\n",
+        machine.cpu,
+        machine.cpus,
+        HumanSize(machine.memory),
+        machine.kernel,
+        machine.libc
+    ));
     for tool in &run.tools {
         text.push_str(&format!("tool      {} {} ({})\n", tool.name, tool.version, tool.program));
     }
     for data in &run.data {
-        text.push_str(&format!("data      {} {} {}\n", data.name, &data.sha256[..data.sha256.len().min(12)], data.source));
+        text.push_str(&format!(
+            "data      {} {} {}\n",
+            data.name,
+            &data.sha256[..data.sha256.len().min(12)],
+            data.source
+        ));
     }
     for (project, params) in &run.params {
         for (name, value) in params {
@@ -132,12 +155,21 @@ fn show(runs: &std::path::Path, wanted: &str, ui: &Ui) -> Result<Exit, Failure> 
     for step in &run.steps {
         let time = step.seconds.map(|s| format!(" in {s:.2}s")).unwrap_or_default();
         let why = if step.why.is_empty() { String::new() } else { format!(" ({})", step.why.join("; ")) };
-        text.push_str(&format!("step      {} {}{time}{why}\n", step.step, step.outcome.as_deref().unwrap_or("not decided")));
+        text.push_str(&format!(
+            "step      {} {}{time}{why}\n",
+            step.step,
+            step.outcome.as_deref().unwrap_or("not decided")
+        ));
         if let Some(error) = &step.error {
             text.push_str(&format!("            {error}\n"));
         }
         for output in &step.outputs {
-            text.push_str(&format!("            {} {} {}\n", &output.sha256[..output.sha256.len().min(12)], HumanSize(output.size), output.path));
+            text.push_str(&format!(
+                "            {} {} {}\n",
+                &output.sha256[..output.sha256.len().min(12)],
+                HumanSize(output.size),
+                output.path
+            ));
         }
         for (name, value) in &step.metrics {
             text.push_str(&format!("            {name} = {value}\n"));

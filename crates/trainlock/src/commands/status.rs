@@ -43,7 +43,9 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
 /// The first reasons, and how many more there are.
 fn shortened(why: &[String]) -> String {
     match why {
-        [first, second, third, rest @ ..] if !rest.is_empty() => format!("{first}; {second}; {third}; and {} more", rest.len()),
+        [first, second, third, rest @ ..] if !rest.is_empty() => {
+            format!("{first}; {second}; {third}; and {} more", rest.len())
+        }
         _ => why.join("; "),
     }
 }

@@ -11,7 +11,9 @@ use trainlock_types::HumanSize;
 
 /// Look at the machine's store, check it, or free what nothing uses
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  trainlock store dir\n  trainlock store size\n  trainlock store verify\n  trainlock store gc --dry-run")]
+#[command(
+    after_help = "Examples:\n  trainlock store dir\n  trainlock store size\n  trainlock store verify\n  trainlock store gc --dry-run"
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
@@ -78,7 +80,9 @@ fn verify(store: &Store, ui: &Ui) -> Result<Exit, Failure> {
     let VerifyReport { objects, trees, results, bytes, damaged } = &report;
     if ui.json() {
         let damaged: Vec<String> = damaged.iter().map(|p| p.display().to_string()).collect();
-        ui.print_json(&json!({ "objects": objects, "trees": trees, "results": results, "bytes": bytes, "damaged": damaged }));
+        ui.print_json(
+            &json!({ "objects": objects, "trees": trees, "results": results, "bytes": bytes, "damaged": damaged }),
+        );
     }
     if damaged.is_empty() {
         ui.status("Verified", format!("{objects} objects, {trees} trees, {results} results ({})", HumanSize(*bytes)));
@@ -96,6 +100,12 @@ fn gc(store: &Store, dry_run: bool, ui: &Ui) -> Result<Exit, Failure> {
         ui.print_json(&json!({ "objects": objects, "trees": trees, "results": results, "failed": failed, "bytes": bytes, "dry-run": dry_run }));
     }
     let verb = if dry_run { "Would free" } else { "Freed" };
-    ui.status(verb, format!("{} ({objects} objects, {trees} trees, {results} results, {failed} folders of failed steps)", HumanSize(bytes)));
+    ui.status(
+        verb,
+        format!(
+            "{} ({objects} objects, {trees} trees, {results} results, {failed} folders of failed steps)",
+            HumanSize(bytes)
+        ),
+    );
     Ok(Exit::Done)
 }

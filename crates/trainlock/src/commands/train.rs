@@ -17,7 +17,9 @@ use trainlock_types::{Event, HumanDuration};
 /// A step whose key (all that it depends on) is in the store does not run: its outputs are brought back.
 /// If train.lock is missing or out of date it is updated first, unless --locked is given.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  trainlock train\n  trainlock train evaluate          # one step and what it needs\n  trainlock train --profile smoke\n  trainlock train --set optimizer.lr=0.01\n  trainlock train --frozen          # exactly what is locked, no network")]
+#[command(
+    after_help = "Examples:\n  trainlock train\n  trainlock train evaluate          # one step and what it needs\n  trainlock train --profile smoke\n  trainlock train --set optimizer.lr=0.01\n  trainlock train --frozen          # exactly what is locked, no network"
+)]
 pub(crate) struct Args {
     /// The steps, with what they need [default: all]
     steps: Vec<String>,
@@ -74,11 +76,14 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
 
     let session = project.store.session()?;
     let runs = project.workspace.root.join(".trainlock/runs");
-    let mut recorder = Recorder::start(&runs, Machine::here(), |record| project.describe(record, &lock, &params, &tools, &args.params))?;
+    let mut recorder = Recorder::start(&runs, Machine::here(), |record| {
+        project.describe(record, &lock, &params, &tools, &args.params)
+    })?;
     let cancel = project.cancel();
     let machine = project::capacity();
     let jobs = args.jobs.map_or(machine.cpus as usize, usize::from);
-    let options = Options { jobs, keep_going: args.keep_going, force: args.force, link: project.settings.link, machine };
+    let options =
+        Options { jobs, keep_going: args.keep_going, force: args.force, link: project.settings.link, machine };
     let result = {
         let (events, _display) = ui.events();
         events.emit(Event::RunStarted { run: recorder.record.id.clone(), steps: plan.nodes.len() });
@@ -136,7 +141,11 @@ fn finish(summary: &Summary, metrics: &[(String, f64)], run: &Path, begin: Insta
             let names: Vec<String> = summary.skipped.iter().take(5).map(|s| format!("`{s}`")).collect();
             let more = summary.skipped.len().saturating_sub(5);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            problems.push(Problem::Plain { message: format!("not run: {}{more}", names.join(", ")), causes: Vec::new(), hints: Vec::new() });
+            problems.push(Problem::Plain {
+                message: format!("not run: {}{more}", names.join(", ")),
+                causes: Vec::new(),
+                hints: Vec::new(),
+            });
         }
         return Err(Failure { code: Exit::Failed, problems });
     }
@@ -144,7 +153,9 @@ fn finish(summary: &Summary, metrics: &[(String, f64)], run: &Path, begin: Insta
         let shown: Vec<String> = metrics.iter().take(6).map(|(name, value)| format!("{name} {value}")).collect();
         ui.status("Metrics", shown.join(", "));
     }
-    let steps = |n: usize| if n == 1 { "1 step".to_owned() } else { format!("{n} steps") };
+    let steps = |n: usize| {
+        if n == 1 { "1 step".to_owned() } else { format!("{n} steps") }
+    };
     if summary.ran == 0 && summary.restored == 0 {
         ui.status("Finished", format!("nothing to do: {} up to date in {took}", steps(summary.fresh)));
     } else {

@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 ///
 /// Prints what changed, old -> new.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  trainlock update          # everything\n  trainlock update raw      # one data set or tool")]
+#[command(
+    after_help = "Examples:\n  trainlock update          # everything\n  trainlock update raw      # one data set or tool"
+)]
 pub(crate) struct Args {
     /// Data sets and tools [default: all]
     names: Vec<String>,

@@ -24,7 +24,9 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
     let steps = std::slice::from_ref(&args.step);
     let statuses = super::status::survey(global, ui, &args.select, &args.params, args.lock, steps)?;
     // The plan's last step is the one asked for: all others are what it needs.
-    let Some(status) = statuses.last() else { return Ok(Exit::Done) };
+    let Some(status) = statuses.last() else {
+        return Ok(Exit::Done);
+    };
     if ui.json() {
         ui.print_json(status);
         return Ok(Exit::Done);
@@ -41,7 +43,9 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
             for other in statuses.iter().filter(|s| on.contains(&s.step)) {
                 match &other.verdict {
                     Verdict::Run { why } => text.push_str(&format!("\n  {}: {}", other.step, why.join("; "))),
-                    Verdict::Waits { on } => text.push_str(&format!("\n  {}: depends on what {} will make", other.step, on.join(", "))),
+                    Verdict::Waits { on } => {
+                        text.push_str(&format!("\n  {}: depends on what {} will make", other.step, on.join(", ")))
+                    }
                     _ => {}
                 }
             }
