@@ -274,6 +274,7 @@ fn is_text(byte: u8) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use proptest::strategy::ValueTree;
     use toml::de::DeTable;
 
     /// Everything that a table is, in the order of the text.
@@ -416,12 +417,83 @@ mod tests {
         ])
     }
 
+    /// Values, most of them plain.
+    fn value() -> impl Strategy<Value = String> {
+        let scalars = [
+            "1",
+            "-7",
+            "0x1F",
+            "1.5",
+            "1e9",
+            "nan",
+            "true",
+            "\"é\"",
+            "\"\\n\"",
+            "'y\\'",
+            "1979-05-27",
+            "07:32:00",
+            "\"\"",
+            "01",
+            "'''z'''",
+        ];
+        let scalar = proptest::sample::select(scalars.to_vec()).prop_map(str::to_owned);
+        scalar.prop_recursive(3, 12, 4, |inner| {
+            let gap = || proptest::sample::select(vec!["", " ", "\n", " # c\n\t", ", "]);
+            let array = proptest::collection::vec(inner.clone(), 0..4);
+            let entries = proptest::collection::vec((key(), inner), 0..4);
+            let entry = |(key, value): (String, String)| format!("{key} = {value}");
+            prop_oneof![
+                (array, gap(), gap()).prop_map(|(items, a, b)| format!("[{a}{}{b}]", items.join(", "))),
+                (entries, gap(), gap()).prop_map(move |(items, a, b)| {
+                    let items: Vec<String> = items.into_iter().map(entry).collect();
+                    format!("{{{a}{}{b}}}", items.join(", "))
+                }),
+            ]
+        })
+    }
+
+    fn key() -> impl Strategy<Value = String> {
+        let part = proptest::sample::select(vec!["a", "b", "c-1", "d", "e", "\"f g\"", "'h'", "1"]);
+        proptest::collection::vec(part, 1..4).prop_map(|parts| parts.join("."))
+    }
+
+    fn line() -> impl Strategy<Value = String> {
+        prop_oneof![
+            3 => (key(), value()).prop_map(|(key, value)| format!("{key} = {value}\n")),
+            2 => key().prop_map(|key| format!("[{key}]\n")),
+            1 => proptest::sample::select(vec!["\n", "# é\r\n", "\t\n"]).prop_map(str::to_owned),
+        ]
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4000))]
+        #![proptest_config(ProptestConfig::with_cases(2000))]
 
         #[test]
-        fn it_reads_as_the_other_parser_does(pieces in proptest::collection::vec(piece(), 0..16)) {
-            compare(&pieces.concat());
+        fn it_reads_as_the_other_parser_does(lines in proptest::collection::vec(line(), 0..8)) {
+            compare(&lines.concat());
         }
+
+        #[test]
+        fn it_reads_nothing_that_the_other_parser_refuses(
+            lines in proptest::collection::vec(line(), 1..5),
+            at in any::<prop::sample::Index>(),
+            piece in piece(),
+        ) {
+            let mut text = lines.concat();
+            let at = text.floor_char_boundary(at.index(text.len() + 1));
+            text.insert_str(at, piece);
+            compare(&text);
+        }
+    }
+
+    #[test]
+    fn enough_of_what_the_property_tests_try_is_plain() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let lines = proptest::collection::vec(line(), 0..8);
+        let plain = (0..500).filter(|_| {
+            let lines = lines.new_tree(&mut runner).map(|tree| tree.current().concat());
+            read(&lines.unwrap_or_default()).is_some()
+        });
+        assert!(plain.count() > 150);
     }
 }

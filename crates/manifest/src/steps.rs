@@ -6,7 +6,7 @@ use crate::entries::{Scope, glob_mistake, is_glob, is_reserved, path};
 use crate::model::{Bounds, Input, InputPattern, Output, OutputKind, Resources, Run, Sandbox, Service, Step};
 use crate::params::Known;
 use crate::template::{Piece, Template, Token, looks_like_placeholder, split};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 use trainlock_types::{DataSource, RelPath, parse_duration, parse_size};
 
@@ -24,13 +24,14 @@ pub(crate) fn read(scope: &Scope<'_>, around: &Surroundings<'_>, report: &mut Re
     let Some(table) = scope.view.table("steps") else {
         return steps;
     };
+    let mut globs = HashSet::new();
     for entry in table.entries() {
         let name = scope.name("steps", &entry, report);
         let view = table.view(&entry).filter(|_| !scope.unsound.has(entry.node));
         let (Some(name), Some(view)) = (name, view) else {
             continue;
         };
-        let mut reader = Reader { scope, around, view: &view, report, sound: true, listed: false };
+        let mut reader = Reader { scope, around, view: &view, report, globs: &mut globs, sound: true, listed: false };
         let inputs = reader.inputs();
         let outputs = reader.outputs();
         reader.listed = reader.sound;
@@ -137,6 +138,8 @@ struct Reader<'r, 'a> {
     around: &'r Surroundings<'a>,
     view: &'r View<'a>,
     report: &'r mut Report,
+    /// Globs of other steps that were found good: most steps of a member have the same.
+    globs: &'r mut HashSet<&'a str>,
     /// Whether nothing was wrong so far.
     sound: bool,
     /// Whether inputs and outputs are as they are written: those with a mistake are left out, so that what the command
@@ -191,12 +194,15 @@ impl<'a> Reader<'_, 'a> {
             let written = text.text.to_owned();
             inputs.push(Input { written, pattern, origins: Vec::new(), span: text.span });
         }
-        let key = |input: &Input| match &input.pattern {
-            InputPattern::Path { path, .. } => (path.clone(), String::new()),
-            InputPattern::Glob { folder, glob } => (folder.clone(), glob.clone()),
-        };
         if inputs.len() > 1 {
-            self.once(inputs.iter().map(|i| (key(i), i.written.as_str(), i.span.clone())).collect());
+            let paths = inputs.iter().map(|input| {
+                let meant = match &input.pattern {
+                    InputPattern::Path { path, .. } => (path, ""),
+                    InputPattern::Glob { folder, glob } => (folder, glob.as_str()),
+                };
+                (meant, input.written.as_str(), input.span.clone())
+            });
+            self.once(paths.collect());
         }
         inputs
     }
@@ -210,6 +216,8 @@ impl<'a> Reader<'_, 'a> {
         };
         let mistake = if glob.split('/').any(|c| matches!(c, "" | "." | "..")) {
             Some("`.`, `..`, `//` and a trailing `/` can't follow a wildcard".to_owned())
+        } else if self.globs.contains(glob) {
+            None
         } else {
             glob_mistake(glob)
         };
@@ -256,7 +264,7 @@ impl<'a> Reader<'_, 'a> {
             }
         }
         if outputs.len() > 1 {
-            self.once(outputs.iter().map(|o| (o.path.clone(), o.written.as_str(), o.span.clone())).collect());
+            self.once(outputs.iter().map(|o| (&o.path, o.written.as_str(), o.span.clone())).collect());
         }
         if !any {
             let name = self.view.span.clone();
@@ -290,8 +298,9 @@ impl<'a> Reader<'_, 'a> {
         if text.text.contains('\0') {
             self.error(text.span.clone(), "a command can't hold a null character");
         }
-        let mut pieces = Vec::new();
-        for (token, part) in split(text.text) {
+        let tokens = split(text.text);
+        let mut pieces = Vec::with_capacity(tokens.len());
+        for (token, part) in tokens {
             match token {
                 Token::Text(text) => pieces.push(Piece::Text(text)),
                 Token::Placeholder { root, name } => {

@@ -60,7 +60,7 @@ const WORDS: [&str; 3] = ["seed", "step", "project"];
 /// `{WORD.NAME}` (a mistake, which the caller reports) for those that have none. `{{` writes `{`;
 /// `${…}` is the shell's and stays as it is; so does any other brace.
 pub(crate) fn split(text: &str) -> Vec<(Token<'_>, Span)> {
-    let mut tokens = Vec::new();
+    let mut tokens = Vec::with_capacity(1 + 2 * text.bytes().filter(|b| *b == b'{').count());
     let mut plain = String::new();
     let mut at = 0;
     while let Some(brace) = text[at..].find('{').map(|i| at + i) {

@@ -159,6 +159,7 @@ pub fn train<'a, 'b: 'a>(
         summary: Summary::default(),
         git: None,
         synced: Instant::now(),
+        news: Vec::new(),
         bench,
         recorder,
     };
@@ -190,6 +191,8 @@ struct Run<'r, 'a, 'b> {
     git: Option<std::thread::JoinHandle<Option<Git>>>,
     /// When the store was last made durable.
     synced: Instant,
+    /// What has not been told yet.
+    news: Vec<Event>,
 }
 
 impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
@@ -222,6 +225,7 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
                 };
                 waiting.push_back(Waiting { node, prepared, todo });
             }
+            self.tell();
             for next in std::mem::take(&mut waiting) {
                 let resources = match next.todo {
                     Todo::Restore(_) => &Resources::default(),
@@ -426,7 +430,12 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
         let record = &mut self.recorder.record.steps[node];
         record.outcome = Some(outcome.as_str().to_owned());
         let step = self.plan.nodes[node].id.clone();
-        self.shared.events.emit(Event::StepFinished { step, outcome, key, seconds });
+        self.news.push(Event::StepFinished { step, outcome, key, seconds });
+    }
+
+    /// Tells what has happened since this was last called.
+    fn tell(&mut self) {
+        self.shared.events.emit_all(std::mem::take(&mut self.news));
     }
 
     /// Notes the steps that were not tried, and the repository's state.
@@ -438,6 +447,7 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
                 self.told(node, None, StepOutcome::Skipped, 0.0);
             }
         }
+        self.tell();
         self.recorder.record.git = self.git.take().and_then(|g| g.join().ok()).flatten();
     }
 }

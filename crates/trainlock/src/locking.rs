@@ -235,7 +235,8 @@ impl Provider for Sources<'_> {
                 trainlock_fetch::Content::File { sha256, size } => Content::File { sha256, size },
                 trainlock_fetch::Content::Tree { listing, .. } => Content::tree(listing),
             };
-            Ok(DataAnswer { resolved: Some(resolved.source), content, archive: resolved.archive })
+            // An address of these kinds is its own resolution.
+            Ok(DataAnswer { resolved: None, content, archive: resolved.archive })
         };
         fetcher.resolve_all(session, requests).into_iter().map(answer).collect()
     }

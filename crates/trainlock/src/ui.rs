@@ -154,8 +154,8 @@ impl Shown {
         Shown { ui, bars: BTreeMap::new(), running: BTreeMap::new() }
     }
 
-    fn all(mut self, receiver: &Receiver<Event>) {
-        for event in receiver {
+    fn all(mut self, receiver: &Receiver<Vec<Event>>) {
+        for event in receiver.iter().flatten() {
             if self.ui.json {
                 self.ui.print_json(&event);
             }

@@ -129,11 +129,11 @@ pub enum Event {
 
 /// Where events go: to a receiver, or nowhere.
 #[derive(Debug, Clone, Default)]
-pub struct Events(Option<Sender<Event>>);
+pub struct Events(Option<Sender<Vec<Event>>>);
 
 impl Events {
-    /// To this receiver.
-    pub fn to(sender: Sender<Event>) -> Events {
+    /// To this receiver, which gets those that are told together in one piece.
+    pub fn to(sender: Sender<Vec<Event>>) -> Events {
         Events(Some(sender))
     }
 
@@ -144,8 +144,15 @@ impl Events {
 
     /// Tells it. A receiver that is gone is no error: the work matters, not the telling.
     pub fn emit(&self, event: Event) {
-        if let Some(sender) = &self.0 {
-            let _ = sender.send(event);
+        self.emit_all(vec![event]);
+    }
+
+    /// Tells them in one piece: where there are thousands, the receiver is woken once.
+    pub fn emit_all(&self, events: Vec<Event>) {
+        if let Some(sender) = &self.0
+            && !events.is_empty()
+        {
+            let _ = sender.send(events);
         }
     }
 }

@@ -51,7 +51,8 @@ impl RelPath {
         if let Some(c) = text.chars().find(|c| c.is_control() || *c == '\\') {
             return Err(PathError::Character(c));
         }
-        let mut path = self.0.clone();
+        let mut path = String::with_capacity(self.0.len() + 1 + text.len());
+        path.push_str(&self.0);
         for component in text.split('/') {
             match component {
                 "" | "." => {}

@@ -513,12 +513,12 @@ fn one_fetches_the_other_waits() {
     let body = body();
     server.script("/x", body.clone(), [Fault::Drip(60_000, Duration::from_millis(10))]);
     let run = || {
-        let (tell, told): (_, Receiver<Event>) = channel();
+        let (tell, told): (_, Receiver<Vec<Event>>) = channel();
         let session = place.store.session().unwrap();
         let fetcher = Fetcher::new(settings(), Events::to(tell));
         fetcher.bring_all(&session, &[want(&[&server.url("/x")], &body)]).remove(0).unwrap();
         drop(fetcher);
-        told.into_iter().filter(|e| matches!(e, Event::Waiting { .. })).count()
+        told.into_iter().flatten().filter(|e| matches!(e, Event::Waiting { .. })).count()
     };
     let waited: usize = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
