@@ -24,8 +24,11 @@ fn check(page: &str, text: &str) {
 }
 
 #[test]
-fn the_manifests_keys() {
-    check("manifest.md", &trainlock_manifest::reference());
+fn keys_variables_and_configuration() {
+    let context = context();
+    for page in ["manifest", "environment", "configuration"] {
+        check(&format!("{page}.md"), &context.run(["reference", page]).expect(0).stdout);
+    }
 }
 
 #[test]

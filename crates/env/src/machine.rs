@@ -46,16 +46,17 @@ pub(crate) fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// glibc's libc.so.6 is a program that says its version; its file also carries the text, which
-/// costs no process to read, but the loader's own answer is only one call away.
+/// The version of the C library; only glibc tells it at run time.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn libc_name() -> String {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        // SAFETY: gnu_get_libc_version has no preconditions and returns a static C string.
-        #[expect(unsafe_code, reason = "glibc tells its version by this call alone")]
-        let version = unsafe { std::ffi::CStr::from_ptr(libc::gnu_get_libc_version()) };
-        return format!("glibc {}", version.to_string_lossy());
-    }
-    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    // SAFETY: gnu_get_libc_version has no preconditions and returns a static C string.
+    #[expect(unsafe_code, reason = "glibc tells its version by this call alone")]
+    let version = unsafe { std::ffi::CStr::from_ptr(libc::gnu_get_libc_version()) };
+    format!("glibc {}", version.to_string_lossy())
+}
+
+/// The version of the C library; only glibc tells it at run time.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn libc_name() -> String {
     String::new()
 }

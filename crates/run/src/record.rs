@@ -224,7 +224,7 @@ impl Recorder {
         machine: Machine,
         describe: impl FnOnce(&mut RunRecord),
     ) -> Result<Recorder, RecordError> {
-        let now = jiff::Timestamp::now();
+        let now = clock();
         fs_err::create_dir_all(runs)?;
         let (id, folder) = new_folder(runs, now)?;
         let mut record = RunRecord {
@@ -267,7 +267,7 @@ impl Recorder {
     /// Writes the last record.
     pub fn finish(mut self, status: Status) -> Result<RunRecord, RecordError> {
         self.record.status = status;
-        self.record.finished = Some(show(jiff::Timestamp::now()));
+        self.record.finished = Some(now());
         self.write()?;
         Ok(self.record)
     }
@@ -285,7 +285,12 @@ impl Recorder {
 
 /// The present time as records have it.
 pub fn now() -> String {
-    show(jiff::Timestamp::now())
+    show(clock())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a record says when; nothing else asks the clock")]
+fn clock() -> jiff::Timestamp {
+    jiff::Timestamp::now()
 }
 
 fn show(time: jiff::Timestamp) -> String {
@@ -365,7 +370,7 @@ mod tests {
         killed.pid = u32::MAX >> 1;
         assert!(killed.was_killed());
         recorder.finish(Status::Succeeded).unwrap();
-        assert_eq!(ids(&runs).unwrap(), [id.clone()]);
+        assert_eq!(ids(&runs).unwrap(), std::slice::from_ref(&id));
         let done = read(&runs, &id).unwrap();
         assert_eq!(done.status, Status::Succeeded);
         assert!(done.finished.is_some());
@@ -374,7 +379,7 @@ mod tests {
     #[test]
     fn runs_of_one_second_have_different_ids() {
         let folder = tempfile::tempdir().unwrap();
-        let now = jiff::Timestamp::now();
+        let now = clock();
         let first = new_folder(folder.path(), now).unwrap().0;
         assert_ne!(new_folder(folder.path(), now).unwrap().0, first);
     }

@@ -108,5 +108,7 @@ pub(crate) enum Command {
     Store(commands::store::Args),
     Metadata(commands::metadata::Args),
     Schema(commands::schema::Args),
+    #[command(hide = true)]
+    Reference(commands::reference::Args),
     Completions(commands::completions::Args),
 }

@@ -5,6 +5,7 @@ pub(crate) mod fetch;
 pub(crate) mod init;
 pub(crate) mod lock;
 pub(crate) mod metadata;
+pub(crate) mod reference;
 pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod status;
@@ -21,6 +22,7 @@ use crate::ui::Ui;
 pub(crate) fn run(cli: Cli, ui: &Ui) -> Result<Exit, Failure> {
     let global = &cli.global;
     if let Some(folder) = &global.directory {
+        #[expect(clippy::disallowed_methods, reason = "-C means just that, and nothing else runs yet")]
         std::env::set_current_dir(folder)
             .map_err(|e| Failure::new(Exit::Invalid, format!("can't work in `{}`: {e}", folder.display())))?;
     }
@@ -35,6 +37,7 @@ pub(crate) fn run(cli: Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Runs(args) => runs::run(&args, global, ui),
         Command::Store(args) => store::run(&args, global, ui),
         Command::Metadata(args) => metadata::run(&args, global, ui),
+        Command::Reference(args) => reference::run(&args, ui),
         Command::Schema(args) => schema::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
     }
