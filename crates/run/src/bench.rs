@@ -3,7 +3,7 @@
 use crate::key::{Form, step_seed};
 use crate::plan::{Feed, Node, Part, Plan, is_in_repository};
 use crate::result::{Content, OutputRecord, Role, State, StepResult};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use trainlock_env::{HostTool, STEP_PATH};
 use trainlock_lock::{Content as PinContent, Lock};
@@ -33,6 +33,8 @@ pub struct Bench<'a> {
     pub state: State,
     /// The shell for `run` strings: its file, and the options before the script.
     pub shell: &'a Shell,
+    /// The sources as this run has found them.
+    sources: HashMap<RelPath, FileState>,
 }
 
 /// What runs a step's script.
@@ -155,11 +157,35 @@ pub struct StepStatus {
     pub verdict: Verdict,
 }
 
-impl Bench<'_> {
-    /// Hashes all sources of a plan that the index does not know, on all cores.
+impl<'a> Bench<'a> {
+    /// A bench of these parts.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of its own")]
+    pub fn new(
+        workspace: &'a Workspace,
+        lock: &'a Lock,
+        store: &'a Store,
+        params: &'a BTreeMap<Name, Params>,
+        tools: &'a BTreeMap<Name, Vec<(Name, HostTool)>>,
+        shell: &'a Shell,
+        index: Index,
+        state: State,
+    ) -> Bench<'a> {
+        Bench { workspace, lock, store, params, tools, index, state, shell, sources: HashMap::new() }
+    }
+
+    /// Hashes all sources of a plan that the index does not know, on all cores. From then on they are
+    /// taken to be what they were: a run has one picture of them.
     pub fn hash_sources(&mut self, plan: &Plan<'_>) -> Result<(), BenchError> {
-        let paths: Vec<PathBuf> = plan.sources().into_iter().map(|p| p.on(&self.workspace.root)).collect();
-        self.index.files(&paths).map(drop).map_err(BenchError::Hash)
+        let sources: Vec<&RelPath> =
+            plan.sources().into_iter().filter(|path| !self.sources.contains_key(*path)).collect();
+        let paths: Vec<PathBuf> = sources.iter().map(|p| p.on(&self.workspace.root)).collect();
+        let states = self.index.files(&paths).map_err(BenchError::Hash)?;
+        for (path, state) in sources.into_iter().zip(states) {
+            if let Some(state) = state.filter(|s| s.kind != EntryKind::Symlink) {
+                self.sources.insert(path.clone(), state);
+            }
+        }
+        Ok(())
     }
 
     /// The key of a step whose needs are done, and what goes into its folder.
@@ -332,14 +358,17 @@ impl Bench<'_> {
 
     /// A source file; one that is a symbolic link counts as the file that it leads to.
     fn source(&mut self, path: &RelPath) -> Result<Entry, BenchError> {
-        let on_disk = path.on(&self.workspace.root);
-        let gone = || BenchError::Gone(path.clone());
-        let mut entry = self.index.file(&on_disk).map_err(BenchError::Hash)?.ok_or_else(gone)?;
-        if entry.kind == EntryKind::Symlink {
-            let real = fs_err::canonicalize(&on_disk).map_err(|_| gone())?;
-            entry = self.index.file(&real).map_err(BenchError::Hash)?.ok_or_else(gone)?;
-        }
-        Ok(Entry { path: path.clone(), sha256: entry.sha256, size: entry.size, kind: entry.kind })
+        let state = match self.sources.get(path) {
+            Some(state) => *state,
+            None => {
+                let gone = || BenchError::Gone(path.clone());
+                let real = fs_err::canonicalize(path.on(&self.workspace.root)).map_err(|_| gone())?;
+                let state = self.index.file(&real).map_err(BenchError::Hash)?.ok_or_else(gone)?;
+                self.sources.insert(path.clone(), state);
+                state
+            }
+        };
+        Ok(Entry { path: path.clone(), sha256: state.sha256, size: state.size, kind: state.kind })
     }
 
     fn folder(&mut self, path: &RelPath) -> Result<Listing, BenchError> {

@@ -211,14 +211,13 @@ fn feeds<'w>(
     }
     let not_made = |path: &RelPath| !is_made(path, made);
     match &input.pattern {
-        InputPattern::Path { path, .. } if not_made(path) => {
-            let on_disk = path.on(&workspace.root);
-            if on_disk.is_dir() {
+        InputPattern::Path { path, .. } if not_made(path) => match fs_err::metadata(path.on(&workspace.root)) {
+            Ok(found) if found.is_dir() => {
                 feeds.extend(sources.folder(path)?.iter().filter(|p| not_made(p)).cloned().map(Feed::Source));
-            } else if on_disk.exists() {
-                feeds.push(Feed::Source(path.clone()));
             }
-        }
+            Ok(_) => feeds.push(Feed::Source(path.clone())),
+            Err(_) => {}
+        },
         InputPattern::Glob { folder, glob } if input.origins.is_empty() => {
             feeds.extend(sources.glob(folder, glob)?.into_iter().filter(not_made).map(Feed::Source));
         }

@@ -11,7 +11,7 @@ use crate::check;
 use crate::error::StoreError;
 use crate::lock::{self, Kind, LockGuard};
 use crate::session::{LOCK, MARKER, Room};
-use crate::store::children;
+use crate::store::{Store, children};
 use crate::sys::{self, Stamp};
 use std::path::Path;
 use std::sync::Arc;
@@ -27,13 +27,28 @@ pub(crate) fn boot_id() -> Option<String> {
     (!id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')).then(|| id.to_owned())
 }
 
+/// Whether a session's folder was made since this machine last started.
+fn is_of_this_boot(dir: &Path, boot: Option<&str>) -> bool {
+    let name = dir.file_name().and_then(|n| n.to_str());
+    boot.is_some() && name.and_then(|n| n.split('.').next()) == boot
+}
+
+impl Store {
+    /// Makes sure of what a power cut may have damaged, before anything in the store is relied on. Where there
+    /// was none this only looks at one folder; beginning a session does it, too.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        let boot = boot_id();
+        if children(&self.root().join("tmp"))?.iter().any(|dir| !is_of_this_boot(dir, boot.as_deref())) {
+            self.session()?.finish(false)?;
+        }
+        Ok(())
+    }
+}
+
 /// Finds the sessions that are over, makes sure of what they put, and removes their folders.
 pub(crate) fn settle(room: &Arc<Room>, boot: Option<&str>) -> Result<(), StoreError> {
     let tmp = room.store.root().join("tmp");
-    let is_ours = |dir: &Path| {
-        let name = dir.file_name().and_then(|n| n.to_str());
-        boot.is_some() && name.and_then(|n| n.split('.').next()) == boot
-    };
+    let is_ours = |dir: &Path| is_of_this_boot(dir, boot);
     // Whoever comes while another process still hashes again must wait for it: until then, the store
     // may hold damaged objects.
     let mut others = None;

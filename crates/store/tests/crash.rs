@@ -243,7 +243,7 @@ fn after_a_power_cut_what_was_put_is_hashed_again() {
     // One that put something does.
     forge(&place, "some-other-boot", Duration::from_secs(3600), true);
     forge(&place, "a-third-boot", Duration::from_secs(60), true);
-    place.session().finish(true).unwrap();
+    place.store.settle().unwrap();
     assert!(place.sessions().is_empty());
     assert!(place.store.object(&good, Some(4)).unwrap().is_some());
     assert!(place.store.object(&bad, Some(3)).unwrap().is_none());

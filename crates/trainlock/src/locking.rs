@@ -30,7 +30,8 @@ impl Project {
         let wanted = wanted(&self.workspace);
         let heals = locking != Locking::Check;
         let asked = matches!(locking, Locking::Lock | Locking::Update(_));
-        let old = load(&path, &wanted, heals)?;
+        let found = self.read_ahead(&path).unwrap_or_else(|| Lock::load(&path));
+        let old = taken(found, &path, &wanted, heals)?;
         if !matches!(locking, Locking::Update(_)) {
             let changes = self.stale(&wanted, old.lock.as_ref())?;
             self.save_caches();
@@ -56,7 +57,7 @@ impl Project {
         let Some(_guard) = self.store.lock_unless(&name, on_wait, || cancel.is_thrown())? else {
             return Err(Failure::new(Exit::Interrupted, "interrupted"));
         };
-        let old = load(&path, &wanted, heals)?;
+        let old = taken(Lock::load(&path), &path, &wanted, heals)?;
         if old.healed {
             ui.status("Healed", format!("{} (a merge had left it unfinished)", path.display()));
         }
@@ -100,7 +101,8 @@ impl Project {
     pub(crate) fn lock_for_reading(&mut self, options: LockOptions, ui: &Ui) -> Result<Lock, Failure> {
         let path = self.workspace.root.join("train.lock");
         let wanted = wanted(&self.workspace);
-        let old = load(&path, &wanted, false)?;
+        let found = self.read_ahead(&path).unwrap_or_else(|| Lock::load(&path));
+        let old = taken(found, &path, &wanted, false)?;
         let changes = self.stale(&wanted, old.lock.as_ref())?;
         self.save_caches();
         if changes.is_empty() {
@@ -133,8 +135,9 @@ struct Old {
     healed: bool,
 }
 
-fn load(path: &Path, wanted: &Wanted, heals: bool) -> Result<Old, Failure> {
-    match Lock::load(path) {
+/// What was read of a lock's file, taken out of an unfinished merge if need and `heals` be.
+fn taken(found: Result<Option<Lock>, LockError>, path: &Path, wanted: &Wanted, heals: bool) -> Result<Old, Failure> {
+    match found {
         Ok(lock) => Ok(Old { lock, healed: false }),
         Err(LockError::Conflict { .. }) if heals => {
             let text = fs::read_to_string(path)?;

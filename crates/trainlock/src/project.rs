@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trainlock_env::{Cancel, HostTool, HostTools, Machine};
 use trainlock_fetch::{FetchError, Fetcher, Want, Wanted as FetchWanted};
-use trainlock_lock::{Content, DataPin, Lock};
+use trainlock_lock::{Content, DataPin, Lock, LockError};
 use trainlock_manifest::{Data, ManifestError, Sandbox, Workspace};
 use trainlock_run::record::{DataRecord, RunRecord, ToolRecord};
 use trainlock_run::{Bench, Capacity, Plan, PlanError, Shell, State, Verdict, is_in_repository};
@@ -34,11 +34,15 @@ pub(crate) type Tools = BTreeMap<Name, Vec<(Name, HostTool)>>;
 
 /// The manifests that the command line names, loaded and validated.
 pub(crate) fn load(global: &Global) -> Result<Workspace, Failure> {
-    let manifest = match &global.manifest_path {
-        Some(path) => path.clone(),
-        None => trainlock_manifest::discover(&std::env::current_dir()?).map_err(manifest_failure)?,
-    };
-    trainlock_manifest::load(&manifest).map_err(manifest_failure)
+    trainlock_manifest::load(&manifest(global)?).map_err(manifest_failure)
+}
+
+/// The manifest that the command line names.
+fn manifest(global: &Global) -> Result<PathBuf, Failure> {
+    match &global.manifest_path {
+        Some(path) => Ok(path.clone()),
+        None => trainlock_manifest::discover(&std::env::current_dir()?).map_err(manifest_failure),
+    }
 }
 
 fn manifest_failure(error: ManifestError) -> Failure {
@@ -85,14 +89,24 @@ pub(crate) struct Project {
     shell: Shell,
     cancel: Cancel,
     fetch_cancel: trainlock_fetch::Cancel,
+    /// The lock beside the manifest, being read while the manifests are.
+    read_ahead: Option<ReadAhead>,
 }
+
+/// A lock that is being read in a thread of its own, and its file.
+type ReadAhead = (PathBuf, std::thread::JoinHandle<Result<Option<Lock>, LockError>>);
 
 impl Project {
     /// Loads the manifests and opens the store.
     pub(crate) fn open(global: &Global) -> Result<Project, Failure> {
         let settings = Settings::read(global)?;
-        let workspace = Arc::new(load(global)?);
+        let manifest = manifest(global)?;
+        // In a large project reading the lock takes as long as reading the manifest.
+        let read_ahead = fs_err::canonicalize(&manifest).ok().and_then(|file| Some(file.parent()?.join("train.lock")));
+        let read_ahead = read_ahead.map(|file| (file.clone(), std::thread::spawn(move || Lock::load(&file))));
+        let workspace = Arc::new(trainlock_manifest::load(&manifest).map_err(manifest_failure)?);
         let store = Store::open(&settings.store)?;
+        store.settle()?;
         let own = workspace.root.join(".trainlock");
         let fetch_cancel = trainlock_fetch::Cancel::new();
         let cancel = crate::signals::cancel_on_signals(fetch_cancel.clone())?;
@@ -105,7 +119,14 @@ impl Project {
             store,
             cancel,
             fetch_cancel,
+            read_ahead,
         })
+    }
+
+    /// The lock of this file as it was when the command began, if it was read ahead; once.
+    pub(crate) fn read_ahead(&mut self, file: &Path) -> Option<Result<Option<Lock>, LockError>> {
+        let (read, thread) = self.read_ahead.take()?;
+        (read == file).then(|| thread.join().ok()).flatten()
     }
 
     /// The switch that a signal throws.
@@ -280,16 +301,7 @@ impl Project {
         tools: &'a Tools,
     ) -> Result<Bench<'a>, Failure> {
         let state = State::load(&self.own_folder()?.join("state"));
-        Ok(Bench {
-            workspace: &self.workspace,
-            lock,
-            store: &self.store,
-            params,
-            tools,
-            index,
-            state,
-            shell: &self.shell,
-        })
+        Ok(Bench::new(&self.workspace, lock, &self.store, params, tools, &self.shell, index, state))
     }
 
     /// The data sets of these members that do not lie in the repository.
