@@ -2,7 +2,7 @@
 //! its staging folder and its process.
 //!
 //! The only crate that may hold `unsafe`: one call of `wait4(2)`, for which no safe wrapper reports
-//! what the process used.
+//! what the process used, and one of `gnu_get_libc_version(3)`.
 
 mod cancel;
 mod machine;
@@ -15,5 +15,5 @@ pub use cancel::Cancel;
 pub use machine::Machine;
 pub use process::{Ended, Invocation, ProcessError, Stop, run};
 pub use stage::{Stage, StageError};
-pub use tools::{HostTool, HostTools, ToolError, VersionText};
-pub use vars::{STEP_PATH, base_variables};
+pub use tools::{HostTool, HostTools, ToolError};
+pub use vars::STEP_PATH;

@@ -1,6 +1,7 @@
 //! Facts of this machine, for the run record.
 
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// What a run record says of the machine that it ran on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -14,6 +15,9 @@ pub struct Machine {
     pub cpus: usize,
     /// Bytes of memory; 0 where unknown.
     pub memory: u64,
+    /// The GPUs' models, as their driver names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
     /// The kernel's name and release.
     pub kernel: String,
     /// The C library that the machine's programs use, for example `glibc 2.36`; empty where unknown.
@@ -35,10 +39,22 @@ impl Machine {
             cpu: field(&proc("cpuinfo"), "model name"),
             cpus: cpus(),
             memory: kib.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024,
+            gpus: gpus(Path::new("/proc/driver/nvidia/gpus")),
             kernel: format!("{} {}", uname.sysname().to_string_lossy(), uname.release().to_string_lossy()),
             libc: libc_name(),
         }
     }
+}
+
+/// The models in the files `*/information` that NVIDIA's driver keeps, sorted by their bus.
+fn gpus(folder: &Path) -> Vec<String> {
+    let mut files: Vec<_> = fs_err::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    files.sort();
+    let model = |file: &std::path::PathBuf| {
+        let text = fs_err::read_to_string(file.join("information")).ok()?;
+        text.lines().find_map(|l| l.strip_prefix("Model:")).map(|model| model.trim().to_owned())
+    };
+    files.iter().filter_map(model).collect()
 }
 
 /// How many processors this process may use.
@@ -59,4 +75,22 @@ fn libc_name() -> String {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn libc_name() -> String {
     String::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_machine_says_of_itself() {
+        let machine = Machine::here();
+        assert!(machine.cpus > 0 && !machine.kernel.is_empty() && !machine.platform.is_empty());
+        let folder = tempfile::tempdir().unwrap();
+        for (bus, model) in [("0000:0b:00.0", "NVIDIA B"), ("0000:0a:00.0", "NVIDIA A")] {
+            fs_err::create_dir(folder.path().join(bus)).unwrap();
+            fs_err::write(folder.path().join(bus).join("information"), format!("Model: \t {model}\nIRQ: 1\n")).unwrap();
+        }
+        assert_eq!(gpus(folder.path()), ["NVIDIA A", "NVIDIA B"]);
+        assert!(gpus(Path::new("/no/such/folder")).is_empty());
+    }
 }

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use trainlock_types::{Entry, EntryKind, Hasher, RelPath};
+use trainlock_types::{Digest, Entry, EntryKind, Hasher, RelPath};
 
 /// A step's own folder: `root` mirrors the workspace (the step starts in its member's folder there),
 /// `tmp` and `home` are empty, `bin` holds links to the project's tools.
@@ -63,10 +63,17 @@ impl Stage {
         Ok(to)
     }
 
-    /// Copies a source file of the project to its place, read-only and with the store's fixed time.
-    /// The copy is hashed: what the step sees is what its key says, whoever edits the source meanwhile.
+    /// Copies a source file of the project to its place, read-only and with the store's fixed time; a link
+    /// (inside a folder) as a link. The copy is hashed: what the step sees is what its key says, whoever edits the source meanwhile.
     pub fn copy(&self, from: &Path, path: &RelPath, entry: &Entry) -> Result<(), StageError> {
         let to = self.place(path)?;
+        if entry.kind == EntryKind::Symlink {
+            let target = fs::read_link(from)?;
+            if Digest::of(target.as_os_str().as_encoded_bytes()) != entry.sha256 {
+                return Err(StageError::Changed(from.to_owned()));
+            }
+            return Ok(fs::os::unix::fs::symlink(target, to)?);
+        }
         fs::copy(from, &to)?;
         let mut file = fs::File::open(&to)?;
         let mut hasher = Hasher::new();
@@ -124,7 +131,6 @@ fn fixed_time() -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trainlock_types::Digest;
 
     #[test]
     fn laid_out_and_read_only() {
@@ -145,6 +151,11 @@ mod tests {
         entry.sha256 = Digest::of(b"y");
         let changed = stage.copy(&source, &RelPath::parse("t.py").unwrap(), &entry);
         assert!(matches!(changed, Err(StageError::Changed(p)) if p == source));
+        let link = folder.path().join("link");
+        fs::os::unix::fs::symlink("s.py", &link).unwrap();
+        let entry = Entry { sha256: Digest::of(b"s.py"), kind: EntryKind::Symlink, ..entry };
+        stage.copy(&link, &RelPath::parse("shared/link").unwrap(), &entry).unwrap();
+        assert_eq!(fs::read(stage.path(&RelPath::parse("shared/link").unwrap())).unwrap(), b"x");
         stage.link_tools([("python", Path::new("/usr/bin/python3"))]).unwrap();
         assert!(fs::symlink_metadata(work.join("bin/python")).unwrap().is_symlink());
         assert!(stage.variables()["PATH"].starts_with(&format!("{}/bin:", work.display())));

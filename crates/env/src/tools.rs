@@ -81,21 +81,23 @@ impl HostTools {
     /// The tool that `request` asks for. A program that was asked before and has not changed since
     /// is not asked again.
     pub fn get(&mut self, request: &ToolRequest) -> Result<HostTool, ToolError> {
-        let ToolProvider::Host { probe, .. } = &request.provider else {
-            unreachable!("only tools from the host are looked for on the host")
-        };
-        let default = [request.name.to_string(), "--version".to_owned()];
-        let probe: &[String] = if probe.is_empty() { &default } else { probe };
-        let missing =
-            |program: &str| ToolError::NotFound { name: request.name.to_string(), program: program.to_owned() };
-        let found = find(&request.name, &self.path).ok_or_else(|| missing(&request.name))?;
         if let Some(known) = self.known.get(request.name.as_str())
-            && known.found == found
-            && known.probe == probe
+            && find(&request.name, &self.path).is_some_and(|found| found == known.found)
+            && known.probe == probe_of(request)
             && stamp(&known.program).is_ok_and(|s| s == known.stamp)
         {
             return Ok(known.clone());
         }
+        self.ask(request)
+    }
+
+    /// The same, asked now, whatever is remembered: a version manager's shim may lead to another
+    /// program than it did, and no file that is known here shows it.
+    pub fn ask(&mut self, request: &ToolRequest) -> Result<HostTool, ToolError> {
+        let probe: &[String] = &probe_of(request);
+        let missing =
+            |program: &str| ToolError::NotFound { name: request.name.to_string(), program: program.to_owned() };
+        let found = find(&request.name, &self.path).ok_or_else(|| missing(&request.name))?;
         let asked = find(&probe[0], &self.path).ok_or_else(|| missing(&probe[0]))?;
         let output = ask(&request.name, &asked, probe)?;
         let version = VersionText::find(&output).ok_or_else(|| ToolError::NoVersion {
@@ -125,6 +127,14 @@ impl HostTools {
             let _ = fs_err::write(&temporary, text).and_then(|()| fs_err::rename(&temporary, &self.file));
         }
     }
+}
+
+/// The command that asks a tool for its version.
+fn probe_of(request: &ToolRequest) -> Vec<String> {
+    let ToolProvider::Host { probe, .. } = &request.provider else {
+        unreachable!("only tools from the host are looked for on the host")
+    };
+    if probe.is_empty() { vec![request.name.to_string(), "--version".to_owned()] } else { probe.clone() }
 }
 
 fn failed(name: &str, probe: &[String], reason: String) -> ToolError {
@@ -200,11 +210,11 @@ fn stamp(program: &Path) -> std::io::Result<(u64, i64, i64, u64)> {
 /// `b`, `c`, `rc`, `alpha`, `beta`, `pre` and `dev` behind the numbers make a pre-release
 /// (`3.13.0rc1` is `3.13.0-rc1`); all else behind the numbers is dropped.
 #[derive(Debug)]
-pub struct VersionText;
+pub(crate) struct VersionText;
 
 impl VersionText {
     /// The first version in a text.
-    pub fn find(text: &str) -> Option<semver::Version> {
+    pub(crate) fn find(text: &str) -> Option<semver::Version> {
         let bytes = text.as_bytes();
         let digits = |from: usize| bytes[from..].iter().take_while(|b| b.is_ascii_digit()).count();
         let mut at = 0;
@@ -315,6 +325,20 @@ mod tests {
         assert_eq!(fs_err::read_to_string(&count).unwrap(), "x\n");
         script(folder.path(), "tool", &say("10.2.1"));
         assert_eq!(version(), "10.2.1");
+    }
+
+    #[test]
+    fn a_shim_that_leads_elsewhere_is_noticed_when_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let chosen = folder.path().join("chosen");
+        fs_err::write(&chosen, "1.2").unwrap();
+        script(folder.path(), "tool", &format!("cat {}", chosen.display()));
+        let mut tools = HostTools::new(folder.path().as_os_str().to_owned(), folder.path().join("tools.json"));
+        assert_eq!(tools.get(&request("tool")).unwrap().version, "1.2.0");
+        fs_err::write(&chosen, "1.3").unwrap();
+        assert_eq!(tools.get(&request("tool")).unwrap().version, "1.2.0", "no file of the tool's own has changed");
+        assert_eq!(tools.ask(&request("tool")).unwrap().version, "1.3.0");
+        assert_eq!(tools.get(&request("tool")).unwrap().version, "1.3.0");
     }
 
     #[test]

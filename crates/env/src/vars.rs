@@ -10,7 +10,7 @@ pub const STEP_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 ///
 /// `SOURCE_DATE_EPOCH` is 1980-01-01, the earliest time that zip files can hold and the one that
 /// the store gives to all files.
-pub fn base_variables() -> BTreeMap<String, String> {
+pub(crate) fn base_variables() -> BTreeMap<String, String> {
     [
         ("LANG", "C.UTF-8"),
         ("LC_ALL", "C.UTF-8"),

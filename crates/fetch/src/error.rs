@@ -90,14 +90,14 @@ impl FetchError {
     pub fn hint(&self) -> Option<String> {
         match self {
             FetchError::Offline { .. } => {
-                Some("run `trainlock fetch` once with a network, then everything is in the store".to_owned())
+                Some("run the command once with a network; from then on it is in the store".to_owned())
             }
             FetchError::Sources { name, failures } => failures.0.iter().find_map(|failure| match &failure.reason {
                 Reason::Denied { sent: true, .. } => {
                     Some("the user name and password in netrc were refused".to_owned())
                 }
                 Reason::Denied { .. } => Some(format!(
-                    "put `machine {} login USER password PASSWORD` into ~/.netrc (it is sent over https only)",
+                    "put `machine {} login USER password PASSWORD` into ~/.netrc (it is sent over https, and to this machine itself, only)",
                     failure.host()
                 )),
                 Reason::Html => {

@@ -91,7 +91,7 @@ impl fmt::Display for Difference {
 
 /// The seed of one step: the first 63 bits of the SHA-256 of project seed, member and step, so that
 /// adding a step moves no other's seed.
-pub fn step_seed(seed: u64, member: &str, step: &str) -> u64 {
+pub(crate) fn step_seed(seed: u64, member: &str, step: &str) -> u64 {
     let digest = Digest::of(format!("trainlock seed\n{seed}\n{member}\n{step}\n").as_bytes());
     let first: [u8; 8] = digest.as_bytes()[..8].try_into().expect("eight of 32 bytes");
     u64::from_be_bytes(first) >> 1

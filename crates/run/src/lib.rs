@@ -17,9 +17,8 @@ mod train;
 
 pub use bench::{Bench, BenchError, Shell, StepStatus, Verdict};
 pub use executor::local::{ExecuteError, Failure};
-pub use key::{Difference, Form, step_seed};
+pub use key::{Difference, Form};
 pub use plan::{Feed, Node, Part, Plan, PlanError, is_in_repository};
 pub use result::{Content, Last, OutputRecord, Role, State, StepResult};
 pub use sources::SourceError;
-pub use template::TemplateError;
 pub use train::{Capacity, Options, Summary, TrainError, train};

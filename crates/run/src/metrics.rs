@@ -1,4 +1,4 @@
-//! Metrics: the numbers in a step's JSON files, and what the manifest expects of them.
+//! Metrics: the numbers in a step's JSON files.
 
 use std::collections::BTreeMap;
 

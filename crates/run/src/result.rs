@@ -86,14 +86,13 @@ pub struct OutputRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepResult {
     version: u32,
-    /// `member/step`, for people.
+    /// `member/step`, or `step` in the root project: for people.
     pub step: String,
     /// What went into the key.
     pub form: Form,
     /// What came out, in the order of the manifest.
     pub outputs: Vec<OutputRecord>,
-    /// The numbers of its metric files, by `file:dotted.name`… the dotted name alone where only one
-    /// file has it.
+    /// The numbers of its metric files, by dotted name; of a name that two files have, the later file's.
     pub metrics: BTreeMap<String, f64>,
     /// Wall time in seconds when it ran.
     pub seconds: f64,

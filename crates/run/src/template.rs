@@ -7,7 +7,7 @@ use trainlock_types::{Params, RelPath, Value};
 
 /// Why a command could not be made.
 #[derive(Debug, thiserror::Error)]
-pub enum TemplateError {
+pub(crate) enum TemplateError {
     /// One argument can't be several paths.
     #[error(
         "`{{inputs.{index}}}` stands for {count} files: as part of an argument it must be one (alone, it may be several)"

@@ -163,7 +163,14 @@ pub fn train<'a, 'b: 'a>(
         bench,
         recorder,
     };
-    let result = std::thread::scope(|scope| run.all(scope));
+    let result = std::thread::scope(|scope| {
+        let result = run.all(scope);
+        if result.is_err() {
+            // The steps under way would otherwise run on unseen: they are ended, and waited for by the scope.
+            cancel.throw();
+        }
+        result
+    });
     // Whatever went wrong: what was done is noted, so that it is not done again.
     run.end();
     run.bench.state.save().map_err(TrainError::Cache)?;
@@ -244,11 +251,7 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
             }
             let finished = receiver.recv().expect("a running job holds a sender");
             running -= 1;
-            if let Err(error) = self.finished(finished) {
-                // The others would otherwise run on unseen: they are ended, and waited for by the scope.
-                self.shared.cancel.throw();
-                return Err(error);
-            }
+            self.finished(finished)?;
         }
     }
 

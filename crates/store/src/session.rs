@@ -96,6 +96,11 @@ impl Session {
         Ok(path)
     }
 
+    /// Removes a work folder that has served, whatever modes its contents have.
+    pub fn discard(&self, work: &Path) -> Result<(), StoreError> {
+        sys::remove_all(work).map_err(|e| StoreError::io("remove", work, e))
+    }
+
     /// Moves a work folder to where it survives the session, and returns its new place. `gc` removes
     /// it when it is a week old.
     pub fn keep(&self, work: &Path) -> Result<PathBuf, StoreError> {

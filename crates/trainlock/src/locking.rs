@@ -15,17 +15,14 @@ use trainlock_resolve::{
     stale,
 };
 use trainlock_store::{Index, Session, Store};
-use trainlock_types::{DataRequest, DataSource, ToolRequest};
+use trainlock_types::{DataRequest, DataSource, LISTING_IN_LOCK, ToolRequest};
 
 pub(crate) use crate::project::Locking;
 
 impl Project {
     /// The lock, brought to agree with the manifests as far as `locking` allows.
     pub(crate) fn lock(&mut self, locking: Locking, offline: bool, ui: &Ui) -> Result<Lock, Failure> {
-        let unsupported = self.unsupported();
-        if !unsupported.is_empty() {
-            return Err(Failure::placed(Exit::Failed, unsupported));
-        }
+        self.refuse_unsupported()?;
         let path = self.workspace.root.join("train.lock");
         let wanted = wanted(&self.workspace);
         let heals = locking != Locking::Check;
@@ -36,7 +33,12 @@ impl Project {
             let changes = self.stale(&wanted, old.lock.as_ref())?;
             self.save_caches();
             match (old.lock, locking == Locking::Check) {
-                (Some(lock), _) if changes.is_empty() && !old.healed => return Ok(lock),
+                (Some(lock), _) if changes.is_empty() && !old.healed => {
+                    if asked {
+                        told(false, &[], ui);
+                    }
+                    return Ok(lock);
+                }
                 (None, true) => {
                     return Err(Failure::new(Exit::Stale, format!("`{}` does not exist", path.display()))
                         .hint("`trainlock lock` writes it"));
@@ -50,8 +52,7 @@ impl Project {
         let mut waited = false;
         let on_wait = |holder: Option<u32>| {
             waited = true;
-            let by = holder.map(|pid| format!(" (process {pid} is at it)")).unwrap_or_default();
-            ui.note("Waiting", format!("for train.lock{by}"));
+            ui.waiting("train.lock", holder);
         };
         let cancel = self.cancel();
         let Some(_guard) = self.store.lock_unless(&name, on_wait, || cancel.is_thrown())? else {
@@ -84,14 +85,11 @@ impl Project {
         for change in &changes {
             ui.status("Locked", change);
         }
-        match (written, changes.is_empty(), asked) {
-            (true, true, _) => ui.status("Locked", path.display()),
-            (false, true, true) => ui.status("Finished", "train.lock is up to date"),
-            _ => {}
+        if written && changes.is_empty() {
+            ui.status("Locked", path.display());
         }
-        if ui.json() && asked {
-            let changes: Vec<String> = changes.iter().map(Change::to_string).collect();
-            ui.print_json(&serde_json::json!({ "written": written, "changes": changes }));
+        if asked {
+            told(written, &changes, ui);
         }
         Ok(lock)
     }
@@ -99,6 +97,7 @@ impl Project {
     /// The lock as it would be, where that can be known without asking a source, and without writing it; what
     /// makes it stale is told. Under `--locked` a stale one is an error.
     pub(crate) fn lock_for_reading(&mut self, options: LockOptions, ui: &Ui) -> Result<Lock, Failure> {
+        self.refuse_unsupported()?;
         let path = self.workspace.root.join("train.lock");
         let wanted = wanted(&self.workspace);
         let found = self.read_ahead(&path).unwrap_or_else(|| Lock::load(&path));
@@ -111,8 +110,12 @@ impl Project {
         if options.locked() {
             return Err(out_of_date(&path, &changes));
         }
-        for change in changes.iter().take(10) {
-            ui.note("Stale", format!("{change} (train.lock is older)"));
+        if old.lock.is_none() {
+            ui.note("Unlocked", "there is no train.lock yet");
+        } else {
+            for change in changes.iter().take(10) {
+                ui.note("Stale", format!("train.lock: {change}"));
+            }
         }
         let mut sources = Sources { fetcher: None, index: &mut self.index, tools: None, root: &self.workspace.root };
         match resolve(&wanted, old.lock.as_ref(), &Mode::Lock, &mut sources) {
@@ -121,10 +124,27 @@ impl Project {
         }
     }
 
+    /// An error, with its place, for each thing that the manifests ask for and this version cannot do.
+    fn refuse_unsupported(&self) -> Result<(), Failure> {
+        let unsupported = self.unsupported();
+        if unsupported.is_empty() { Ok(()) } else { Err(Failure::placed(Exit::Failed, unsupported)) }
+    }
+
     /// What no longer agrees.
     fn stale(&mut self, wanted: &Wanted, old: Option<&Lock>) -> Result<Vec<Change>, Failure> {
         let mut sources = Sources { fetcher: None, index: &mut self.index, tools: None, root: &self.workspace.root };
         stale(wanted, old, &mut sources).map_err(failure)
+    }
+}
+
+/// The last words of a command that is about the lock.
+pub(crate) fn told(written: bool, changes: &[Change], ui: &Ui) {
+    if !written && changes.is_empty() {
+        ui.status("Finished", "train.lock is up to date");
+    }
+    if ui.json() {
+        let changes: Vec<String> = changes.iter().map(Change::to_string).collect();
+        ui.print_json(&serde_json::json!({ "written": written, "changes": changes }));
     }
 }
 
@@ -252,7 +272,12 @@ impl Provider for Sources<'_> {
             let real = fs::canonicalize(&on_disk)
                 .map_err(|e| format!("can't read `{}`: {}", on_disk.display(), reason(&e)))?;
             if real.is_dir() {
-                return Ok(Content::tree(self.index.folder(&real, |_| true)?));
+                let listing = self.index.folder(&real, |_| true)?;
+                // What is too long for the lock is kept in the store, under the digest that the lock has.
+                if let (Some((_, session)), true) = (&self.fetcher, listing.count() > LISTING_IN_LOCK as u64) {
+                    session.put_bytes(listing.to_text().as_bytes())?;
+                }
+                return Ok(Content::tree(listing));
             }
             let state = self.index.file(&real)?.ok_or_else(|| format!("`{}` does not exist", on_disk.display()))?;
             Ok(Content::File { sha256: state.sha256, size: state.size })
@@ -264,7 +289,8 @@ impl Provider for Sources<'_> {
         let Some(tools) = &mut self.tools else {
             return Err("it is not locked".into());
         };
-        let tool = tools.get(request)?;
+        // A pin is about to be made: what is remembered of the tool will not do.
+        let tool = tools.ask(request)?;
         tool.version.parse().map_err(|_| {
             ToolError::NoVersion {
                 name: request.name.to_string(),

@@ -246,20 +246,27 @@ impl Project {
                 let ToolProvider::Host { accept, .. } = &request.provider else {
                     continue;
                 };
+                let pin = lock.tool(request.member.as_ref(), &request.name);
+                let good = |here: &HostTool| {
+                    pin.is_none_or(|pin| match accept {
+                        ToolMatch::Version => here.version == pin.version.to_string(),
+                        ToolMatch::Requirement => here.version.parse().is_ok_and(|v| request.requirement.matches(&v)),
+                    })
+                };
+                // What is remembered may be older than the user's last `pyenv global`.
                 let here = match self.host.get(request) {
+                    Ok(here) if !good(&here) => self.host.ask(request),
+                    other => other,
+                };
+                let here = match here {
                     Ok(here) => here,
                     Err(error) => {
                         problems.push(Problem::from_error(&error));
                         continue;
                     }
                 };
-                let pin = lock.tool(request.member.as_ref(), &request.name);
-                let good = |locked: &semver::Version| match accept {
-                    ToolMatch::Version => here.version == locked.to_string(),
-                    ToolMatch::Requirement => here.version.parse().is_ok_and(|v| request.requirement.matches(&v)),
-                };
                 match pin {
-                    Some(pin) if !good(&pin.version) => {
+                    Some(pin) if !good(&here) => {
                         unverified = true;
                         let wanted = match accept {
                             ToolMatch::Version => format!("train.lock has {}", pin.version),
@@ -278,6 +285,9 @@ impl Project {
                 }
             }
             tools.insert(node.member.name.clone(), found);
+        }
+        if self.own_folder().is_ok() {
+            self.host.save();
         }
         if problems.is_empty() {
             return Ok(tools);
@@ -475,11 +485,11 @@ impl Project {
             })
             .collect();
         let mut seen = BTreeSet::new();
-        for (_, tool) in
+        for (name, tool) in
             tools.values().flatten().filter(|(name, tool)| seen.insert((name.clone(), tool.program.clone())))
         {
             record.tools.push(ToolRecord {
-                name: tool.found.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                name: name.to_string(),
                 version: tool.version.clone(),
                 program: tool.program.display().to_string(),
                 sha256: None,

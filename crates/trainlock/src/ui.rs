@@ -66,6 +66,12 @@ impl Ui {
         }
     }
 
+    /// That another process is at something which this one needs too.
+    pub(crate) fn waiting(&self, what: &str, holder: Option<u32>) {
+        let by = holder.map(|pid| format!(" (process {pid} is at it)")).unwrap_or_default();
+        self.note("Waiting", format!("for {what}{by}"));
+    }
+
     /// Something the user should know.
     pub(crate) fn warning(&self, message: &str) {
         self.say(&format!("{}: {message}", self.paint("warning", YELLOW)));
@@ -166,10 +172,7 @@ impl Shown {
     fn show(&mut self, event: Event) {
         let ui = self.ui.clone();
         match event {
-            Event::Waiting { what, holder } => {
-                let by = holder.map(|pid| format!(" (process {pid} is at it)")).unwrap_or_default();
-                ui.note("Waiting", format!("for {what}{by}"));
-            }
+            Event::Waiting { what, holder } => ui.waiting(&what, holder),
             Event::TransferStarted { id, name, action, size } => self.start_bar(id, name, action, size),
             Event::TransferProgress { id, bytes } => {
                 if let Some(bar) = self.bars.get(&id) {
@@ -238,10 +241,8 @@ impl Shown {
     }
 
     fn step_finished(&mut self, step: &str, outcome: StepOutcome, seconds: f64) {
-        if let Some(rest) = self.running.get(step).filter(|rest| !rest.is_empty()) {
-            let rest = format!("{}\n", rest.clone().split_off(0));
-            self.running.insert(step.to_owned(), String::new());
-            self.output(step, &rest);
+        if self.running.get(step).is_some_and(|rest| !rest.is_empty()) {
+            self.output(step, "\n");
         }
         self.running.remove(step);
         match outcome {

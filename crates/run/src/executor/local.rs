@@ -138,16 +138,26 @@ impl Job<'_> {
 
     fn attempt(&self, shared: Shared<'_>, log: &mut Log) -> Result<Attempt, ExecuteError> {
         let step = self.node.step;
-        let failed = |reason: String, hint: Option<String>, ended: Option<Ended>, folder: Option<PathBuf>| {
-            Attempt::Failed(Failure { step: self.node.id.clone(), reason, hint, ended, attempts: 0, log: None, folder })
-        };
         let command = match &self.command {
             Ok(command) => command,
-            Err(error) => return Ok(failed(error.to_string(), None, None, None)),
+            Err(error) => return Ok(self.failed(error.to_string(), None, None, None)),
         };
         let stage = Stage::new(shared.session.work_dir(&step.name)?, &self.node.member.dir)?;
-        self.lay_out(shared, &stage)?;
-        let invocation = self.invocation(&stage, command)?;
+        let attempt = self.attempt_in(shared, &stage, command, log)?;
+        if !matches!(&attempt, Attempt::Failed(Failure { folder: Some(_), .. })) {
+            shared.session.discard(stage.folder())?;
+        }
+        Ok(attempt)
+    }
+
+    fn failed(&self, reason: String, hint: Option<String>, ended: Option<Ended>, folder: Option<PathBuf>) -> Attempt {
+        Attempt::Failed(Failure { step: self.node.id.clone(), reason, hint, ended, attempts: 0, log: None, folder })
+    }
+
+    fn attempt_in(&self, shared: Shared<'_>, stage: &Stage, command: &Command, log: &mut Log) -> Result<Attempt, ExecuteError> {
+        let step = self.node.step;
+        self.lay_out(shared, stage)?;
+        let invocation = self.invocation(stage, command)?;
         let ended = match trainlock_env::run(&invocation, shared.cancel, |bytes| {
             log.write(bytes);
             let text = String::from_utf8_lossy(bytes).into_owned();
@@ -157,7 +167,7 @@ impl Job<'_> {
                 let hint = (source.kind() == std::io::ErrorKind::NotFound).then(|| {
                     "a step finds the programs of [tools], then those of the system; a file of the project must be among its inputs".to_owned()
                 });
-                return Ok(failed(format!("could not start `{}`: {source}", program.display()), hint, None, None));
+                return Ok(self.failed(format!("could not start `{}`: {source}", program.display()), hint, None, None));
             }
             other => other?,
         };
@@ -169,18 +179,18 @@ impl Job<'_> {
                 trainlock_types::HumanDuration(step.timeout.unwrap_or_default())
             ),
             Stop::Signaled(signal) => format!("was ended by signal {signal}"),
-            Stop::Exited(0) => match self.collect(shared, &stage, ended)? {
+            Stop::Exited(0) => match self.collect(shared, stage, ended)? {
                 Ok(result) => {
                     deliver(self.node, self.root, shared, &result.outputs)?;
                     return Ok(Attempt::Done(result, ended));
                 }
                 Err((reason, hint)) => {
-                    return Ok(failed(reason, hint, Some(ended), keep(stage.folder())));
+                    return Ok(self.failed(reason, hint, Some(ended), keep(stage.folder())));
                 }
             },
             Stop::Exited(code) => format!("failed with exit code {code}"),
         };
-        Ok(failed(reason, None, Some(ended), keep(stage.folder())))
+        Ok(self.failed(reason, None, Some(ended), keep(stage.folder())))
     }
 
     /// Lays the inputs into the stage.

@@ -2,6 +2,7 @@
 
 use crate::cli::Global;
 use crate::exit::{Exit, Failure};
+use crate::locking;
 use crate::project::{Locking, Project};
 use crate::ui::Ui;
 
@@ -26,5 +27,8 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
     let mut project = Project::open(global)?;
     let locking = if args.check { Locking::Check } else { Locking::Lock };
     project.lock(locking, args.offline, ui)?;
+    if args.check {
+        locking::told(false, &[], ui);
+    }
     Ok(Exit::Done)
 }
