@@ -196,7 +196,7 @@ fn a_folder_of_the_repository_with_links_programs_and_many_files() {
     let tree = lock.lines().find_map(|l| l.strip_prefix("tree = \"")).unwrap().trim_end_matches('"').to_owned();
     assert!(lock.contains("count = 303") && !lock.contains("listing = ["), "{lock}");
     let listing = fs_err::read_to_string(context.store().join("objects").join(&tree[..2]).join(&tree[2..])).unwrap();
-    assert!(listing.contains("+x 20 tool\n") && listing.contains("+l 4 link\n"), "{listing}");
+    assert!(listing.contains("+x 19 tool\n") && listing.contains("+l 4 link\n"), "{listing}");
     context.write("set/many/7", "seven");
     let stale = context.run(["status"]).expect(0);
     assert!(stale.stderr.contains("data set"), "{}", stale.stderr);

@@ -82,7 +82,7 @@ pub enum BenchError {
     /// The listing of a data set is needed, and neither lock nor store has it.
     #[error("`{0}` has not been fetched")]
     NotHere(RelPath),
-    /// The lock lacks a data set (it should have been checked before).
+    /// The lock lacks a data set: before it is brought up to date, as `status` finds it.
     #[error("data `{0}` is not in train.lock")]
     Unlocked(Name),
 }
@@ -478,12 +478,16 @@ impl<'a> Bench<'a> {
                 continue;
             }
             let prepared = match self.prepare(node, &done) {
-                Err(BenchError::NotHere(path)) => {
-                    let why = vec![format!("`{path}` is not in the store yet")];
+                Ok(prepared) => prepared,
+                Err(error) => {
+                    let why = vec![match error {
+                        BenchError::NotHere(path) => format!("`{path}` is not in the store yet"),
+                        BenchError::Unlocked(name) => format!("data `{name}` is not locked yet"),
+                        other => return Err(other),
+                    }];
                     statuses.push(StepStatus { step: node.id.clone(), key: None, verdict: Verdict::Run { why } });
                     continue;
                 }
-                other => other?,
             };
             let verdict = match self.decide(node, &prepared, force)? {
                 Decision::Fresh(outputs, _) => {

@@ -49,13 +49,9 @@ impl Project {
         }
         // One process at a time asks the sources; the others then find the lock up to date.
         let name = format!("lock-{}", trainlock_types::Digest::of(path.as_os_str().as_encoded_bytes()));
-        let mut waited = false;
-        let on_wait = |holder: Option<u32>| {
-            waited = true;
-            ui.waiting("train.lock", holder);
-        };
         let cancel = self.cancel();
-        let Some(_guard) = self.store.lock_unless(&name, on_wait, || cancel.is_thrown())? else {
+        let waiting = |holder| ui.waiting("train.lock", holder);
+        let Some(_guard) = self.store.lock_unless(&name, waiting, || cancel.is_thrown())? else {
             return Err(Failure::new(Exit::Interrupted, "interrupted"));
         };
         let old = taken(Lock::load(&path), &path, &wanted, heals)?;
