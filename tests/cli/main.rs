@@ -3,9 +3,11 @@
 mod concurrency;
 mod data;
 mod docs;
+mod hostile;
 mod lock;
 mod manifest;
 mod runs;
+mod signals;
 mod steps;
 mod store;
 mod tools;

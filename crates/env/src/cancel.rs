@@ -1,8 +1,9 @@
 //! One switch that ends everything under way.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A switch that is thrown once, by an interrupt, and that any number of waiting threads see:
 /// its file descriptor becomes readable and stays so.
@@ -14,13 +15,15 @@ struct Inner {
     thrown: AtomicBool,
     read: OwnedFd,
     write: OwnedFd,
+    /// The process groups under way.
+    groups: Mutex<Vec<Pid>>,
 }
 
 impl Cancel {
     /// A switch not thrown yet.
     pub fn new() -> std::io::Result<Cancel> {
         let (read, write) = pipe()?;
-        Ok(Cancel(Arc::new(Inner { thrown: AtomicBool::new(false), read, write })))
+        Ok(Cancel(Arc::new(Inner { thrown: AtomicBool::new(false), read, write, groups: Mutex::default() })))
     }
 
     /// Throws it.
@@ -34,6 +37,23 @@ impl Cancel {
     /// Whether it was thrown.
     pub fn is_thrown(&self) -> bool {
         self.0.thrown.load(Ordering::SeqCst)
+    }
+
+    /// Kills every process group under way, for a program that is about to end without waiting for them.
+    pub fn kill(&self) {
+        for group in self.0.groups.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let _ = kill_process_group(*group, Signal::KILL);
+        }
+    }
+
+    /// Counts a process group among those under way.
+    pub(crate) fn enter(&self, group: Pid) {
+        self.0.groups.lock().unwrap_or_else(PoisonError::into_inner).push(group);
+    }
+
+    /// Counts it no more. Its leader is not yet waited for, so that its id is no other's.
+    pub(crate) fn leave(&self, group: Pid) {
+        self.0.groups.lock().unwrap_or_else(PoisonError::into_inner).retain(|g| *g != group);
     }
 
     /// Waits until it is thrown or the time is over; true if it was thrown.

@@ -94,6 +94,7 @@ pub fn run(it: &Invocation, cancel: &Cancel, mut output: impl FnMut(&[u8])) -> R
         .spawn()
         .map_err(|source| ProcessError::Start { program: it.program.clone(), source })?;
     let pid = Pid::from_raw(child.id() as i32).expect("a child's id is positive");
+    cancel.enter(pid);
     #[cfg(target_os = "linux")]
     let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
     #[cfg(not(target_os = "linux"))]
@@ -118,6 +119,7 @@ pub fn run(it: &Invocation, cancel: &Cancel, mut output: impl FnMut(&[u8])) -> R
     }
     // Before the process is waited for, its id cannot be given to another group.
     let _ = kill_process_group(pid, Signal::KILL);
+    cancel.leave(pid);
     let (status, cpu, peak_memory) = wait(pid)?;
     watch.drain(&mut output)?;
     let stop = ended_by.unwrap_or(match status {
@@ -282,6 +284,16 @@ mod tests {
         let cancel = Cancel::new().unwrap();
         cancel.throw();
         assert_eq!(output(&sh("sleep 60"), &cancel).0.stop, Stop::Cancelled);
+    }
+
+    #[test]
+    fn a_group_that_will_not_end_is_killed() {
+        let cancel = Cancel::new().unwrap();
+        let ended = run(&sh("trap '' TERM; echo ready; sleep 60; sleep 60"), &cancel, |text| {
+            assert_eq!(text, b"ready\n");
+            cancel.kill();
+        });
+        assert_eq!(ended.unwrap().stop, Stop::Signaled(9));
     }
 
     #[test]

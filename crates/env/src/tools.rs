@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use trainlock_types::{ToolProvider, ToolRequest};
 
 /// How long a tool may take to say its version.
@@ -100,10 +100,12 @@ impl HostTools {
         let found = find(&request.name, &self.path).ok_or_else(|| missing(&request.name))?;
         let asked = find(&probe[0], &self.path).ok_or_else(|| missing(&probe[0]))?;
         let output = ask(&request.name, &asked, probe)?;
-        let version = VersionText::find(&output).ok_or_else(|| ToolError::NoVersion {
+        // Some print it to standard error; warnings there, with numbers of their own, do not go before the answer.
+        let version = VersionText::find(&output.out).or_else(|| VersionText::find(&output.err));
+        let version = version.ok_or_else(|| ToolError::NoVersion {
             name: request.name.to_string(),
             command: probe.join(" "),
-            output: output.chars().take(200).collect(),
+            output: (output.out + &output.err).chars().take(200).collect(),
         })?;
         let program = program_behind(&request.name, &found)?;
         let tool = HostTool {
@@ -150,35 +152,50 @@ fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(path).filter(|d| d.is_absolute()).map(|d| d.join(program)).find(|p| good(p))
 }
 
-/// What a probe prints. It runs in the caller's environment: version managers need it.
-fn ask(name: &str, program: &Path, probe: &[String]) -> Result<String, ToolError> {
-    use std::io::Read;
-    let (mut read, write) = std::io::pipe().map_err(|e| failed(name, probe, e.to_string()))?;
-    let mut child = {
-        let mut command = std::process::Command::new(program);
-        let err = write.try_clone().map_err(|e| failed(name, probe, e.to_string()))?;
-        command.args(&probe[1..]).stdin(std::process::Stdio::null()).stdout(write).stderr(err);
-        command.spawn().map_err(|e| failed(name, probe, e.to_string()))?
-    };
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let mut text = Vec::new();
-        let _ = read.by_ref().take(64 << 10).read_to_end(&mut text);
-        let _ = sender.send(text);
-    });
-    let Ok(text) = receiver.recv_timeout(PROBE_TIME) else {
+/// What a probe printed.
+struct Printed {
+    out: String,
+    err: String,
+}
+
+/// Runs a probe, in the caller's environment: version managers need it.
+fn ask(name: &str, program: &Path, probe: &[String]) -> Result<Printed, ToolError> {
+    use std::process::Stdio;
+    let mut child = std::process::Command::new(program)
+        .args(&probe[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| failed(name, probe, e.to_string()))?;
+    let texts = [child.stdout.take().map(read_aside), child.stderr.take().map(read_aside)];
+    let deadline = Instant::now() + PROBE_TIME;
+    let [out, err] = texts.map(|text| text?.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok());
+    let (Some(out), Some(err)) = (out, err) else {
         let _ = child.kill();
         let _ = child.wait();
         return Err(failed(name, probe, format!("no answer in {} seconds", PROBE_TIME.as_secs())));
     };
-    let text = String::from_utf8_lossy(&text).into_owned();
     match child.wait() {
-        Ok(status) if status.success() => Ok(text),
+        Ok(status) if status.success() => Ok(Printed { out, err }),
         Ok(status) => {
+            let text = format!("{out}{err}");
             Err(failed(name, probe, format!("{status}: {}", text.trim().chars().take(300).collect::<String>())))
         }
         Err(error) => Err(failed(name, probe, error.to_string())),
     }
+}
+
+/// Reads the beginning of a text in a thread of its own, so that waiting for it can have an end.
+fn read_aside(from: impl std::io::Read + Send + 'static) -> std::sync::mpsc::Receiver<String> {
+    use std::io::Read;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = from.take(64 << 10).read_to_end(&mut text);
+        let _ = sender.send(String::from_utf8_lossy(&text).into_owned());
+    });
+    receiver
 }
 
 /// The program that runs in the end. A Python says so itself: on PATH there is often a version
@@ -190,7 +207,7 @@ fn program_behind(name: &str, found: &Path) -> Result<PathBuf, ToolError> {
     }
     let probe = ["-I", "-c", "import os, sys; print(os.path.realpath(sys.executable))"].map(str::to_owned);
     let command: Vec<String> = std::iter::once(name.to_owned()).chain(probe).collect();
-    let output = ask(name, found, &command)?;
+    let output = ask(name, found, &command)?.out;
     let program = PathBuf::from(output.trim_end_matches('\n'));
     if program.is_absolute() && program.is_file() {
         Ok(program)
@@ -350,6 +367,10 @@ mod tests {
         let mut error = |name: &str| tools.get(&request(name)).unwrap_err().to_string();
         assert_eq!(error("absent"), "tool `absent`: no program `absent` on PATH");
         assert_eq!(error("silent"), "tool `silent`: no version in what `silent --version` prints: \"\"");
+        script(folder.path(), "warns", "echo 'warning: 9.9 is old' >&2; echo 1.2.3");
+        script(folder.path(), "aside", "echo 'version 1.2.4' >&2");
         assert_eq!(error("broken"), "tool `broken`: `broken --version` failed: exit status: 3: oh no");
+        assert_eq!(tools.get(&request("warns")).unwrap().version, "1.2.3");
+        assert_eq!(tools.get(&request("aside")).unwrap().version, "1.2.4");
     }
 }

@@ -588,3 +588,6 @@ impl Done {
         (&self.paths[node][output], &records[output])
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@
 
 mod bench;
 mod executor;
+#[cfg(test)]
+mod fixture;
 mod key;
 mod metrics;
 mod plan;

@@ -40,5 +40,7 @@ mod tests {
         assert_eq!(numbers, expected.map(|(n, v)| (n.to_owned(), v)).into());
         assert_eq!(parse(b"3").unwrap(), BTreeMap::from([("value".to_owned(), 3.0)]));
         assert!(parse(b"{\"accuracy\": NaN}").is_err());
+        // Read as written, to the last bit.
+        assert_eq!(parse(b"0.9415041782729805").unwrap()["value"], 0.9415041782729805);
     }
 }

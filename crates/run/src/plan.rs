@@ -256,3 +256,75 @@ fn missing(workspace: &Workspace, made: &HashSet<&RelPath>, member: &Member, inp
 pub fn is_in_repository(data: &Data) -> bool {
     matches!(data.request.source, DataSource::Path(_))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Project;
+
+    const CHAIN: &str = r#"
+[steps.one]
+run = "x"
+inputs = ["src/*.py"]
+outputs = ["build/one", "src/made.py"]
+
+[steps.two]
+run = "x"
+inputs = ["build/one", "src/"]
+outputs = ["build/two"]
+
+[steps.aside]
+run = "x"
+outputs = ["build/aside"]
+"#;
+
+    fn ids(plan: &Plan<'_>) -> Vec<String> {
+        plan.nodes.iter().map(|n| n.id.clone()).collect()
+    }
+
+    #[test]
+    fn a_step_comes_with_what_it_needs() {
+        let files = [("src/a.py", "a"), ("src/b.txt", "b"), ("src/made.py", "old"), ("src/deep/c.py", "c")];
+        let project = Project::new(CHAIN, &files);
+        let plan = |targets: &[&str]| {
+            let targets: Vec<String> = targets.iter().map(|t| (*t).to_owned()).collect();
+            Plan::new(&project.workspace, &[0], &targets)
+        };
+        let mut all = ids(&plan(&[]).unwrap());
+        all.sort();
+        assert_eq!(all, ["aside", "one", "two"]);
+        let two = plan(&["two"]).unwrap();
+        assert_eq!(ids(&two), ["one", "two"]);
+        assert_eq!(ids(&plan(&["t/aside", "one"]).unwrap()).len(), 2);
+        assert_eq!(two.nodes[1].needs, [0]);
+        let error = plan(&["tow"]).unwrap_err().to_string();
+        assert_eq!(error, "no step `tow`; did you mean `two`?");
+        // What a step makes is no source, even where a glob or a folder would take it.
+        let sources: Vec<&str> = two.sources().into_iter().map(RelPath::as_str).collect();
+        assert_eq!(sources, ["src/a.py", "src/b.txt", "src/deep/c.py"]);
+        let of = |i: usize| two.nodes[i].inputs.iter().flatten().filter(|f| matches!(f, Feed::Source(_))).count();
+        assert_eq!((of(0), of(1)), (1, 3));
+    }
+
+    #[test]
+    fn inputs_that_nothing_feeds_are_all_named() {
+        let manifest = r#"
+[steps.one]
+run = "x"
+inputs = ["src/trian.py", "src/*.rs", "empty/", "build/too"]
+outputs = ["build/two"]
+"#;
+        let project = Project::new(manifest, &[("src/train.py", ""), ("empty/.gitignore", "*\n")]);
+        let Err(PlanError::Inputs(problems)) = Plan::new(&project.workspace, &[0], &[]) else {
+            panic!("the inputs are not there")
+        };
+        let words: Vec<(&str, &str, Option<&str>)> =
+            problems.iter().map(|p| (p.message.as_str(), p.label.as_str(), p.help.as_deref())).collect();
+        let nothing = "nothing is here, and no step makes it";
+        assert_eq!(words[0], ("input `src/trian.py` is missing", nothing, Some("did you mean `src/train.py`?")));
+        assert_eq!(words[1].1, "no file matches this");
+        assert_eq!(words[2].1, "this folder is empty (but for what git ignores)");
+        assert_eq!(words[3], ("input `build/too` is missing", nothing, Some("did you mean `build/two`?")));
+        assert_eq!(words.len(), 4);
+    }
+}

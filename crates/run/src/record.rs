@@ -51,7 +51,7 @@ pub struct RunRecord {
     pub finished: Option<String>,
     /// Wall time in seconds so far.
     pub seconds: f64,
-    /// The git commit of the workspace; none outside git, or if no step had to run.
+    /// The git commit of the workspace; none outside git, before the first commit, or if no step had to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<Git>,
     /// The SHA-256 of train.lock.

@@ -209,7 +209,16 @@ mod tests {
     fn a_result_and_back() {
         let mut form = Form::default();
         form.set("seed", "1");
-        let result = StepResult::new("s".into(), form, vec![], BTreeMap::from([("accuracy".into(), 0.1 + 0.2)]), 1.5);
+        let digest = Digest::of(b"x");
+        let output = |path: &str, role, content| OutputRecord { path: path.into(), role, content };
+        let outputs = vec![
+            output("a", Role::Output, Content::Tree { tree: digest, size: u64::MAX, count: 3 }),
+            output("b", Role::Metric, Content::File { sha256: digest, size: 1, executable: true }),
+            output("c", Role::Plot, Content::File { sha256: digest, size: 0, executable: false }),
+        ];
+        // Numbers that a reader of JSON with less care gets wrong by the last bit.
+        let metrics = [("accuracy", 0.9415041782729805), ("recall", 0.9448616270354929)];
+        let result = StepResult::new("s".into(), form, outputs, metrics.map(|(n, v)| (n.to_owned(), v)).into(), 1.5);
         assert_eq!(StepResult::from_bytes(&result.to_bytes()), Some(result.clone()));
         let newer = String::from_utf8(result.to_bytes()).unwrap().replace("\"version\":1", "\"version\":2");
         assert_eq!(StepResult::from_bytes(newer.as_bytes()), None);

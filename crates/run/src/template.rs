@@ -166,4 +166,41 @@ mod tests {
         assert_eq!(param(&params(), "opt.name"), "a b");
         assert_eq!(nested(&params()).to_json(), r#"{"epochs": 3, "opt": {"lr": 0.1, "name": "a b"}, "optimal": true}"#);
     }
+
+    /// The first step's command in a project with these files.
+    fn command(run: &str, files: &[&str]) -> Result<Command, TemplateError> {
+        let manifest = format!(
+            "[params]\ntext = \"it's $HOME\"\n\n[steps.s]\nrun = {run}\ninputs = [\"src/*\"]\noutputs = [\"a b\"]\n"
+        );
+        let paths: Vec<String> = files.iter().map(|f| format!("src/{f}")).collect();
+        let files: Vec<(&str, &str)> = paths.iter().map(|p| (p.as_str(), "")).collect();
+        let project = crate::fixture::Project::new(&manifest, &files);
+        let plan = crate::plan::Plan::new(&project.workspace, &[0], &[]).unwrap();
+        let globbed = vec![plan.sources().into_iter().cloned().collect()];
+        let params = &project.workspace.members[0].params;
+        Scope { node: &plan.nodes[0], params, seed: 7, globbed: &globbed }.command()
+    }
+
+    #[test]
+    fn a_script_is_quoted_for_the_shell() {
+        let made =
+            command(r#"'echo {params.text} {inputs.0} {seed} {{x} ${HOME} >{outputs.0}'"#, &["a", "b c", "$(d)"]);
+        let Command::Shell(script) = made.unwrap() else { panic!("a string is for the shell") };
+        // What the shell makes of it is what was meant, whatever the style of the quotes.
+        let words = shlex::split(&script).unwrap();
+        assert_eq!(words, ["echo", "it's $HOME", "src/$(d)", "src/a", "src/b c", "7", "{x}", "${HOME}", ">a b"]);
+        let alone = std::process::Command::new("sh").arg("-c").arg(script.replace(">", "")).env("HOME", "h").output();
+        let printed = String::from_utf8(alone.unwrap().stdout).unwrap();
+        assert_eq!(printed, "it's $HOME src/$(d) src/a src/b c 7 {x} h a b\n");
+    }
+
+    #[test]
+    fn arguments_are_taken_as_they_are() {
+        let list = |words: &[&str]| Command::Exec(words.iter().map(|w| (*w).to_owned()).collect());
+        let several = command(r#"["p", "{inputs.0}", "--t={params.text}", "{outputs.0}"]"#, &["a", "b c"]).unwrap();
+        assert_eq!(several, list(&["p", "src/a", "src/b c", "--t=it's $HOME", "a b"]));
+        assert_eq!(command(r#"["p", "-i={inputs.0}"]"#, &["a"]).unwrap(), list(&["p", "-i=src/a"]));
+        let error = command(r#"["p", "-i={inputs.0}"]"#, &["a", "b"]).unwrap_err();
+        assert!(error.to_string().starts_with("`{inputs.0}` stands for 2 files"), "{error}");
+    }
 }

@@ -463,7 +463,7 @@ fn describe(record: &mut StepRecord, ended: &Ended, attempts: u32) {
     record.attempts = Some(attempts);
 }
 
-/// The commit and state of the repository that holds a folder; none outside git.
+/// The commit and state of the repository that holds a folder; none outside git, or before the first commit.
 fn git(root: &Path) -> Option<Git> {
     let output = Command::new("git")
         .arg("-C")
@@ -474,7 +474,7 @@ fn git(root: &Path) -> Option<Git> {
         .ok()
         .filter(|o| o.status.success())?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let commit = text.lines().find_map(|l| l.strip_prefix("# branch.oid "))?.to_owned();
+    let commit = text.lines().find_map(|l| l.strip_prefix("# branch.oid ")).filter(|c| *c != "(initial)")?.to_owned();
     Some(Git { commit, dirty: text.lines().any(|l| !l.starts_with('#')) })
 }
 

@@ -5,6 +5,7 @@ use crate::exit::{Exit, Failure, Problem};
 use crate::project::{self, Project};
 use crate::ui::Ui;
 use fs_err as fs;
+use std::collections::BTreeMap;
 use std::path::Path;
 use trainlock_env::{HostTools, ToolError};
 use trainlock_fetch::{FetchError, Fetcher};
@@ -15,7 +16,7 @@ use trainlock_resolve::{
     stale,
 };
 use trainlock_store::{Index, Session, Store};
-use trainlock_types::{DataRequest, DataSource, LISTING_IN_LOCK, ToolRequest};
+use trainlock_types::{DataRequest, DataSource, RelPath, ToolRequest};
 
 pub(crate) use crate::project::Locking;
 
@@ -67,6 +68,7 @@ impl Project {
             let (events, _display) = ui.events();
             let fetcher = Fetcher::new(self.fetch_settings(offline), events);
             let mut sources = Sources {
+                seen: &mut self.seen,
                 fetcher: Some((fetcher, &session)),
                 index: &mut self.index,
                 tools: Some(&mut self.host),
@@ -113,7 +115,13 @@ impl Project {
                 ui.note("Stale", format!("train.lock: {change}"));
             }
         }
-        let mut sources = Sources { fetcher: None, index: &mut self.index, tools: None, root: &self.workspace.root };
+        let mut sources = Sources {
+            seen: &mut self.seen,
+            fetcher: None,
+            index: &mut self.index,
+            tools: None,
+            root: &self.workspace.root,
+        };
         match resolve(&wanted, old.lock.as_ref(), &Mode::Lock, &mut sources) {
             Ok(resolution) => Ok(resolution.lock),
             Err(_) => Ok(old.lock.unwrap_or_default()),
@@ -128,7 +136,13 @@ impl Project {
 
     /// What no longer agrees.
     fn stale(&mut self, wanted: &Wanted, old: Option<&Lock>) -> Result<Vec<Change>, Failure> {
-        let mut sources = Sources { fetcher: None, index: &mut self.index, tools: None, root: &self.workspace.root };
+        let mut sources = Sources {
+            seen: &mut self.seen,
+            fetcher: None,
+            index: &mut self.index,
+            tools: None,
+            root: &self.workspace.root,
+        };
         stale(wanted, old, &mut sources).map_err(failure)
     }
 }
@@ -236,6 +250,8 @@ fn wanted(workspace: &Workspace) -> Wanted {
 
 /// Who answers while locking.
 struct Sources<'a> {
+    /// What the repository's own data was found to hold, until it is asked for a second time.
+    seen: &'a mut BTreeMap<RelPath, Content>,
     /// None: nobody outside the repository is asked.
     fetcher: Option<(Fetcher, &'a Session)>,
     index: &'a mut Index,
@@ -263,20 +279,15 @@ impl Provider for Sources<'_> {
     fn path(&mut self, requests: &[&DataRequest]) -> Vec<Result<Content, BoxError>> {
         let mut content = |request: &DataRequest| -> Result<Content, BoxError> {
             let DataSource::Path(path) = &request.source else { unreachable!("only paths are asked for here") };
-            let on_disk = path.on(self.root);
-            // A link in the repository to data that lies elsewhere counts as that data.
-            let real = fs::canonicalize(&on_disk)
-                .map_err(|e| format!("can't read `{}`: {}", on_disk.display(), reason(&e)))?;
-            if real.is_dir() {
-                let listing = self.index.folder(&real, |_| true)?;
-                // What is too long for the lock is kept in the store, under the digest that the lock has.
-                if let (Some((_, session)), true) = (&self.fetcher, listing.count() > LISTING_IN_LOCK as u64) {
-                    session.put_bytes(listing.to_text().as_bytes())?;
-                }
-                return Ok(Content::tree(listing));
+            let content = match self.seen.remove(path) {
+                Some(content) => content,
+                None => in_repository(&path.on(self.root), self.index)?,
+            };
+            // Whoever only looks is followed by who locks, and a large folder takes a while to look at.
+            if self.fetcher.is_none() {
+                self.seen.insert(path.clone(), content.clone());
             }
-            let state = self.index.file(&real)?.ok_or_else(|| format!("`{}` does not exist", on_disk.display()))?;
-            Ok(Content::File { sha256: state.sha256, size: state.size })
+            Ok(content)
         };
         requests.iter().map(|request| content(request)).collect()
     }
@@ -296,6 +307,16 @@ impl Provider for Sources<'_> {
             .into()
         })
     }
+}
+
+/// What a file or folder of the repository holds. A link to data that lies elsewhere counts as that data.
+fn in_repository(path: &Path, index: &mut Index) -> Result<Content, BoxError> {
+    let real = fs::canonicalize(path).map_err(|e| format!("can't read `{}`: {}", path.display(), reason(&e)))?;
+    if real.is_dir() {
+        return Ok(Content::tree(index.folder(&real, |_| true)?));
+    }
+    let state = index.file(&real)?.ok_or_else(|| format!("`{}` does not exist", path.display()))?;
+    Ok(Content::File { sha256: state.sha256, size: state.size })
 }
 
 /// What the system said, without the path that fs-err adds to it.

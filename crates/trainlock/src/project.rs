@@ -15,7 +15,7 @@ use trainlock_run::record::{DataRecord, RunRecord, ToolRecord};
 use trainlock_run::{Bench, Capacity, Plan, PlanError, Shell, State, Verdict, is_in_repository};
 use trainlock_store::{Index, Store, place_file, place_tree};
 use trainlock_types::{
-    DataSource, Diagnostic, Digest, HumanSize, Name, Params, ToolMatch, ToolProvider, Value, nearest,
+    DataSource, Diagnostic, Digest, HumanSize, Name, Params, RelPath, ToolMatch, ToolProvider, Value, nearest,
 };
 
 /// Which hyperparameters.
@@ -91,6 +91,8 @@ pub(crate) struct Project {
     fetch_cancel: trainlock_fetch::Cancel,
     /// The lock beside the manifest, being read while the manifests are.
     read_ahead: Option<ReadAhead>,
+    /// What the repository's own data was found to hold, for the second look within one command.
+    pub(crate) seen: BTreeMap<RelPath, Content>,
 }
 
 /// A lock that is being read in a thread of its own, and its file.
@@ -120,6 +122,7 @@ impl Project {
             cancel,
             fetch_cancel,
             read_ahead,
+            seen: BTreeMap::new(),
         })
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use trainlock_store::Link;
 use trainlock_types::{nearest, parse_duration};
 
-/// The environment variables that trainlock reads, with what they do; the docs' list is made of it.
+/// The environment variables that trainlock reads, with what they do: the docs' list is made of this one.
 pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("TRAINLOCK_STORE", "The store's folder; else `trainlock` in the platform's cache folder."),
     (
@@ -20,8 +20,8 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("NETRC", "A netrc file with credentials for servers; else `.netrc` in the home folder."),
     ("SSL_CERT_FILE, SSL_CERT_DIR", "Certificates to trust in place of the system's."),
     ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY", "The proxy to use, and for which hosts not to."),
-    ("NO_COLOR", "If set and not empty: no colour."),
-    ("CI", "If set and not empty: no progress bars."),
+    ("NO_COLOR", "If set: no colour."),
+    ("CI", "If set: no progress bars."),
 ];
 
 /// The configuration, from the file, then `--config`.
@@ -43,13 +43,21 @@ pub(crate) struct Settings {
     pub(crate) netrc: Option<PathBuf>,
 }
 
-/// Keys of the configuration.
-pub(crate) const KEYS: &[(&str, &str)] = &[
-    ("store.path", "The store's folder (TRAINLOCK_STORE goes before it)."),
-    ("store.link", "How files leave the store: auto, reflink, hardlink or copy."),
-    ("fetch.connections", "How many connections at once: 1 to 256."),
-    ("fetch.retries", "How often a request is made again after a failure that may pass: 0 to 100."),
-    ("fetch.stall-timeout", "How long a connection may be silent, for example 30s."),
+/// Keys of the configuration, each with its default and what it does: the docs' list is made of this one.
+pub(crate) const KEYS: &[(&str, &str, &str)] = &[
+    (
+        "store.path",
+        "`trainlock` in the platform's cache folder",
+        "The store's folder. `TRAINLOCK_STORE` goes before it.",
+    ),
+    (
+        "store.link",
+        "`auto`",
+        "How files leave the store: `reflink`, `hardlink`, `copy`, or `auto`: the first of these that works.",
+    ),
+    ("fetch.connections", "`16`", "How many connections at once: 1 to 256."),
+    ("fetch.retries", "`5`", "How often a request is made again after a failure that may pass: 0 to 100."),
+    ("fetch.stall-timeout", "`30s`", "How long a connection may be silent."),
 ];
 
 impl Settings {
@@ -122,7 +130,7 @@ impl Settings {
             "fetch.retries" => self.retries = number(0..=100)?,
             "fetch.stall-timeout" => self.stall = parse_duration(value).map_err(|e| e.to_string())?,
             _ => {
-                let near = nearest(key, KEYS.iter().map(|(k, _)| *k));
+                let near = nearest(key, KEYS.iter().map(|(key, ..)| *key));
                 return Err(format!("unknown{}", near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default()));
             }
         }

@@ -5,7 +5,7 @@ use signal_hook::iterator::Signals;
 use trainlock_env::Cancel;
 
 /// A switch that the first signal throws: what runs is ended in good order. A second signal ends the
-/// program at once (what the store holds is whole at every instant).
+/// program, and the steps that it left running, at once (what the store holds is whole at every instant).
 pub(crate) fn cancel_on_signals(fetching: trainlock_fetch::Cancel) -> std::io::Result<Cancel> {
     let cancel = Cancel::new()?;
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
@@ -13,6 +13,7 @@ pub(crate) fn cancel_on_signals(fetching: trainlock_fetch::Cancel) -> std::io::R
     std::thread::spawn(move || {
         for (i, _) in signals.forever().enumerate() {
             if i > 0 {
+                switch.kill();
                 std::process::exit(crate::exit::Exit::Interrupted as i32);
             }
             switch.throw();

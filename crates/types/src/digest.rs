@@ -34,13 +34,18 @@ impl Digest {
 
     /// The 64 hexadecimal digits.
     pub fn to_hex(&self) -> String {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut out = String::with_capacity(64);
+        self.write_hex(&mut out);
+        out
+    }
+
+    /// Appends the 64 hexadecimal digits.
+    pub(crate) fn write_hex(&self, out: &mut String) {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
         for byte in self.0 {
             out.push(HEX[usize::from(byte >> 4)] as char);
             out.push(HEX[usize::from(byte & 15)] as char);
         }
-        out
     }
 
     /// The first twelve hexadecimal digits, for people.

@@ -150,7 +150,7 @@ impl Entry {
             EntryKind::Executable => "+x",
             EntryKind::Symlink => "+l",
         };
-        out.push_str(&self.sha256.to_hex());
+        self.sha256.write_hex(out);
         let _ = write!(out, "{mark} {} {}", self.size, self.path);
     }
 

@@ -154,7 +154,13 @@ impl Job<'_> {
         Attempt::Failed(Failure { step: self.node.id.clone(), reason, hint, ended, attempts: 0, log: None, folder })
     }
 
-    fn attempt_in(&self, shared: Shared<'_>, stage: &Stage, command: &Command, log: &mut Log) -> Result<Attempt, ExecuteError> {
+    fn attempt_in(
+        &self,
+        shared: Shared<'_>,
+        stage: &Stage,
+        command: &Command,
+        log: &mut Log,
+    ) -> Result<Attempt, ExecuteError> {
         let step = self.node.step;
         self.lay_out(shared, stage)?;
         let invocation = self.invocation(stage, command)?;

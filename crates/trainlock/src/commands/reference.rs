@@ -24,25 +24,64 @@ enum Page {
 }
 
 pub(crate) fn run(args: &Args, ui: &Ui) -> Result<Exit, Failure> {
-    let table = |heads: [&str; 2], rows: &[(&str, &str)]| {
-        let mut text = format!("| {} | {} |\n| --- | --- |\n", heads[0], heads[1]);
-        for (name, meaning) in rows {
-            let names: Vec<String> = name.split(", ").map(|n| format!("`{n}`")).collect();
-            text.push_str(&format!("| {} | {meaning} |\n", names.join(", ")));
-        }
-        text
-    };
     ui.print(&match args.page {
         Page::Manifest => trainlock_manifest::reference(),
-        Page::Environment => format!(
-            "# Environment variables\n\nWhat trainlock itself reads. Steps see none of it: their environment starts empty.\n\n{}",
-            table(["variable", "meaning"], VARIABLES)
-        ),
-        Page::Configuration => format!(
-            "# Configuration\n\nThe file `trainlock/config.toml` in the platform's configuration folder (or the one that `TRAINLOCK_CONFIG` names), \
-             and for one command `--config KEY=VALUE`, which goes before the file.\n\n```toml\n[store]\nlink = \"hardlink\"\n\n[fetch]\nretries = 10\n```\n\n{}",
-            table(["key", "meaning"], KEYS)
-        ),
+        Page::Environment => environment(),
+        Page::Configuration => configuration(),
     });
     Ok(Exit::Done)
+}
+
+fn environment() -> String {
+    let row = |(names, meaning): &(&str, &str)| {
+        let names: Vec<String> = names.split(", ").map(|name| format!("`{name}`")).collect();
+        format!("| {} | {meaning} |\n", names.join(", "))
+    };
+    let rows: String = VARIABLES.iter().map(row).collect();
+    format!(
+        "\
+# Environment variables
+
+What trainlock itself reads. A variable that is set to nothing counts as not set.
+
+| variable | meaning |
+| --- | --- |
+{rows}
+Nothing else of trainlock's own environment has any effect, and nothing of it reaches a step: see
+[what a step sees](../concepts/steps.md). (A tool's probe, the command that asks for its version, runs in your
+environment: version managers need it.)
+"
+    )
+}
+
+fn configuration() -> String {
+    let row = |(key, default, meaning): &(&str, &str, &str)| format!("| `{key}` | {default} | {meaning} |\n");
+    let rows: String = KEYS.iter().map(row).collect();
+    format!(
+        "\
+# Configuration
+
+What belongs to a machine and not to a project stands in a configuration file: the one that `TRAINLOCK_CONFIG`
+names, else `trainlock/config.toml` in the platform's configuration folder (`~/.config`). Nothing in it has an influence
+on what is locked or on what a step makes.
+
+```toml
+[store]
+path = \"/scratch/trainlock\"
+link = \"hardlink\"
+
+[fetch]
+retries = 10
+```
+
+| key | default | meaning |
+| --- | --- | --- |
+{rows}
+An unknown key is an error. `--config KEY=VALUE` sets a key for one command and goes before the file:
+
+```console
+$ trainlock train --config store.link=copy
+```
+"
+    )
 }

@@ -60,14 +60,15 @@ fn list(runs: &std::path::Path, number: usize, ui: &Ui) -> Result<Exit, Failure>
         let cached = count("fresh") + count("restored");
         let metrics: Vec<String> =
             run.steps.iter().flat_map(|s| &s.metrics).take(4).map(|(n, v)| format!("{n} {v:.6}")).collect();
-        ui.print(&format!(
+        let line = format!(
             "{id}  {:<11}  {:>8}  {} ran, {cached} cached, {} failed  {}",
             status(&run),
             HumanDuration(std::time::Duration::from_secs_f64(run.seconds.max(0.0))).to_string(),
             count("ran"),
             count("failed"),
             metrics.join(", "),
-        ));
+        );
+        ui.print(line.trim_end());
     }
     if ids.is_empty() {
         ui.note("None", "no run yet: `trainlock train` makes one");
