@@ -163,15 +163,15 @@ pub fn place_part(store: &Store, tree: &Digest, entry: &Entry, dest: &Path, link
 }
 
 impl Store {
-    /// The files of an object or tree in the store that were written to, or whose mode was changed, since they
-    /// were put there; also those that are missing from a tree. Looks at times and modes only. What is placed by
+    /// The files of an object or tree in the store that were written to since they were put
+    /// there; also those that are missing from a tree. Looks at times and sizes only, and sets modes right. What is placed by
     /// hard link is the store's file, so that this finds a step that wrote to its input.
     pub fn touched(&self, digest: &Digest) -> Result<Vec<PathBuf>, StoreError> {
         let mut touched = Vec::new();
         for exec in [false, true] {
             let path = self.object_path(digest, exec);
             match Stamp::find(&path).map_err(|e| StoreError::io("read", &path, e))? {
-                Some(stamp) if !stamp.is_untouched(exec) => touched.push(path),
+                Some(stamp) if !sys::is_whole(CWD, &path, &stamp, exec) => touched.push(path),
                 _ => {}
             }
         }
@@ -185,7 +185,7 @@ impl Store {
         for entry in listing.entries().iter().filter(|e| e.kind != EntryKind::Symlink) {
             let exec = entry.kind == EntryKind::Executable;
             match Stamp::at(&root, entry.path.as_str()) {
-                Ok(stamp) if stamp.is_untouched(exec) && stamp.size == entry.size => {}
+                Ok(stamp) if stamp.size == entry.size && sys::is_whole(&root, entry.path.as_str().as_ref(), &stamp, exec) => {}
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => touched.push(entry.path.on(&tree)),
                 Err(error) => return Err(StoreError::io("read", entry.path.on(&tree), error)),
             }
@@ -329,7 +329,7 @@ fn lay_out_folder(
             continue;
         }
         match Stamp::at(source_fd, source_name) {
-            Ok(stamp) if stamp.is_untouched(exec) && stamp.size == entry.size => {}
+            Ok(stamp) if stamp.size == entry.size && sys::is_whole(source_fd, source_name, &stamp, exec) => {}
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(StoreError::Damaged { path }),
             Err(error) => return Err(StoreError::io("read", path, error)),
         }
@@ -459,7 +459,7 @@ fn object_file(store: &Store, sha256: &Digest, exec: bool) -> Result<PathBuf, St
     }
     match find()? {
         None => Err(StoreError::Missing(*sha256)),
-        Some(stamp) if stamp.is_untouched(exec) => Ok(path),
+        Some(stamp) if sys::is_whole(CWD, &path, &stamp, exec) => Ok(path),
         Some(_) if store.recheck(&path, sha256, exec)? => Ok(path),
         Some(_) => Err(StoreError::Damaged { path }),
     }

@@ -101,6 +101,14 @@ impl Stamp {
     }
 }
 
+/// Whether a file of the store is as the store made it, once its mode is set right where only that was changed
+/// (`chmod -R u+w` on a folder with hard links does it): whoever writes moves the time, too.
+pub(crate) fn is_whole(folder: impl std::os::fd::AsFd, name: &Path, stamp: &Stamp, exec: bool) -> bool {
+    let only_mode = || stamp.is_file() && stamp.mtime == FIXED_NANOS;
+    let mended = || rustix::fs::chmodat(folder, name, mode(mode_bits(exec)), rustix::fs::AtFlags::empty()).is_ok();
+    stamp.is_untouched(exec) || only_mode() && mended()
+}
+
 /// The mode of a file of the store.
 pub(crate) const fn mode_bits(exec: bool) -> u32 {
     if exec { 0o555 } else { 0o444 }

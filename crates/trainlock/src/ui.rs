@@ -17,6 +17,10 @@ const CYAN: Style = AnsiColor::Cyan.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 const RED: Style = AnsiColor::Red.on_default().bold();
 
+/// How many problems of one failure are shown: in a file that is something else than what it should be,
+/// every line may be a mistake.
+const PROBLEMS: usize = 100;
+
 /// Standard error and standard output, as the user wants them.
 #[derive(Debug, Clone)]
 pub(crate) struct Ui {
@@ -109,7 +113,7 @@ impl Ui {
 
     /// Why a command failed.
     pub(crate) fn failure(&self, failure: &Failure) {
-        for problem in &failure.problems {
+        for problem in failure.problems.iter().take(PROBLEMS) {
             match problem {
                 Problem::Placed(diagnostic) => self.say(&report::render(diagnostic, self.color)),
                 Problem::Plain { message, causes, hints } => {
@@ -123,6 +127,10 @@ impl Ui {
                     self.say(&text);
                 }
             }
+        }
+        let more = failure.problems.len().saturating_sub(PROBLEMS);
+        if more > 0 {
+            self.say(&format!("{}: {more} more mistakes are not shown", self.paint("error", RED)));
         }
     }
 
