@@ -36,7 +36,7 @@ fn tree() -> TestContext {
         .write("in/run.sh", "#!/bin/sh\n")
         .write("in/deep/er/large.bin", vec![7; 300_000])
         .write(&format!("in/{long}end.txt"), "far away\n")
-        .write("in/deep/noise", (0..70_000u32).map(|i| (i * i >> 7) as u8).collect::<Vec<u8>>());
+        .write("in/deep/noise", (0..70_000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect::<Vec<u8>>());
     let prepare = "chmod 755 in/run.sh; ln -s ../plain.txt in/deep/link; ln in/plain.txt in/deep/hard";
     shell.run(["-ec", prepare]).expect(0);
     shell

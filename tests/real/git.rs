@@ -33,7 +33,7 @@ fn check(context: &TestContext) {
     }
     context.run(["lock"]).expect(0);
     context.run(["fetch", "--locked"]).expect(0);
-    assert_eq!(context.run(["lock", "--check"]).expect(0).stderr, "");
+    context.run(["lock", "--check"]).expect(0);
 }
 
 #[test]

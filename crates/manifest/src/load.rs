@@ -103,13 +103,18 @@ impl<'a> Syntax<'a> {
     /// Tells the mistakes, one a line: what follows on a line from its first mistake is no news.
     fn tell(&self, source: &Arc<SourceText>, report: &mut Report) {
         let mut lines = HashSet::new();
+        // In a file that is none of ours every line may be a mistake: none is counted from the top again.
+        let ends: Vec<usize> = match self.errors.len() {
+            0 => Vec::new(),
+            _ => source.text.match_indices('\n').map(|(end, _)| end).collect(),
+        };
         for error in &self.errors {
             let span = error.span().unwrap_or(0..0);
             let named = match error.message() {
                 "duplicate key" => source.text.get(span.clone()).map(|key| format!("duplicate key `{key}`")),
                 _ => None,
             };
-            if lines.insert(source.line_column(span.start).0) {
+            if lines.insert(ends.partition_point(|end| *end < span.start)) {
                 report.error(source, span, named.unwrap_or_else(|| error.message().to_owned()));
             }
         }

@@ -188,10 +188,14 @@ fn siblings(root: &Path, dir: &RelPath) -> Vec<String> {
     paths.filter(|p| p.on(root).join("train.toml").is_file()).map(|p| p.as_str().to_owned()).collect()
 }
 
-/// Reads a manifest.
+/// Reads a manifest. Its line ends become `\n`, whatever editor or git wrote them: a script of several
+/// lines would otherwise be another one in another checkout.
 pub(crate) fn read_source(path: &Path) -> Result<Arc<SourceText>, ManifestError> {
     let bytes = fs_err::read(path).map_err(unreadable(path))?;
     match String::from_utf8(bytes) {
+        Ok(text) if text.contains("\r\n") => {
+            Ok(Arc::new(SourceText { path: path.to_owned(), text: text.replace("\r\n", "\n") }))
+        }
         Ok(text) => Ok(Arc::new(SourceText { path: path.to_owned(), text })),
         Err(error) => {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];

@@ -185,7 +185,9 @@ impl Store {
         for entry in listing.entries().iter().filter(|e| e.kind != EntryKind::Symlink) {
             let exec = entry.kind == EntryKind::Executable;
             match Stamp::at(&root, entry.path.as_str()) {
-                Ok(stamp) if stamp.size == entry.size && sys::is_whole(&root, entry.path.as_str().as_ref(), &stamp, exec) => {}
+                Ok(stamp)
+                    if stamp.size == entry.size && sys::is_whole(&root, entry.path.as_str().as_ref(), &stamp, exec) => {
+                }
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => touched.push(entry.path.on(&tree)),
                 Err(error) => return Err(StoreError::io("read", entry.path.on(&tree), error)),
             }

@@ -112,7 +112,9 @@ impl Store {
             let path = self.object_path(sha256, exec);
             match Stamp::find(&path).map_err(|e| StoreError::io("read", &path, e))? {
                 None => {}
-                Some(stamp) if size.is_none_or(|s| s == stamp.size) && sys::is_whole(rustix::fs::CWD, &path, &stamp, exec) => {
+                Some(stamp)
+                    if size.is_none_or(|s| s == stamp.size) && sys::is_whole(rustix::fs::CWD, &path, &stamp, exec) =>
+                {
                     return Ok(Some(path));
                 }
                 Some(_) if self.recheck(&path, sha256, exec)? => return Ok(Some(path)),

@@ -185,7 +185,8 @@ fn lock_failure(error: &LockError) -> Failure {
             let failure = Failure::placed(Exit::Invalid, vec![(**diagnostic).clone()]);
             failure.hint("take the file back from git, or delete it and run `trainlock lock`")
         }
-        other => Failure::from_error(Exit::Invalid, other),
+        LockError::Read(_) | LockError::Write { .. } => Failure::from_error(Exit::Failed, error),
+        LockError::Conflict { .. } | LockError::NewerVersion { .. } => Failure::from_error(Exit::Invalid, error),
     }
 }
 
