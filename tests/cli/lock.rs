@@ -159,6 +159,27 @@ fn branches_that_each_add_data_merge_and_a_conflict_is_healed() {
 }
 
 #[test]
+fn an_entry_that_a_merge_has_not_left_whole_is_locked_anew_and_that_is_said() {
+    let server = FaultServer::start();
+    let context = project(&two_data_sets(&server));
+    context.write("notes", "n");
+    context.run(["lock"]).expect(0);
+    let whole = context.read("train.lock");
+    // What git's union makes of two new entries in one place that share a line: the one loses it.
+    let start = whole.find("[[data]]\nname = \"zeta\"").unwrap();
+    let (before, zeta) = whole.split_at(start);
+    let size = zeta.lines().find(|l| l.starts_with("size = ")).unwrap();
+    context
+        .write("train.lock", format!("{before}{}", zeta.replacen(&format!("{size}\n\n"), "name = \"other\"\n\n", 1)));
+    context.run(["train", "--locked"]).expect(2);
+    let healed = context.run(["lock"]).expect(0);
+    for words in ["Healed", "lost lines of", "data zeta: added"] {
+        assert!(healed.stderr.contains(words), "{words}\n{}", healed.stderr);
+    }
+    assert_eq!(context.read("train.lock"), whole);
+}
+
+#[test]
 fn a_newer_lock_is_refused_and_kept() {
     let context = context();
     chain(&context);

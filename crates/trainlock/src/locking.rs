@@ -58,6 +58,12 @@ impl Project {
         let old = taken(Lock::load(&path), &path, &wanted, heals)?;
         if old.healed {
             ui.status("Healed", format!("{} (a merge had left it unfinished)", path.display()));
+            if old.damaged > 0 {
+                let entries = if old.damaged == 1 { "an entry".to_owned() } else { format!("{} entries", old.damaged) };
+                ui.warning(&format!(
+                    "the merge had lost lines of {entries}: what follows as added is locked anew, as its source is now"
+                ));
+            }
         }
         let mode = match locking {
             Locking::Update(names) => Mode::Update { names: Some(names).filter(|n| !n.is_empty()) },
@@ -163,16 +169,19 @@ struct Old {
     lock: Option<Lock>,
     /// Whether it had to be taken out of an unfinished merge.
     healed: bool,
+    /// How many entries the merge had not left whole.
+    damaged: usize,
 }
 
 /// What was read of a lock's file, taken out of an unfinished merge if need and `heals` be.
 fn taken(found: Result<Option<Lock>, LockError>, path: &Path, wanted: &Wanted, heals: bool) -> Result<Old, Failure> {
     match found {
-        Ok(lock) => Ok(Old { lock, healed: false }),
+        Ok(lock) => Ok(Old { lock, healed: false, damaged: 0 }),
         Err(LockError::Conflict { .. }) if heals => {
             let text = fs::read_to_string(path)?;
             let healed = trainlock_lock::heal(&text, path).map_err(|e| lock_failure(&e))?;
-            Ok(Old { lock: Some(settle(healed, wanted)), healed: true })
+            let damaged = healed.damaged;
+            Ok(Old { lock: Some(settle(healed, wanted)), healed: true, damaged })
         }
         Err(error) => Err(lock_failure(&error)),
     }
