@@ -70,6 +70,10 @@ const TEMPORARY: &str = ".trainlock-tmp.";
 /// How old something with such a name must be (nanoseconds) before it can be taken for a leftover.
 const LEFTOVER: i64 = 10_000_000_000;
 
+/// Where reflinks work, a file of up to so many bytes is rather copied: it is the project's own in either way, and a
+/// reflink first waits for the store's file to reach the disk.
+const SMALL: u64 = 16 << 10;
+
 /// How many files one thread takes at once.
 const PART: usize = 256;
 
@@ -88,7 +92,7 @@ pub fn place_file(store: &Store, sha256: &Digest, exec: bool, dest: &Path, link:
     };
     let folder = folder.map_err(|e| StoreError::io("read", parent, e))?;
     let device = Stamp::fd(&folder).map_err(|e| StoreError::io("read", parent, e))?.dev;
-    if link == Link::Hardlink || link == Link::Auto && !store.may_reflink(device) {
+    if link == Link::Hardlink || link == Link::Auto && store.reflinks(device) == Some(false) {
         // A hard link appears at once, so that nothing need be made beside it where nothing is in the way.
         match rustix::fs::linkat(CWD, &from, &folder, name, AtFlags::empty()) {
             Ok(()) => return Ok(Placed::Hardlink),
@@ -372,11 +376,19 @@ fn place(
         _ => StoreError::Link { link, from: from.to_owned(), to: to.path.to_owned(), source: source.into() },
     };
     let auto = link == Link::Auto;
-    if link == Link::Reflink || auto && store.may_reflink(to.device) {
+    let small = || Stamp::at(folder, name).is_ok_and(|stamp| stamp.size <= SMALL);
+    if auto && store.reflinks(to.device) == Some(true) && small() {
+        copy(folder, name, from, to, exec)?;
+        return Ok(Placed::Copy);
+    }
+    if link == Link::Reflink || auto && store.reflinks(to.device) != Some(false) {
         match reflink(folder, name, to, exec) {
-            Ok(()) => return Ok(Placed::Reflink),
+            Ok(()) => {
+                store.note_reflinks(to.device, true);
+                return Ok(Placed::Reflink);
+            }
             Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::NOSYS | Errno::PERM) if auto => {
-                store.refused_reflink(to.device)
+                store.note_reflinks(to.device, false)
             }
             Err(error) => return Err(failed("reflink", error)),
         }

@@ -33,8 +33,8 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
-    /// Devices to which a reflink from here was refused: not tried again for each file.
-    no_reflink: Mutex<Vec<u64>>,
+    /// Devices to which a reflink from here was tried, and whether it worked: not found out again for each file.
+    reflinks: Mutex<Vec<(u64, bool)>>,
     /// Folders outside the store in which leftovers have been looked for.
     swept: Mutex<HashSet<PathBuf>>,
 }
@@ -82,7 +82,7 @@ impl Store {
                 fs_err::write(&version, format!("{VERSION}\n")).map_err(|e| StoreError::io("create", &version, e))?;
             }
         }
-        Ok(Store { inner: Arc::new(Inner { root, no_reflink: Mutex::default(), swept: Mutex::default() }) })
+        Ok(Store { inner: Arc::new(Inner { root, reflinks: Mutex::default(), swept: Mutex::default() }) })
     }
 
     /// The store's folder, absolute.
@@ -341,14 +341,15 @@ impl Store {
         Ok(entries)
     }
 
-    pub(crate) fn may_reflink(&self, device: u64) -> bool {
-        !self.no_reflink().contains(&device)
+    /// Whether reflinks work on a device; none if nobody has tried.
+    pub(crate) fn reflinks(&self, device: u64) -> Option<bool> {
+        self.known_reflinks().iter().find(|(known, _)| *known == device).map(|(_, work)| *work)
     }
 
-    pub(crate) fn refused_reflink(&self, device: u64) {
-        let mut refused = self.no_reflink();
-        if !refused.contains(&device) {
-            refused.push(device);
+    /// Notes whether reflinks work on a device.
+    pub(crate) fn note_reflinks(&self, device: u64, work: bool) {
+        if self.reflinks(device).is_none() {
+            self.known_reflinks().push((device, work));
         }
     }
 
@@ -357,8 +358,8 @@ impl Store {
         !swept.contains(folder) && swept.insert(folder.to_owned())
     }
 
-    fn no_reflink(&self) -> std::sync::MutexGuard<'_, Vec<u64>> {
-        self.inner.no_reflink.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn known_reflinks(&self) -> std::sync::MutexGuard<'_, Vec<(u64, bool)>> {
+        self.inner.reflinks.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Hashes an object's file again. A good one gets its time and mode back, a damaged one is
