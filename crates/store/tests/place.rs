@@ -25,7 +25,9 @@ fn a_file_is_placed_in_every_way() {
     let place = Place::new();
     let reflinks = reflinks(&place);
     assert_eq!(names(place.dir.path()), if reflinks { vec!["probe", "store"] } else { vec!["store"] });
-    let digest = place.put(b"content");
+    // Large enough to be worth a reflink.
+    let content = [b'x'; 20 << 10];
+    let digest = place.put(&content);
     let object = place.store.object(&digest, None).unwrap().unwrap();
     for (i, link) in LINKS.into_iter().enumerate() {
         let dest = place.path(&format!("out/{i}/file"));
@@ -42,11 +44,15 @@ fn a_file_is_placed_in_every_way() {
             _ => Placed::Hardlink,
         };
         assert_eq!(placed, expected);
-        assert_eq!(fs::read(&dest).unwrap(), b"content");
+        assert_eq!(fs::read(&dest).unwrap(), content);
         assert_eq!((mode(&dest), mtime(&dest)), (0o444, FIXED));
         assert_eq!(inode(&dest) == inode(&object), placed == Placed::Hardlink);
         assert_eq!(names(dest.parent().unwrap()), ["file"]);
     }
+    // A small one is the project's own as well, by whichever of the two is quicker.
+    let small = place.put(b"small");
+    let placed = place_file(&place.store, &small, false, &place.path("small"), Link::Auto).unwrap();
+    assert_eq!(placed == Placed::Hardlink, !reflinks, "{placed:?}");
 }
 
 #[test]
