@@ -562,9 +562,8 @@ pub(crate) fn fetch_failure(errors: &[FetchError]) -> Failure {
     Failure { code, problems: errors.iter().map(problem).collect() }
 }
 
-/// What this machine has for steps to share.
-pub(crate) fn capacity() -> Capacity {
-    let machine = Machine::here();
+/// What a machine (this one) has for steps to share.
+pub(crate) fn capacity(machine: &Machine) -> Capacity {
     let mut gpus: Vec<u32> = fs_err::read_dir("/dev")
         .into_iter()
         .flatten()

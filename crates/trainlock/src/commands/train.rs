@@ -76,11 +76,11 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
 
     let session = project.store.session()?;
     let runs = project.workspace.root.join(".trainlock/runs");
-    let mut recorder = Recorder::start(&runs, Machine::here(), |record| {
-        project.describe(record, &lock, &params, &tools, &args.params)
-    })?;
+    let here = Machine::here();
+    let machine = project::capacity(&here);
+    let mut recorder =
+        Recorder::start(&runs, here, |record| project.describe(record, &lock, &params, &tools, &args.params))?;
     let cancel = project.cancel();
-    let machine = project::capacity();
     let jobs = args.jobs.map_or(machine.cpus as usize, usize::from);
     let options =
         Options { jobs, keep_going: args.keep_going, force: args.force, link: project.settings.link, machine };
