@@ -2,8 +2,9 @@
 
 use crate::read::{Flaw, invalid};
 use crate::scan::{self, Header, Pair, Typed};
-use crate::{Content, DataPin, ToolPin};
+use crate::{Content, DataPin, ResultPin, SealedOutput, ToolPin};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use trainlock_types::{
     DataSource, Digest, Entry, Listing, Name, Params, RelPath, SourceUrl, ToolMatch, ToolProvider, Value,
 };
@@ -62,8 +63,25 @@ raw!(RawTool {
     version = "version",
 });
 
-pub(crate) fn is_known(data: bool, key: &str) -> bool {
-    if data { RawData::KEYS.contains(&key) } else { RawTool::KEYS.contains(&key) }
+raw!(RawResult {
+    step = "step",
+    member = "member",
+    profile = "profile",
+    class = "class",
+    key = "key",
+    outputs = "outputs",
+    content = "content",
+    metrics = "metrics",
+});
+
+/// Whether a key belongs to blocks of this name.
+pub(crate) fn is_known(block: &str, key: &str) -> bool {
+    let keys = match block {
+        "data" => RawData::KEYS,
+        "tool" => RawTool::KEYS,
+        _ => RawResult::KEYS,
+    };
+    keys.contains(&key)
 }
 
 impl RawData<'_, '_> {
@@ -185,6 +203,55 @@ impl RawTool<'_, '_> {
             request: text(need(header, self.request, "request")?)?.into_owned(),
             provider,
             version: parsed(need(header, self.version, "version")?, semver::Version::parse)?,
+            extra,
+        })
+    }
+}
+
+impl RawResult<'_, '_> {
+    pub(crate) fn pin(&self, header: &Header<'_>, extra: String) -> Result<ResultPin, Flaw> {
+        let mut outputs: Vec<SealedOutput> = match self.outputs {
+            None => Vec::new(),
+            Some(pair) => match texts(pair)?.iter().map(|line| SealedOutput::parse(line)).collect() {
+                Some(outputs) => outputs,
+                None => return invalid(&pair.key_span, "the outputs are not `<sha256> <size> <path>`, one a line"),
+            },
+        };
+        outputs.sort();
+        if outputs.windows(2).any(|w| w[0].path == w[1].path) {
+            return invalid(&header.span, "the result names an output twice");
+        }
+        if let Some(pair) = self.content {
+            for line in texts(pair)? {
+                let parts = line.split_once(' ').and_then(|(hex, path)| Some((hex.parse().ok()?, path)));
+                let output = parts
+                    .and_then(|(content, path)| Some((content, outputs.iter_mut().find(|o| o.path.as_str() == path)?)));
+                match output {
+                    Some((content, output)) => output.content = Some(content),
+                    None => {
+                        return invalid(&pair.key_span, "`content` is not `<sha256> <path of an output>`, one a line");
+                    }
+                }
+            }
+        }
+        let mut metrics = BTreeMap::new();
+        if let Some(pair) = self.metrics {
+            for line in texts(pair)? {
+                let parts = line.split_once(' ').and_then(|(number, name)| Some((number.parse::<f64>().ok()?, name)));
+                match parts.filter(|(number, _)| number.is_finite()) {
+                    Some((number, name)) => drop(metrics.insert(name.to_owned(), number)),
+                    None => return invalid(&pair.key_span, "the metrics are not `<number> <name>`, one a line"),
+                }
+            }
+        }
+        Ok(ResultPin {
+            member: self.member.map(member).transpose()?,
+            step: parsed(need(header, self.step, "step")?, Name::entry)?,
+            profile: self.profile.map(|pair| parsed(pair, Name::entry)).transpose()?,
+            class: text(need(header, self.class, "class")?)?.into_owned(),
+            key: digest(need(header, self.key, "key")?)?,
+            outputs,
+            metrics,
             extra,
         })
     }

@@ -6,9 +6,9 @@
 //! twice, as a union merge makes it) is left out: locking brings it back.
 
 use crate::read::Reader;
-use crate::{DataPin, Lock, LockError, ToolPin};
+use crate::{DataPin, Lock, LockError, ResultPin, ToolPin};
+use std::cmp::Ordering;
 use std::path::Path;
-use trainlock_types::Name;
 
 /// What healing found.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Healed {
     pub data: Vec<Vec<DataPin>>,
     /// Tools of which there is more than one version, each with all of them.
     pub tools: Vec<Vec<ToolPin>>,
+    /// Results of which there is more than one version: none is taken, since nobody can say which is right.
+    pub results: Vec<Vec<ResultPin>>,
     /// How many blocks were not whole.
     pub damaged: usize,
 }
@@ -39,10 +41,14 @@ pub fn heal(text: &str, path: &Path) -> Result<Healed, LockError> {
     }
     let damaged = first.damaged.max(second.damaged);
     let (mut lock, theirs) = (first.lock, second.lock);
-    let (data, disputed_data) = settle(std::mem::take(&mut lock.data), theirs.data, DataPin::place);
-    let (tools, disputed_tools) = settle(std::mem::take(&mut lock.tools), theirs.tools, ToolPin::place);
+    let (data, disputed_data) = settle(std::mem::take(&mut lock.data), theirs.data, |a, b| a.place().cmp(&b.place()));
+    let (tools, disputed_tools) =
+        settle(std::mem::take(&mut lock.tools), theirs.tools, |a, b| a.place().cmp(&b.place()));
+    let (results, disputed_results) =
+        settle(std::mem::take(&mut lock.results), theirs.results, |a, b| a.place().cmp(&b.place()));
     lock.data = data;
     lock.tools = tools;
+    lock.results = results;
     for (member, table) in theirs.determinism {
         lock.determinism.entry(member).or_insert(table);
     }
@@ -57,7 +63,7 @@ pub fn heal(text: &str, path: &Path) -> Result<Healed, LockError> {
             lock.extra.keys.push(line);
         }
     }
-    // Blocks of an array (`[[result]]`) stand beside each other; of a table there can be only one.
+    // Blocks of an array stand beside each other; of a table there can be only one.
     for (section, table) in theirs.extra.tables {
         let same =
             |ours: &str| ours == table || !table.starts_with("[[") && ours.lines().next() == table.lines().next();
@@ -65,7 +71,8 @@ pub fn heal(text: &str, path: &Path) -> Result<Healed, LockError> {
             lock.extra.tables.push((section, table));
         }
     }
-    let healed = Healed { lock, data: disputed_data, tools: disputed_tools, damaged };
+    let (data, tools, results) = (disputed_data, disputed_tools, disputed_results);
+    let healed = Healed { lock, data, tools, results, damaged };
     Ok(healed.readable(path))
 }
 
@@ -77,7 +84,11 @@ impl Healed {
             self.lock.extra = crate::Extra::default();
             self.lock.data.iter_mut().for_each(|pin| pin.extra.clear());
             self.lock.tools.iter_mut().for_each(|pin| pin.extra.clear());
-            self.lock.determinism.values_mut().for_each(|table| table.extra.clear());
+            self.lock.results.iter_mut().for_each(|pin| pin.extra.clear());
+            self.lock.determinism.values_mut().for_each(|table| {
+                table.extra.clear();
+                table.switches.values_mut().for_each(|switches| switches.extra.clear());
+            });
             self.damaged += 1;
         }
         self
@@ -88,13 +99,13 @@ impl Healed {
 fn settle<T: Clone + PartialEq>(
     ours: Vec<T>,
     theirs: Vec<T>,
-    place: impl Fn(&T) -> (&Name, Option<&Name>),
+    compare: impl Fn(&T, &T) -> Ordering,
 ) -> (Vec<T>, Vec<Vec<T>>) {
     let mut all = ours;
     all.extend(theirs);
-    all.sort_by(|a, b| place(a).cmp(&place(b)));
+    all.sort_by(&compare);
     let (mut agreed, mut disputed) = (Vec::new(), Vec::new());
-    for group in all.chunk_by(|a, b| place(a) == place(b)) {
+    for group in all.chunk_by(|a, b| compare(a, b).is_eq()) {
         let mut candidates: Vec<T> = Vec::new();
         for pin in group {
             if !candidates.contains(pin) {

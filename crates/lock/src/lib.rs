@@ -14,7 +14,9 @@ mod write;
 
 pub use error::{LockError, Merge};
 pub use heal::{Healed, heal};
-pub use pin::{Content, DataPin, Determinism, Extra, Lock, ToolPin};
+pub use pin::{
+    Content, DataPin, Determinism, Extra, Lock, ResultPin, ResultPlace, SealedKind, SealedOutput, Switches, ToolPin,
+};
 pub use satisfies::{Reason, satisfies, tool_satisfies};
 
 /// The version of the format that this crate reads and writes.

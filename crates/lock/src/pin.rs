@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use trainlock_types::{
-    DataRequest, DataSource, Digest, LISTING_IN_LOCK, Listing, Name, Params, ToolProvider, ToolRequest,
+    DataRequest, DataSource, Digest, LISTING_IN_LOCK, Listing, Name, Params, RelPath, ToolProvider, ToolRequest,
 };
 
 /// A lock. The root project is member `None` where an entry belongs to a member; tables of params
@@ -19,6 +19,8 @@ pub struct Lock {
     pub params: BTreeMap<Name, Params>,
     /// What a profile lays over a member's hyperparameters, by (profile, member).
     pub profiles: BTreeMap<(Name, Name), Params>,
+    /// The sealed results, sorted by (step, member, profile, class), each once.
+    pub results: Vec<ResultPin>,
     /// What a later trainlock wrote, kept as it stands.
     pub extra: Extra,
 }
@@ -94,9 +96,73 @@ pub struct Determinism {
     pub threads: Option<u32>,
     /// Whether the languages' global generators are seeded.
     pub seed_globals: bool,
+    /// What the level means, by the architecture's name (`x86_64`, `aarch64`); empty in a lock of before.
+    pub switches: BTreeMap<String, Switches>,
     /// Lines of its table that this version does not know, as they stand.
     pub extra: String,
 }
+
+/// What a level means on one architecture: resolved once, so that a later trainlock does not change it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Switches {
+    /// The level by its own name: `portable` resolved, for example to `x86-64-v3`.
+    pub level: String,
+    /// Environment variables: upper-case names.
+    pub variables: BTreeMap<String, String>,
+    /// Lines of its table that this version does not know, as they stand.
+    pub extra: String,
+}
+
+/// A sealed result of one step, as one class of machines gives it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResultPin {
+    /// The step's member; none for the root project.
+    pub member: Option<Name>,
+    /// The step.
+    pub step: Name,
+    /// The profile that it was made under.
+    pub profile: Option<Name>,
+    /// The numeric class: where these bits are promised, for example `linux-x86_64-gnu/x86-64-v3`.
+    pub class: String,
+    /// The step's key when it was sealed.
+    pub key: Digest,
+    /// Outputs, metrics and plots, sorted by path.
+    pub outputs: Vec<SealedOutput>,
+    /// The numbers of its metric files, all finite.
+    pub metrics: BTreeMap<String, f64>,
+    /// Lines of its block that this version does not know, as they stand.
+    pub extra: String,
+}
+
+/// One output of a sealed result.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SealedOutput {
+    /// Relative to the member's folder.
+    pub path: RelPath,
+    /// What kind of thing it is.
+    pub kind: SealedKind,
+    /// The digest of the file's bytes, or of the folder's listing.
+    pub sha256: Digest,
+    /// Bytes, of a folder those of all its files.
+    pub size: u64,
+    /// The digest of what a container holds, without times and the order of members; none where the bytes
+    /// themselves are the content.
+    pub content: Option<Digest>,
+}
+
+/// What a sealed output is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SealedKind {
+    /// A file.
+    File,
+    /// A file that its owner may execute.
+    Executable,
+    /// A folder.
+    Folder,
+}
+
+/// What finds a result: step, member, profile, class.
+pub type ResultPlace<'a> = (&'a Name, Option<&'a Name>, Option<&'a Name>, &'a str);
 
 /// Top-level keys and whole tables of a later trainlock, as they stand in the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,6 +182,7 @@ pub(crate) enum Section {
     Determinism,
     Params,
     Profile,
+    Result,
 }
 
 impl Lock {
@@ -129,6 +196,32 @@ impl Lock {
     pub fn tool(&self, member: Option<&Name>, name: &Name) -> Option<&ToolPin> {
         let found = self.tools.binary_search_by(|pin| pin.place().cmp(&(name, member)));
         found.ok().map(|i| &self.tools[i])
+    }
+
+    /// The sealed results of a step under a profile, one a class.
+    pub fn results<'a>(
+        &'a self,
+        member: Option<&'a Name>,
+        step: &'a Name,
+        profile: Option<&'a Name>,
+    ) -> impl Iterator<Item = &'a ResultPin> {
+        let from = self
+            .results
+            .partition_point(|r| (&r.step, r.member.as_ref(), r.profile.as_ref()) < (step, member, profile));
+        self.results[from..]
+            .iter()
+            .take_while(move |r| (&r.step, r.member.as_ref(), r.profile.as_ref()) == (step, member, profile))
+    }
+
+    /// Puts a result in its place; the one that stood there, if any.
+    pub fn seal(&mut self, result: ResultPin) -> Option<ResultPin> {
+        match self.results.binary_search_by(|r| r.place().cmp(&result.place())) {
+            Ok(i) => Some(std::mem::replace(&mut self.results[i], result)),
+            Err(i) => {
+                self.results.insert(i, result);
+                None
+            }
+        }
     }
 
     /// The digest of the lock's text: what a run's record names the lock by.
@@ -201,6 +294,47 @@ impl ToolPin {
     /// The same pin, with the request's fields written anew.
     pub fn with_request(&self, request: &ToolRequest) -> ToolPin {
         ToolPin { request: request.version.clone(), provider: request.provider.clone(), ..self.clone() }
+    }
+}
+
+impl ResultPin {
+    /// Where its block stands: the order of the file.
+    pub fn place(&self) -> ResultPlace<'_> {
+        (&self.step, self.member.as_ref(), self.profile.as_ref(), &self.class)
+    }
+}
+
+impl SealedKind {
+    /// What stands behind the digest in a line of the lock.
+    pub(crate) const fn mark(self) -> &'static str {
+        match self {
+            SealedKind::File => "",
+            SealedKind::Executable => "+x",
+            SealedKind::Folder => "/",
+        }
+    }
+}
+
+impl SealedOutput {
+    /// `<sha256>[+x|/] <size> <path>`
+    pub fn to_line(&self) -> String {
+        format!("{}{} {} {}", self.sha256, self.kind.mark(), self.size, self.path)
+    }
+
+    /// The opposite of [`SealedOutput::to_line`].
+    pub fn parse(line: &str) -> Option<SealedOutput> {
+        let (hex, rest) = line.split_at_checked(64)?;
+        let (mark, rest) = rest.split_once(' ')?;
+        let (size, path) = rest.split_once(' ')?;
+        let kind =
+            [SealedKind::File, SealedKind::Executable, SealedKind::Folder].into_iter().find(|k| k.mark() == mark)?;
+        Some(SealedOutput {
+            path: RelPath::parse(path).ok()?,
+            kind,
+            sha256: hex.parse().ok()?,
+            size: size.parse().ok()?,
+            content: None,
+        })
     }
 }
 

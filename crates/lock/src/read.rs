@@ -3,13 +3,13 @@
 //! Any layout of the right tables is read; only the canonical one is written. The reader is strict
 //! for a lock, and lenient for healing: then what is not whole is left out and counted.
 
-use crate::entry::{RawData, RawTool, boolean, count, dotted, integer, is_known, need, params, text, twice};
+use crate::entry::{RawData, RawResult, RawTool, boolean, count, dotted, integer, is_known, need, params, text, twice};
 use crate::pin::Section;
 use crate::scan::{Header, Item, Pair, Scanner, Wrong};
-use crate::{DataPin, Determinism, Lock, LockError, Merge, ToolPin, VERSION};
+use crate::{DataPin, Determinism, Lock, LockError, Merge, ResultPin, Switches, ToolPin, VERSION};
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::btree_map;
+use std::collections::{BTreeMap, btree_map};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ pub(crate) struct Reader<'a> {
     version: bool,
     section: Section,
     /// Where each pin's block begins, in the order of reading.
-    places: [Vec<usize>; 2],
+    places: [Vec<usize>; 3],
     /// Something is there whose text is kept unread: the toml crate must have its say.
     unread: bool,
     /// The last entry was left out, so that what belongs to it must be too.
@@ -96,7 +96,7 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str, lenient: bool) -> Reader<'a> {
-        let places = [Vec::new(), Vec::new()];
+        let places = [Vec::new(), Vec::new(), Vec::new()];
         let (lock, section) = (Lock::default(), Section::Top);
         Reader { text, lenient, lock, damaged: 0, version: false, section, places, unread: false, orphaned: false }
     }
@@ -171,7 +171,9 @@ impl<'a> Reader<'a> {
     }
 
     fn sort(&mut self) -> Result<(), Flaw> {
-        let Lock { data, tools, .. } = &mut self.lock;
+        let Lock { data, tools, results, extra, .. } = &mut self.lock;
+        // In the order in which they are written.
+        extra.tables.sort_by_key(|(section, _)| *section);
         if self.lenient {
             return Ok(());
         }
@@ -182,8 +184,13 @@ impl<'a> Reader<'a> {
         if let Some(i) = second(tools.len(), |i, j| tools[i].place().cmp(&tools[j].place())) {
             return Err(twice(self.places[1][i], "tool", &tools[i].name));
         }
+        if let Some(i) = second(results.len(), |i, j| results[i].place().cmp(&results[j].place())) {
+            let at = self.places[2][i];
+            return Err(Flaw::Twice { at, what: format!("a result of step `{}` for one class", results[i].step) });
+        }
         data.sort_by(|a, b| a.place().cmp(&b.place()));
         tools.sort_by(|a, b| a.place().cmp(&b.place()));
+        results.sort_by(|a, b| a.place().cmp(&b.place()));
         Ok(())
     }
 
@@ -220,6 +227,15 @@ impl<'a> Reader<'a> {
                 reader.lock.tools.push(pin);
                 Ok(())
             }),
+            (["result"], true) => self.entries(header, pairs, Section::Result, |reader, pairs| {
+                let pin = reader.result(header, pairs)?;
+                reader.lock.results.push(pin);
+                Ok(())
+            }),
+            (["determinism", "switches", architecture], false) => self.switches(header, None, architecture, pairs),
+            (["determinism", "members", name, "switches", architecture], false) => {
+                self.switches(header, Some(named(header, name)?), architecture, pairs)
+            }
             (["determinism"], false) => self.determinism(header, None, pairs),
             (["determinism", "members", name], false) => self.determinism(header, Some(named(header, name)?), pairs),
             (["params", member], false) => {
@@ -238,15 +254,15 @@ impl<'a> Reader<'a> {
                 self.unread = true;
                 Ok(())
             }
-            (["data", rest @ ..] | ["tool", rest @ ..], _) => {
-                let data = path[0] == "data";
+            ([block @ ("data" | "tool" | "result"), rest @ ..], _) => {
                 let text = self.raw(header, end)?;
-                let last = match data {
-                    true => self.lock.data.last_mut().map(|pin| &mut pin.extra),
-                    false => self.lock.tools.last_mut().map(|pin| &mut pin.extra),
+                let last = match *block {
+                    "data" => self.lock.data.last_mut().map(|pin| &mut pin.extra),
+                    "tool" => self.lock.tools.last_mut().map(|pin| &mut pin.extra),
+                    _ => self.lock.results.last_mut().map(|pin| &mut pin.extra),
                 };
                 match (rest, last) {
-                    ([key, ..], Some(extra)) if !is_known(data, key) && !self.orphaned => {
+                    ([key, ..], Some(extra)) if !is_known(block, key) && !self.orphaned => {
                         if !extra.is_empty() {
                             extra.push('\n');
                         }
@@ -286,7 +302,7 @@ impl<'a> Reader<'a> {
                     1 => {}
                     _ => return twice(pair),
                 }
-            } else if ["data", "tool", "determinism", "params", "profile"].contains(&pair.key.as_ref()) {
+            } else if ["data", "tool", "determinism", "params", "profile", "result"].contains(&pair.key.as_ref()) {
                 return invalid(&pair.key_span, format!("`{}` is not in the form that trainlock writes", pair.key));
             } else {
                 self.unread = true;
@@ -297,7 +313,7 @@ impl<'a> Reader<'a> {
     }
 
     /// One entry, or, in a lock that a union merge has run together, several in one block: each
-    /// begins with its name.
+    /// begins with its first key.
     fn entries(
         &mut self,
         header: &Header<'a>,
@@ -306,9 +322,14 @@ impl<'a> Reader<'a> {
         mut entry: impl FnMut(&mut Self, &[Pair<'a>]) -> Result<(), Flaw>,
     ) -> Result<(), Flaw> {
         self.section = section;
-        let starts = |i: &usize| *i == 0 || pairs[*i].key == "name";
+        let (place, first) = match section {
+            Section::Data => (0, "name"),
+            Section::Tool => (1, "name"),
+            _ => (2, "step"),
+        };
+        let starts = |i: &usize| *i == 0 || pairs[*i].key == first;
         if !self.lenient {
-            self.places[usize::from(section == Section::Tool)].push(header.span.start);
+            self.places[place].push(header.span.start);
             return entry(self, pairs);
         }
         let mut bounds: Vec<usize> = (0..pairs.len()).filter(starts).collect();
@@ -367,6 +388,62 @@ impl<'a> Reader<'a> {
         Ok(pin)
     }
 
+    fn result(&mut self, header: &Header<'a>, pairs: &[Pair<'a>]) -> Result<ResultPin, Flaw> {
+        let mut raw: RawResult<'a, '_> = RawResult::default();
+        let mut extra = String::new();
+        for pair in pairs {
+            match raw.field(&pair.key) {
+                Some(_) if pair.dotted => return dotted(pair),
+                Some(Some(_)) => return twice(pair),
+                Some(field) => *field = Some(pair),
+                None => self.keep(pair, &mut extra),
+            }
+        }
+        let pin = raw.pin(header, extra)?;
+        if self.lenient && !pin.extra.is_empty() && toml::de::DeTable::parse(&pin.extra).is_err() {
+            return shape(header);
+        }
+        Ok(pin)
+    }
+
+    /// What a level means on one architecture; its member's table stands before it.
+    fn switches(
+        &mut self,
+        header: &Header<'a>,
+        member: Option<Name>,
+        architecture: &str,
+        pairs: &[Pair<'a>],
+    ) -> Result<(), Flaw> {
+        let mut switches = Switches::default();
+        for pair in pairs {
+            let variable = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+            let level = pair.key == "level";
+            if !level && (pair.key.is_empty() || !pair.key.bytes().all(variable)) {
+                self.keep(pair, &mut switches.extra);
+                continue;
+            }
+            if pair.dotted {
+                return dotted(pair);
+            }
+            let value = text(pair)?.into_owned();
+            let known = match level {
+                true => !std::mem::replace(&mut switches.level, value).is_empty(),
+                false => switches.variables.insert(pair.key.clone().into_owned(), value).is_some(),
+            };
+            if known {
+                return twice(pair);
+            }
+        }
+        match self.lock.determinism.get_mut(&member) {
+            Some(table)
+                if !architecture.is_empty() && architecture.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') =>
+            {
+                insert(header, table.switches.entry(architecture.to_owned()), switches)
+            }
+            _ => shape(header),
+        }
+    }
+
     fn determinism(&mut self, header: &Header<'a>, member: Option<Name>, pairs: &[Pair<'a>]) -> Result<(), Flaw> {
         self.section = Section::Determinism;
         let (mut seed, mut level, mut threads, mut seed_globals) = (None, None, None, None);
@@ -378,6 +455,7 @@ impl<'a> Reader<'a> {
                 "threads" => &mut threads,
                 "seed-globals" => &mut seed_globals,
                 "members" if member.is_none() => return dotted(pair),
+                "switches" => return dotted(pair),
                 _ => {
                     self.keep(pair, &mut extra);
                     continue;
@@ -400,6 +478,7 @@ impl<'a> Reader<'a> {
                 })
                 .transpose()?,
             seed_globals: seed_globals.map(boolean).transpose()?.unwrap_or(false),
+            switches: BTreeMap::new(),
             extra,
         };
         insert(header, self.lock.determinism.entry(member), table)

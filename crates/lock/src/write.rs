@@ -3,7 +3,8 @@
 //! The text is a pure function of the [`Lock`]'s content:
 //!
 //! - a comment of two lines, `version = 1`, then the parts in this order: `[[data]]` and `[[tool]]`
-//!   blocks sorted by (name, member), `[determinism]`, `[params.MEMBER]`, `[profile.PROFILE.MEMBER]`;
+//!   blocks sorted by (name, member), `[determinism]`, `[params.MEMBER]`, `[profile.PROFILE.MEMBER]`,
+//!   `[[result]]` blocks sorted by (step, member, profile, class);
 //! - one block an entry, one fact a line, a blank line between blocks, keys in the order of the
 //!   functions below: first who asks, then the request repeated, then what was found;
 //! - a string is a basic string on one line; an array of more than one string has a line each; params
@@ -11,6 +12,11 @@
 //! - the root project's entries have no `member` and its determinism stands in `[determinism]`
 //!   itself. Other members' stands in `[determinism.members.NAME]`: `members` is no key of the table, so
 //!   that a member may be called `seed`. Params name every project, the root's too;
+//! - what a level means stands in `[determinism.switches.ARCHITECTURE]` (members':
+//!   `[determinism.members.NAME.switches.ARCHITECTURE]`): its own name, then the variables;
+//! - a result has a line an output, `<sha256>[+x|/] <size> <path>` (`/`: a folder's listing), a line an output
+//!   whose container may differ while its content is the same, `<sha256 of the content> <path>`, and a line a metric,
+//!   `<number> <name>`;
 //! - keys that this version does not know stand behind the known ones of their block, byte for byte as
 //!   they were, and tables that it does not know behind the part that they followed.
 //!
@@ -18,7 +24,7 @@
 //! trainlock that reads it.
 
 use crate::pin::Section;
-use crate::{Content, DataPin, Determinism, Lock, ToolPin, VERSION};
+use crate::{Content, DataPin, Determinism, Lock, ResultPin, SealedOutput, ToolPin, VERSION};
 use std::fmt::Write as _;
 use trainlock_types::{DataSource, Digest, Params, SourceUrl, ToolMatch, ToolProvider, quoted};
 
@@ -52,6 +58,15 @@ impl Lock {
                 Some(name) => drop(write!(out, "\n[determinism.members.{name}]\n")),
             }
             determinism(&mut out, table);
+            for (architecture, switches) in &table.switches {
+                let member = member.as_ref().map(|name| format!("members.{name}.")).unwrap_or_default();
+                let _ = write!(out, "\n[determinism.{member}switches.{architecture}]\n");
+                text(&mut out, "level", &switches.level);
+                for (variable, value) in &switches.variables {
+                    text(&mut out, variable, value);
+                }
+                unknown(&mut out, &switches.extra);
+            }
         }
         self.unknown_after(Section::Determinism, &mut out);
         for (member, table) in &self.params {
@@ -64,6 +79,10 @@ impl Lock {
             params(&mut out, table);
         }
         self.unknown_after(Section::Profile, &mut out);
+        for pin in sorted(&self.results, |pin| pin.place()) {
+            result(&mut out, pin);
+        }
+        self.unknown_after(Section::Result, &mut out);
         out
     }
 
@@ -171,6 +190,26 @@ fn determinism(out: &mut String, table: &Determinism) {
         out.push_str("seed-globals = true\n");
     }
     unknown(out, &table.extra);
+}
+
+fn result(out: &mut String, pin: &ResultPin) {
+    out.push_str("\n[[result]]\n");
+    text(out, "step", &pin.step);
+    if let Some(member) = &pin.member {
+        text(out, "member", member);
+    }
+    if let Some(profile) = &pin.profile {
+        text(out, "profile", profile);
+    }
+    text(out, "class", &pin.class);
+    digest(out, "key", &pin.key);
+    let mut outputs: Vec<&SealedOutput> = pin.outputs.iter().collect();
+    outputs.sort();
+    texts(out, "outputs", &outputs.iter().map(|o| o.to_line()).collect::<Vec<_>>());
+    let content = |o: &&SealedOutput| o.content.map(|content| format!("{content} {}", o.path));
+    texts(out, "content", &outputs.iter().filter_map(content).collect::<Vec<_>>());
+    texts(out, "metrics", &pin.metrics.iter().map(|(name, value)| format!("{value} {name}")).collect::<Vec<_>>());
+    unknown(out, &pin.extra);
 }
 
 fn params(out: &mut String, params: &Params) {

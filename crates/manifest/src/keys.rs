@@ -398,6 +398,13 @@ static STEP_KEYS: &[Key] = &[
         "expect = { accuracy = { min = 0.95 } }",
         "Bounds of its metrics, checked after it ran: failing them is failing. A nested metric is written `\"val.accuracy\"`.",
     ),
+    key(
+        "tolerance",
+        Shape::Map("METRIC", &Shape::Number),
+        "`{}`",
+        "tolerance = { accuracy = 0.001 }",
+        "How far a metric may be from its sealed value for a result with other bytes to count as equivalent.",
+    ),
 ];
 
 static RESOURCE_KEYS: &[Key] = &[

@@ -194,6 +194,8 @@ pub struct Step {
     pub sandbox: Sandbox,
     /// Bounds of metrics, by the metric's dotted name.
     pub expect: BTreeMap<String, Bounds>,
+    /// How far metrics may be from their sealed values, by the metric's dotted name; finite, not negative.
+    pub tolerance: BTreeMap<String, f64>,
     /// The steps whose outputs it reads, sorted.
     pub needs: Vec<StepId>,
     /// Where its name stands in the member's manifest.

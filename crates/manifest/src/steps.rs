@@ -53,6 +53,7 @@ pub(crate) fn read(scope: &Scope<'_>, around: &Surroundings<'_>, report: &mut Re
             serve: view.list("serve").iter().map(|_| Service::Hf).take(1).collect(),
             sandbox: sandbox(&view).unwrap_or(around.sandbox),
             expect: reader.expect(&outputs),
+            tolerance: reader.tolerance(&outputs),
             inputs,
             outputs,
             needs: Vec::new(),
@@ -478,15 +479,36 @@ impl<'a> Reader<'_, 'a> {
         }
     }
 
-    fn expect(&mut self, outputs: &[Output]) -> BTreeMap<String, Bounds> {
-        let mut expect = BTreeMap::new();
-        let Some(table) = self.view.table("expect") else {
-            return expect;
-        };
+    /// A table of a step's that is about its metrics, which it must then have.
+    fn about_metrics(&mut self, key: &'static str, outputs: &[Output]) -> Option<View<'a>> {
+        let table = self.view.table(key)?;
         if !outputs.iter().any(|o| o.kind == OutputKind::Metric) && self.view.list("metrics").is_empty() {
-            self.error(table.span.clone(), "`expect` needs metrics, and the step has none")
+            self.error(table.span.clone(), format!("`{key}` needs metrics, and the step has none"))
                 .help("add `metrics = [\"…\"]`: the JSON file that holds the numbers");
         }
+        Some(table)
+    }
+
+    fn tolerance(&mut self, outputs: &[Output]) -> BTreeMap<String, f64> {
+        let mut tolerance = BTreeMap::new();
+        for entry in self.about_metrics("tolerance", outputs).iter().flat_map(View::entries) {
+            match number(entry.node) {
+                _ if entry.name.is_empty() => drop(self.error(entry.span, "a metric has a name")),
+                Some(most) if most < 0.0 => {
+                    self.error(entry.span, "a tolerance is not negative");
+                }
+                Some(most) => drop(tolerance.insert(entry.name.to_owned(), most)),
+                None => {}
+            }
+        }
+        tolerance
+    }
+
+    fn expect(&mut self, outputs: &[Output]) -> BTreeMap<String, Bounds> {
+        let mut expect = BTreeMap::new();
+        let Some(table) = self.about_metrics("expect", outputs) else {
+            return expect;
+        };
         for entry in table.entries() {
             let Some(view) = table.view(&entry) else {
                 continue;

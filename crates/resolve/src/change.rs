@@ -127,7 +127,14 @@ pub(crate) fn determinism(old: &Determinism, new: &Determinism) -> Vec<Why> {
     let differ = |(key, old, new)| {
         if old == new { None } else { Some(Why::Fact { key, old, new }) }
     };
-    facts.into_iter().filter_map(differ).collect()
+    let mut why: Vec<Why> = facts.into_iter().filter_map(differ).collect();
+    // Which architectures a level is resolved for is a fact; what it means on them stays as it was locked.
+    let architectures = |d: &Determinism| match d.switches.len() {
+        0 => "none".to_owned(),
+        _ => d.switches.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+    };
+    why.extend(differ(("switches", architectures(old), architectures(new))));
+    why
 }
 
 /// `data raw: added, sha256 1a2b…, 56.2 KiB`

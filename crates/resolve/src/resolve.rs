@@ -129,6 +129,7 @@ pub fn resolve(
     let mut lock = Lock {
         data: data.into_iter().filter_map(Entry::into_pin).collect(),
         tools: tools.into_iter().filter_map(|tool| tool.pin).collect(),
+        results: old.results.clone(),
         extra: old.extra.clone(),
         ..Lock::default()
     };
@@ -137,6 +138,11 @@ pub fn resolve(
         let mut determinism = member.determinism.clone();
         if let Some(old) = old.determinism.get(&place) {
             determinism.extra.clone_from(&old.extra);
+            // What a level means stays as it was locked until the level changes or the user asks for the newest.
+            let asked = matches!(mode, Mode::Update { names: None });
+            if !asked && change::determinism(old, &determinism).is_empty() {
+                determinism.switches.clone_from(&old.switches);
+            }
         }
         lock.determinism.insert(place, determinism);
     }
@@ -174,7 +180,7 @@ pub fn stale(
 /// Chooses among what healing found in a damaged lock: of an entry that two branches have
 /// differently, the one that satisfies what is wanted; none if several do and differ in content.
 pub fn settle(healed: Healed, wanted: &Wanted) -> Lock {
-    let Healed { mut lock, data, tools, damaged: _ } = healed;
+    let Healed { mut lock, data, tools, results: _, damaged: _ } = healed;
     let requests: HashMap<_, _> = wanted.data.iter().map(|r| ((&r.name, r.member.as_ref()), r)).collect();
     for candidates in data {
         let place = |pin: &DataPin| requests.get(&(&pin.name, pin.member.as_ref())).copied();

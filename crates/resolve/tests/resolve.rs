@@ -119,7 +119,14 @@ fn tool(member: Option<&str>, text: &str, version: &str) -> ToolRequest {
 }
 
 fn seeded(seed: u64) -> Determinism {
-    Determinism { seed, level: "portable".to_owned(), threads: None, seed_globals: false, extra: String::new() }
+    Determinism {
+        seed,
+        level: "portable".to_owned(),
+        threads: None,
+        seed_globals: false,
+        switches: BTreeMap::new(),
+        extra: String::new(),
+    }
 }
 
 fn member(text: &str, root: bool, params: &[(&str, i64)]) -> WantedMember {

@@ -251,6 +251,7 @@ fn wanted(workspace: &Workspace) -> Wanted {
                 level: determinism.level.as_str().to_owned(),
                 threads: determinism.threads,
                 seed_globals: determinism.seed_globals,
+                switches: BTreeMap::new(),
                 extra: String::new(),
             },
         });

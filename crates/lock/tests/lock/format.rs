@@ -34,10 +34,10 @@ const LATER: [&str; 5] = [
 
 /// Tables that a later trainlock of the same version may write.
 const LATER_TABLES: [&str; 4] = [
-    "[[result]]\nstep = \"train\"\noutputs = [\n    \"a\",\n]",
-    "[[result]]\nstep = \"evaluate\"\n\n[result.metrics]\naccuracy = 0.5 # half",
+    "[[package]]\nname = \"numpy\"\nwheels = [\n    \"a\",\n]",
+    "[[package]]\nname = \"scipy\"\n\n[package.size]\nbytes = 0.5 # half",
     "[image.\"docker.io/python\"]\ndigest = \"x\"",
-    "[determinism.switches]\nOMP_NUM_THREADS = \"1\"",
+    "[later.switches]\nOMP_NUM_THREADS = \"1\"",
 ];
 
 proptest! {
@@ -196,6 +196,7 @@ fn pins_are_found_by_member_and_name() {
 #[test]
 fn errors_name_their_place() {
     let data = "version = 1\n\n[[data]]\nname = \"a\"\n";
+    let result = "[[result]]\nstep = \"a\"\nclass = \"c\"\nkey = \"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"\n";
     let file = "url = \"https://example.org/a\"\nsha256 = \"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"\nsize = 3\n";
     let cases = [
         (String::new(), "train.lock:1:1: the lock has no `version`"),
@@ -249,7 +250,25 @@ fn errors_name_their_place() {
             "train.lock:6:1: `match` belongs to",
         ),
         ("version = 1\n[determinism]\nseed = 1\n".into(), "train.lock:2:1: the entry has no `level`"),
-        ("version = 1\n[[result]]\na = 1\na = 2\n".into(), "train.lock:4:1: duplicate key"),
+        ("version = 1\n[[package]]\na = 1\na = 2\n".into(), "train.lock:4:1: duplicate key"),
+        ("version = 1\n[[result]]\nstep = \"a\"\n".into(), "train.lock:2:1: the entry has no `class`"),
+        (format!("version = 1\n{result}{result}"), "train.lock:6: a result of step `a` for one class stands twice"),
+        (
+            format!("version = 1\n{result}outputs = [\"x\"]\n"),
+            "train.lock:6:1: the outputs are not `<sha256> <size> <path>`",
+        ),
+        (
+            format!("version = 1\n{result}content = [\"x\"]\n"),
+            "train.lock:6:1: `content` is not `<sha256> <path of an output>`",
+        ),
+        (
+            format!("version = 1\n{result}metrics = [\"NaN a\"]\n"),
+            "train.lock:6:1: the metrics are not `<number> <name>`",
+        ),
+        (
+            "version = 1\n[determinism.switches.x86_64]\nlevel = \"a\"\n".into(),
+            "train.lock:2:1: the table `determinism.switches.x86_64` is not in the form",
+        ),
     ];
     for (text, expected) in cases {
         let error = parse(&text).expect_err(&text).to_string();

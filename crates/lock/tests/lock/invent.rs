@@ -4,7 +4,7 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use trainlock_lock::{Content, DataPin, Determinism, Lock, ToolPin};
+use trainlock_lock::{Content, DataPin, Determinism, Lock, ResultPin, SealedKind, SealedOutput, Switches, ToolPin};
 use trainlock_types::{
     Algorithm, Checksum, DataSource, Digest, Entry, EntryKind, Listing, Name, Params, RelPath, SourceUrl, ToolMatch,
     ToolProvider, Value,
@@ -166,8 +166,44 @@ pub(crate) fn params(tables: bool) -> impl Strategy<Value = Params> {
 }
 
 fn determinism() -> impl Strategy<Value = Determinism> {
-    (0..=i64::MAX as u64, text(), option::of(any::<u32>()), any::<bool>()).prop_map(
-        |(seed, level, threads, seed_globals)| Determinism { seed, level, threads, seed_globals, extra: String::new() },
+    let switches = (text(), btree_map("[A-Z][A-Z_]{0,5}", text(), 0..3)).prop_map(|(level, variables)| Switches {
+        level: format!("l{level}"),
+        variables,
+        extra: String::new(),
+    });
+    let switches = btree_map(prop_oneof![Just("x86_64".to_owned()), Just("aarch64".to_owned())], switches, 0..3);
+    (0..=i64::MAX as u64, text(), option::of(any::<u32>()), any::<bool>(), switches).prop_map(
+        |(seed, level, threads, seed_globals, switches)| Determinism {
+            seed,
+            level,
+            threads,
+            seed_globals,
+            switches,
+            extra: String::new(),
+        },
+    )
+}
+
+fn result() -> impl Strategy<Value = ResultPin> {
+    let kind = prop_oneof![Just(SealedKind::File), Just(SealedKind::Executable), Just(SealedKind::Folder)];
+    let output = (kind, digest(), size(), option::of(digest()));
+    let outputs = btree_map(path(), output, 0..4).prop_map(|outputs| {
+        let output = |(path, (kind, sha256, size, content))| SealedOutput { path, kind, sha256, size, content };
+        outputs.into_iter().map(output).collect()
+    });
+    let finite = any::<f64>().prop_filter("not finite", |f| f.is_finite());
+    let metrics = btree_map(text(), finite, 0..3);
+    (name(), option::of(project()), option::of(name()), text(), digest(), outputs, metrics).prop_map(
+        |(step, member, profile, class, key, outputs, metrics)| ResultPin {
+            member,
+            step,
+            profile,
+            class,
+            key,
+            outputs,
+            metrics,
+            extra: String::new(),
+        },
     )
 }
 
@@ -179,9 +215,10 @@ pub(crate) fn lock(tables: bool) -> impl Strategy<Value = Lock> {
         btree_map(option::of(project()), determinism(), 0..3),
         btree_map(project(), params(tables), 0..3),
         btree_map((name(), project()), params(tables), 0..3),
+        vec(result(), 0..4),
     );
-    plain.prop_map(|(data, tools, determinism, params, profiles)| {
-        sorted(Lock { data, tools, determinism, params, profiles, ..Lock::default() })
+    plain.prop_map(|(data, tools, determinism, params, profiles, results)| {
+        sorted(Lock { data, tools, determinism, params, profiles, results, ..Lock::default() })
     })
 }
 
@@ -190,6 +227,8 @@ pub(crate) fn sorted(mut lock: Lock) -> Lock {
     lock.data.dedup_by(|a, b| a.place() == b.place());
     lock.tools.sort_by(|a, b| a.place().cmp(&b.place()));
     lock.tools.dedup_by(|a, b| a.place() == b.place());
+    lock.results.sort_by(|a, b| a.place().cmp(&b.place()));
+    lock.results.dedup_by(|a, b| a.place() == b.place());
     lock
 }
 

@@ -158,11 +158,11 @@ fn an_entry_twice_is_an_unfinished_merge() {
 }
 
 #[test]
-fn results_and_tables_of_both_sides_stay() {
-    let text = "version = 1\n<<<<<<< HEAD\nlater = 1\n\n[[result]]\nstep = \"a\"\n\n[image.x]\nd = 1\n||||||| 1a2b\n=======\nlater = 2\n\n[[result]]\nstep = \"b\"\n\n[image.x]\nd = 2\n>>>>>>> topic\n";
+fn unknown_blocks_and_tables_of_both_sides_stay() {
+    let text = "version = 1\n<<<<<<< HEAD\nlater = 1\n\n[[package]]\nname = \"a\"\n\n[image.x]\nd = 1\n||||||| 1a2b\n=======\nlater = 2\n\n[[package]]\nname = \"b\"\n\n[image.x]\nd = 2\n>>>>>>> topic\n";
     let result = healed(text);
     let written = result.lock.to_text();
-    for kept in ["later = 1", "step = \"a\"", "step = \"b\"", "d = 1"] {
+    for kept in ["later = 1", "name = \"a\"", "name = \"b\"", "d = 1"] {
         assert!(written.contains(kept), "{kept} is lost:\n{written}");
     }
     assert!(!written.contains("d = 2"));
@@ -175,4 +175,27 @@ fn sides_that_no_trainlock_of_this_version_can_read_are_refused() {
     assert!(matches!(newer, LockError::NewerVersion { found: 2, .. }), "{newer}");
     let other = heal("PNG\n", Path::new("train.lock")).unwrap_err();
     assert!(matches!(other, LockError::Invalid(_)), "{other}");
+}
+
+#[test]
+fn sealed_results_of_both_sides_stay_unless_they_disagree() {
+    let sealed = |step: &str, size: u64| {
+        let hex = trainlock_types::Digest::of(step.as_bytes());
+        format!(
+            "\n[[result]]\nstep = \"{step}\"\nclass = \"c\"\nkey = \"{hex}\"\noutputs = [\"{hex} {size} out.txt\"]\nmetrics = [\"0.5 acc\"]\n"
+        )
+    };
+    let merge = |ours: String, theirs: String| {
+        format!("version = 1\n{}<<<<<<< HEAD\n{ours}=======\n{theirs}>>>>>>> topic\n", sealed("a", 1))
+    };
+    let both = healed(&merge(sealed("b", 1), sealed("c", 1)));
+    let steps: Vec<&str> = both.lock.results.iter().map(|r| r.step.as_str()).collect();
+    assert_eq!((steps, both.results.len()), (vec!["a", "b", "c"], 0));
+    let disputed = healed(&merge(sealed("b", 1), sealed("b", 2)));
+    let steps: Vec<&str> = disputed.lock.results.iter().map(|r| r.step.as_str()).collect();
+    assert_eq!((steps, disputed.results.len()), (vec!["a"], 1));
+    // A union merge runs two blocks together: each begins with its step.
+    let run_together = format!("version = 1\n{}{}", sealed("a", 1), sealed("b", 1).replace("[[result]]\n", ""));
+    let steps: Vec<String> = healed(&run_together).lock.results.iter().map(|r| r.step.to_string()).collect();
+    assert_eq!(steps, ["a", "b"]);
 }
