@@ -11,15 +11,12 @@ fn eight_at_once_fetch_each_input_once_and_run_each_step_once() {
     let body = "x".repeat(4096);
     server.script("/raw.csv", body.clone(), [Fault::Drip(512, std::time::Duration::from_millis(30))]);
     let context = project("");
-    let note = |step: &str| format!("echo x >>{}/{step}; sleep 0.3", context.root().display());
     write_manifest(
         &context,
         &format!(
-            "[data]\nraw = {{ url = \"{}\" }}\n[steps.one]\nrun = \"{}; cp {{data.raw}} one\"\ninputs = [\"data/raw.csv\"]\noutputs = [\"one\"]\n\
-             [steps.two]\nrun = \"{}; cp one two\"\ninputs = [\"one\"]\noutputs = [\"two\"]\n",
-            server.url("/raw.csv"),
-            note("ran-one"),
-            note("ran-two")
+            "[data]\nraw = {{ url = \"{}\" }}\n[steps.one]\nrun = \"sleep 0.3; cp {{data.raw}} one\"\ninputs = [\"data/raw.csv\"]\noutputs = [\"one\"]\n\
+             [steps.two]\nrun = \"sleep 0.3; cp one two\"\ninputs = [\"one\"]\noutputs = [\"two\"]\n",
+            server.url("/raw.csv")
         ),
     );
     let start = || context.command(["train"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -32,7 +29,7 @@ fn eight_at_once_fetch_each_input_once_and_run_each_step_once() {
         waited += usize::from(words.contains("Waiting for "));
     }
     assert!(waited >= 6, "only {waited} of eight said that they waited");
-    assert_eq!((count(&context, "ran-one"), count(&context, "ran-two")), (1, 1));
+    assert_eq!((count(&context, "one"), count(&context, "two")), (1, 1));
     assert_eq!(server.requests("/raw.csv").len(), 1);
     assert_eq!(context.read("two"), body);
     context.run(["store", "verify"]).expect(0);

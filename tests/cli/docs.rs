@@ -26,7 +26,7 @@ fn check(page: &str, text: &str) {
 #[test]
 fn keys_variables_and_configuration() {
     let context = context();
-    for page in ["manifest", "environment", "configuration"] {
+    for page in ["manifest", "determinism", "environment", "configuration"] {
         check(&format!("{page}.md"), &context.run(["reference", page]).expect(0).stdout);
     }
 }

@@ -248,19 +248,15 @@ outputs = ["use"]
 #[test]
 fn forty_steps_eight_at_once() {
     let context = context();
-    let note = context.root().join("ran");
     let steps: String = (0..40)
         .map(|i| {
             let input = if i < 4 { String::new() } else { format!("inputs = [\"out/{}\"]\n", i - 4) };
-            format!(
-                "[steps.s{i}]\nrun = \"echo x >>{}; echo {i} >out/{i}\"\noutputs = [\"out/{i}\"]\n{input}",
-                note.display()
-            )
+            format!("[steps.s{i}]\nrun = \"echo {i} >out/{i}\"\noutputs = [\"out/{i}\"]\n{input}")
         })
         .collect();
     write_manifest(&context, &steps);
     context.run(["train", "-j8"]).expect(0);
-    assert_eq!(count(&context, "ran"), 40);
+    assert_eq!(count(&context, "*"), 40);
     assert!((0..40).all(|i| context.read(&format!("out/{i}")) == format!("{i}\n")));
     assert!(context.run(["train", "-j8"]).expect(0).stderr.contains("nothing to do: 40 steps"));
     context.run(["train", "-j0"]).expect(2);

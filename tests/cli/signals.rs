@@ -14,9 +14,9 @@ fn waiting(on_term: &str) -> TestContext {
     crate::write_manifest(
         &context,
         &format!(
-            "[steps.quick]\nrun = \"echo x >>{root}/quick; echo 1 >quick\"\noutputs = [\"quick\"]\n\
+            "[steps.quick]\nrun = \"echo 1 >quick\"\noutputs = [\"quick\"]\n\
              [steps.slow]\nrun = \"trap '{on_term}' TERM; echo $$ >{root}/pid; echo it runs; while test ! -e {root}/go; do sleep 0.01; done; echo 1 >slow\"\n\
-             inputs = [\"quick\"]\noutputs = [\"slow\"]\n"
+             inputs = [\"quick\"]\noutputs = [\"slow\"]\nsandbox = \"off\"\n"
         ),
     );
     context

@@ -2,18 +2,22 @@
 //! its staging folder and its process.
 //!
 //! The only crate that may hold `unsafe`: one call of `wait4(2)`, for which no safe wrapper reports
-//! what the process used, and one of `gnu_get_libc_version(3)`.
+//! what the process used, one of `gnu_get_libc_version(3)`, and in `sandbox::sys` the system calls of a step's init.
 
 mod cancel;
+pub mod determinism;
 mod machine;
 mod process;
+pub mod sandbox;
 mod stage;
 mod tools;
 mod vars;
 
 pub use cancel::Cancel;
+pub use determinism::HostLibrary;
 pub use machine::Machine;
 pub use process::{Ended, Invocation, ProcessError, Stop, run};
+pub use sandbox::{Isolation, Sandbox, Tier};
 pub use stage::{Stage, StageError};
 pub use tools::{HostTool, HostTools, ToolError};
 pub use vars::STEP_PATH;

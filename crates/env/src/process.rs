@@ -1,6 +1,7 @@
 //! A step's process: started in its own group, watched, ended with all that it left behind.
 
 use crate::Cancel;
+use crate::sandbox::{Report, Sandbox, SetupError, Tier};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -25,6 +26,9 @@ pub struct Invocation {
     pub environment: BTreeMap<String, String>,
     /// How long it may take.
     pub timeout: Option<Duration>,
+    /// What it may see and do; none: whatever trainlock itself may. With one, the paths above are those that the step
+    /// sees ([`Sandbox::paths`]).
+    pub sandbox: Option<Sandbox>,
 }
 
 /// Why the process is no more.
@@ -41,7 +45,7 @@ pub enum Stop {
 }
 
 /// How it went.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Ended {
     /// Why it is no more.
     pub stop: Stop,
@@ -51,6 +55,8 @@ pub struct Ended {
     pub cpu: Duration,
     /// The largest resident size in bytes that it or one of its waited-for children had.
     pub peak_memory: u64,
+    /// What its sandbox held to and saw; none if it had none.
+    pub sandbox: Option<Report>,
 }
 
 /// Why a process could not be started or watched.
@@ -65,6 +71,9 @@ pub enum ProcessError {
         #[source]
         source: std::io::Error,
     },
+    /// Its sandbox could not be set up.
+    #[error(transparent)]
+    Sandbox(#[from] SetupError),
     /// A pipe or a wait failed.
     #[error("can't watch the process")]
     Watch(#[from] std::io::Error),
@@ -77,29 +86,19 @@ impl From<rustix::io::Errno> for ProcessError {
 }
 
 /// Runs it to its end. `output` gets what it prints to standard output and error, in order. When it
-/// ends, for whatever reason, the rest of its process group is killed: nothing it started in the
-/// background outlives it (unless it left the group; a PID namespace is what would stop that).
+/// ends, for whatever reason, the rest of its process group is killed; in a sandbox, all that it started, whatever
+/// group it went to.
 pub fn run(it: &Invocation, cancel: &Cancel, mut output: impl FnMut(&[u8])) -> Result<Ended, ProcessError> {
     let begin = Instant::now();
     let (read, write) = crate::cancel::pipe()?;
-    let child = std::process::Command::new(&it.program)
-        .args(&it.arguments)
-        .current_dir(&it.folder)
-        .env_clear()
-        .envs(&it.environment)
-        .stdin(std::process::Stdio::null())
-        .stdout(write.try_clone()?)
-        .stderr(write)
-        .process_group(0)
-        .spawn()
-        .map_err(|source| ProcessError::Start { program: it.program.clone(), source })?;
+    let (child, link) = start(it, write)?;
     let pid = Pid::from_raw(child.id() as i32).expect("a child's id is positive");
     cancel.enter(pid);
     #[cfg(target_os = "linux")]
     let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
     #[cfg(not(target_os = "linux"))]
     let process = crate::cancel::pipe()?.0;
-    let mut watch = Watch { pid, process, read, buffer: vec![0; 16 << 10], open: true };
+    let mut watch = Watch { pid, process, read, buffer: vec![0; 16 << 10], open: true, link };
 
     let deadline = it.timeout.map(|t| begin + t);
     let mut ended_by = None;
@@ -112,21 +111,63 @@ pub fn run(it: &Invocation, cancel: &Cancel, mut output: impl FnMut(&[u8])) -> R
             continue;
         };
         ended_by = Some(why);
-        let _ = kill_process_group(pid, Signal::TERM);
-        let last = Instant::now() + GRACE;
-        while !watch.step(Some(last), None, &mut output)? && Instant::now() < last {}
+        watch.end(&mut output)?;
         break;
     }
     // Before the process is waited for, its id cannot be given to another group.
     let _ = kill_process_group(pid, Signal::KILL);
     cancel.leave(pid);
-    let (status, cpu, peak_memory) = wait(pid)?;
+    let (mut status, mut cpu, mut peak_memory) = wait(pid)?;
     watch.drain(&mut output)?;
+    #[cfg(target_os = "linux")]
+    let sandbox = match watch.link.map(|link| link.finish(it, status)).transpose()? {
+        None => it.sandbox.as_ref().map(Report::without),
+        Some(told) => {
+            status = told.status;
+            // An init that was killed told nothing; what the kernel counted stands.
+            (cpu, peak_memory) = (cpu.max(told.cpu), if told.peak > 0 { told.peak } else { peak_memory });
+            Some(told.report)
+        }
+    };
+    #[cfg(not(target_os = "linux"))]
+    let sandbox = it.sandbox.as_ref().map(Report::without);
     let stop = ended_by.unwrap_or(match status {
         s if libc::WIFEXITED(s) => Stop::Exited(libc::WEXITSTATUS(s)),
         s => Stop::Signaled(libc::WTERMSIG(s)),
     });
-    Ok(Ended { stop, wall: begin.elapsed(), cpu, peak_memory })
+    Ok(Ended { stop, wall: begin.elapsed(), cpu, peak_memory, sandbox })
+}
+
+/// The line to the process's init, if it has one.
+#[cfg(target_os = "linux")]
+type Link = crate::sandbox::Link;
+#[cfg(not(target_os = "linux"))]
+type Link = std::convert::Infallible;
+
+/// Starts it, with both outputs into the pipe.
+fn start(it: &Invocation, write: OwnedFd) -> Result<(std::process::Child, Option<Link>), ProcessError> {
+    if let Some(sandbox) = it.sandbox.as_ref().filter(|s| s.tier != Tier::None) {
+        #[cfg(target_os = "linux")]
+        return crate::sandbox::start(it, sandbox, write).map(|(child, link)| (child, Some(link)));
+        #[cfg(not(target_os = "linux"))]
+        return Err(SetupError {
+            operation: format!("there is no tier {} on this system", sandbox.tier),
+            source: std::io::ErrorKind::Unsupported.into(),
+        }
+        .into());
+    }
+    let child = std::process::Command::new(&it.program)
+        .args(&it.arguments)
+        .current_dir(&it.folder)
+        .env_clear()
+        .envs(&it.environment)
+        .stdin(std::process::Stdio::null())
+        .stdout(write.try_clone()?)
+        .stderr(write)
+        .process_group(0)
+        .spawn()
+        .map_err(|source| ProcessError::Start { program: it.program.clone(), source })?;
+    Ok((child, None))
 }
 
 /// The pipe and the process, looked at together.
@@ -137,9 +178,41 @@ struct Watch {
     read: OwnedFd,
     buffer: Vec<u8>,
     open: bool,
+    /// The line to its init, if it has one.
+    link: Option<Link>,
 }
 
 impl Watch {
+    /// Asks the process to end, and makes it.
+    fn end(&mut self, output: &mut impl FnMut(&[u8])) -> Result<(), ProcessError> {
+        #[cfg(target_os = "linux")]
+        if let Some(link) = &mut self.link {
+            // The init ends all that it started, told twice: the process group is killed only if it does not.
+            link.terminate();
+            if self.ends_within(GRACE, output)? {
+                return Ok(());
+            }
+            self.link.iter().for_each(Link::kill);
+            self.ends_within(GRACE, output)?;
+            return Ok(());
+        }
+        let _ = kill_process_group(self.pid, Signal::TERM);
+        self.ends_within(GRACE, output).map(drop)
+    }
+
+    /// Waits for the end, for so long; whether it came.
+    fn ends_within(&mut self, time: Duration, output: &mut impl FnMut(&[u8])) -> Result<bool, ProcessError> {
+        let last = Instant::now() + time;
+        loop {
+            if self.step(Some(last), None, output)? {
+                return Ok(true);
+            }
+            if Instant::now() >= last {
+                return Ok(false);
+            }
+        }
+    }
+
     /// Waits for output, the process's end, the switch or the deadline; passes on output; says
     /// whether the process has ended.
     fn step(
@@ -159,11 +232,22 @@ impl Watch {
         if let Some(cancel) = cancel {
             fds.push(PollFd::from_borrowed_fd(cancel.as_fd(), PollFlags::IN));
         }
+        #[cfg(target_os = "linux")]
+        let told = self.link.as_ref().and_then(Link::waits_on).map(|fd| {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            fds.len() - 1
+        });
         match poll(&mut fds, time.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         let printed = self.open && !fds[1].revents().is_empty();
+        #[cfg(target_os = "linux")]
+        if told.is_some_and(|i| !fds[i].revents().is_empty())
+            && let Some(link) = &mut self.link
+        {
+            link.receive()?;
+        }
         if printed {
             match rustix::io::read(&self.read, &mut self.buffer) {
                 Ok(0) => self.open = false,
@@ -233,6 +317,7 @@ mod tests {
             folder: "/".into(),
             environment: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
             timeout: None,
+            sandbox: None,
         }
     }
 

@@ -1,8 +1,6 @@
 //! The folder that a step runs in: its declared inputs, places for its outputs, and nothing else.
 
-use crate::vars::{STEP_PATH, base_variables};
 use fs_err as fs;
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -112,14 +110,12 @@ impl Stage {
         Ok(())
     }
 
-    /// The step's whole environment but for what it declares itself.
-    pub fn variables(&self) -> BTreeMap<String, String> {
-        let mut variables = base_variables();
-        let text = |name: &str| self.folder.join(name).to_string_lossy().into_owned();
-        variables.insert("HOME".to_owned(), text("home"));
-        variables.insert("TMPDIR".to_owned(), text("tmp"));
-        variables.insert("PATH".to_owned(), format!("{}:{STEP_PATH}", text("bin")));
-        variables
+    /// Puts a script in a tool's place.
+    pub fn replace_tool(&self, name: &str, script: &str) -> Result<(), StageError> {
+        let file = self.folder.join("bin").join(name);
+        fs::remove_file(&file)?;
+        fs::write(&file, script)?;
+        Ok(fs::set_permissions(&file, PermissionsExt::from_mode(0o755))?)
     }
 }
 
@@ -158,6 +154,5 @@ mod tests {
         assert_eq!(fs::read(stage.path(&RelPath::parse("shared/link").unwrap())).unwrap(), b"x");
         stage.link_tools([("python", Path::new("/usr/bin/python3"))]).unwrap();
         assert!(fs::symlink_metadata(work.join("bin/python")).unwrap().is_symlink());
-        assert!(stage.variables()["PATH"].starts_with(&format!("{}/bin:", work.display())));
     }
 }

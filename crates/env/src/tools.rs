@@ -28,6 +28,35 @@ pub struct HostTool {
     pub stamp: (u64, i64, i64, u64),
 }
 
+impl HostTool {
+    /// What a sandbox must show for the program to run: nothing if the system's folders have it, its installation
+    /// (the folder above its `bin`) if that is one, else the file alone. An installation that holds one of the
+    /// `private` folders, or lies where people keep other things, is not shown.
+    pub fn shown(&self, private: &[&Path]) -> Vec<PathBuf> {
+        let system = |path: &Path| SYSTEM.iter().any(|folder| path.starts_with(folder));
+        let real = fs_err::canonicalize(&self.program).unwrap_or_else(|_| self.program.clone());
+        let mut shown = Vec::new();
+        for program in [&self.program, &real] {
+            if system(program) || shown.iter().any(|seen: &PathBuf| program.starts_with(seen)) {
+                continue;
+            }
+            let prefix =
+                program.parent().filter(|bin| bin.file_name().is_some_and(|n| n == "bin")).and_then(Path::parent);
+            let installation = prefix.filter(|prefix| {
+                prefix.parent().is_some()
+                    && prefix.file_name().is_some_and(|name| name != ".local")
+                    && (prefix.join("lib").is_dir() || prefix.join("lib64").is_dir())
+                    && !private.iter().any(|folder| folder.starts_with(prefix))
+            });
+            shown.push(installation.unwrap_or(program).to_owned());
+        }
+        shown
+    }
+}
+
+/// The folders of the system's own programs and libraries.
+const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store"];
+
 /// Why a host tool can't be had.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
@@ -282,6 +311,33 @@ fn pre_release(rest: &str) -> semver::Prerelease {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_sandbox_shows_of_a_tool() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = fs_err::canonicalize(folder.path()).unwrap();
+        let tool = |program: &str| {
+            let program = home.join(program);
+            fs_err::create_dir_all(program.parent().unwrap()).unwrap();
+            fs_err::write(&program, "").unwrap();
+            HostTool { found: program.clone(), program, version: "1.0.0".into(), probe: vec![], stamp: (0, 0, 0, 0) }
+        };
+        fs_err::create_dir_all(home.join("py/3.11/lib")).unwrap();
+        fs_err::create_dir_all(home.join(".local/lib")).unwrap();
+        fs_err::create_dir_all(home.join("lib")).unwrap();
+        let shown = |program: &str| tool(program).shown(&[&home.join("project")]);
+        assert_eq!(shown("py/3.11/bin/python3"), [home.join("py/3.11")]);
+        assert_eq!(shown(".local/bin/rg"), [home.join(".local/bin/rg")]);
+        assert_eq!(shown("cargo/bin/rg"), [home.join("cargo/bin/rg")]);
+        // An installation that holds the project is none.
+        assert_eq!(shown("bin/x"), [home.join("bin/x")]);
+        let system = HostTool { program: "/usr/bin/env".into(), ..tool("y") };
+        assert!(system.shown(&[]).is_empty());
+        let linked = home.join("cargo/bin/py");
+        fs_err::os::unix::fs::symlink(home.join("py/3.11/bin/python3"), &linked).unwrap();
+        let linked = HostTool { program: linked.clone(), ..tool("z") };
+        assert_eq!(linked.shown(&[]), [home.join("cargo/bin/py"), home.join("py/3.11")]);
+    }
     use trainlock_types::{Name, ToolMatch};
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) fn fetch(
 ) -> Result<(Digest, u64), Failure> {
     let (head, mut body) = net.get(url)?;
     check_status(&head)?;
-    let name = SourceUrl::Http(url.clone()).file_name().unwrap_or_default().to_ascii_lowercase();
+    let name = SourceUrl::Http(url.clone().into()).file_name().unwrap_or_default().to_ascii_lowercase();
     let html = is_html(&head) && ![".html", ".htm", ".xhtml"].iter().any(|end| name.ends_with(end));
     if !expect.decided_by_hash() {
         if html {

@@ -231,7 +231,7 @@ impl Shared {
 fn redirect(from: &Url, to: &str) -> Result<Url, Reason> {
     let url = from.join(to).map_err(|_| Reason::BadRedirect)?;
     match (from.scheme(), url.scheme()) {
-        ("https", "http") => Err(Reason::Downgrade(SourceUrl::Http(url).redacted())),
+        ("https", "http") => Err(Reason::Downgrade(SourceUrl::Http(url.into()).redacted())),
         (_, "http" | "https") => Ok(url),
         _ => Err(Reason::BadRedirect),
     }

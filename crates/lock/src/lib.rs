@@ -2,6 +2,7 @@
 //!
 //! This crate does no IO beyond the lock's own file, and asks nobody: it knows what was locked, not how.
 
+mod diff;
 mod entry;
 mod error;
 mod file;
@@ -12,6 +13,7 @@ mod satisfies;
 mod scan;
 mod write;
 
+pub use diff::{Difference, diff};
 pub use error::{LockError, Merge};
 pub use heal::{Healed, heal};
 pub use pin::{

@@ -137,7 +137,7 @@ pub struct ResultPin {
 /// One output of a sealed result.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SealedOutput {
-    /// Relative to the member's folder.
+    /// Relative to the workspace.
     pub path: RelPath,
     /// What kind of thing it is.
     pub kind: SealedKind,

@@ -215,8 +215,11 @@ impl<'a> Reader<'a> {
         let Some(header) = header else {
             return self.top(pairs);
         };
-        let path: Vec<&str> = header.path.iter().map(Cow::as_ref).collect();
-        match (&path[..], header.array) {
+        // No table that is known has a longer name than five parts.
+        let mut parts = [""; 6];
+        parts.iter_mut().zip(&header.path).for_each(|(part, name)| *part = name);
+        let path = &parts[..header.path.len().min(parts.len())];
+        match (path, header.array) {
             (["data"], true) => self.entries(header, pairs, Section::Data, |reader, pairs| {
                 let pin = reader.data(header, pairs)?;
                 reader.lock.data.push(pin);

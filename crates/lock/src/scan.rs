@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeValue;
-use trainlock_types::Value;
+use trainlock_types::{Value, position_of};
 
 /// A header or a statement.
 #[derive(Debug)]
@@ -414,24 +414,12 @@ fn to_value(value: &DeValue<'_>, span: Range<usize>, raw: &str) -> Result<Value,
     })
 }
 
-/// The bytes at which a plain string ends, or is none: quotes, escapes and control characters.
-const STOPS: [bool; 256] = {
-    let mut stops = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        stops[byte] = byte != b'\t' as usize;
-        byte += 1;
-    }
-    stops[0x7f] = true;
-    stops[b'"' as usize] = true;
-    stops[b'\\' as usize] = true;
-    stops
-};
-
 /// The text of a basic string without escapes, and what follows it.
 fn plain_string(raw: &str) -> Option<(&str, &str)> {
     let rest = raw.strip_prefix('"')?;
-    let end = rest.bytes().position(|b| STOPS[usize::from(b)])?;
+    // A quote, an escape or a control character; the last two are not for here.
+    let stops = |b: u8| (b == b'"') | (b == b'\\') | ((b < b' ') & (b != b'\t')) | (b == 0x7f);
+    let end = position_of(rest.as_bytes(), stops);
     let tail = rest[end..].strip_prefix('"')?;
     // Three quotes begin a string of many lines.
     (end > 0 || !tail.starts_with('"')).then_some((&rest[..end], tail))

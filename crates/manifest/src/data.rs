@@ -1,9 +1,9 @@
 //! `[data]`: what each entry asks for, and where steps see it.
 
-use crate::document::{Report, Text, View};
+use crate::document::{Entry, Report, Text, View};
 use crate::entries::{Described, Scope, glob_mistake, is_reserved, path};
 use crate::model::Data;
-use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use trainlock_types::{Checksum, DataRequest, DataSource, Name, RelPath, SourceText, SourceUrl};
 
@@ -12,12 +12,27 @@ const ORIGINS: [&str; 4] = ["url", "path", "croissant", "pooch"];
 /// The keys that say more about a URL.
 const OF_URLS: [&str; 7] = ["mirrors", "checksum", "size", "rev", "files", "extract", "unpack"];
 
-/// A member's data sets, and all names in `[data]`: with the index of the data set, or with none for those
-/// that have a mistake.
+/// From this many data sets on, a second thread reads half of them.
+const MANY: usize = 1000;
+
+/// A member's data sets, by the names in its `[data]`.
 #[derive(Default)]
 pub(crate) struct DataSets<'a> {
     pub(crate) sets: Vec<Data>,
-    pub(crate) names: HashMap<&'a str, Option<usize>>,
+    table: Option<View<'a>>,
+    /// The data set of each entry of the table; none for those that have a mistake.
+    of_entries: Vec<Option<usize>>,
+}
+
+impl<'a> DataSets<'a> {
+    /// The index of a data set, or none if it has a mistake; nothing if there is no such name.
+    pub(crate) fn get(&self, name: &str) -> Option<Option<usize>> {
+        self.of_entries.get(self.table.as_ref()?.table.place(name)?).copied()
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.table.iter().flat_map(|table| table.entries()).map(|entry| entry.name)
+    }
 }
 
 /// Reads a member's `[data]`.
@@ -26,26 +41,49 @@ pub(crate) fn read<'a>(scope: &Scope<'a>, report: &mut Report) -> DataSets<'a> {
     let Some(table) = scope.view.table("data") else {
         return data;
     };
-    for entry in table.entries() {
-        let set = (|| {
-            let name = scope.name("data", &entry, report)?;
-            if scope.unsound.has(entry.node) {
-                return None;
-            }
-            let described = scope.describe("data", &table, &entry, &["to"], report)?;
-            // An own `to` stands beside `workspace = true`.
-            let own = table.view(&entry).and_then(|v| v.str("to")).map(|to| (scope.source(), to));
-            let (source, to) = request(&name, &described, &scope.dir, own, report)?;
-            Some(Data {
-                request: DataRequest { member: scope.name.clone(), name, source, to },
-                span: described.entry.span,
-                source: Arc::clone(described.within.source),
-            })
-        })();
-        data.names.insert(entry.name, set.is_some().then_some(data.sets.len()));
+    let read = |places: Range<usize>, report: &mut Report| -> Vec<Option<Data>> {
+        let entries = table.entries().skip(places.start).take(places.len());
+        entries.map(|entry| set(scope, &table, &entry, report)).collect()
+    };
+    let (half, all) = (table.table.len() / 2, table.table.len());
+    let found = if all < MANY {
+        read(0..all, report)
+    } else {
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| {
+                let mut mistakes = Report::new();
+                Some(read(half..all, &mut mistakes)).filter(|_| mistakes.is_empty())
+            });
+            let mut found = read(0..half, report);
+            let second = second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            // Mistakes are found again where they are told: one search for near names goes through all of them.
+            found.append(&mut second.unwrap_or_else(|| read(half..all, report)));
+            found
+        })
+    };
+    for set in found {
+        data.of_entries.push(set.is_some().then_some(data.sets.len()));
         data.sets.extend(set);
     }
+    data.table = Some(table);
     data
+}
+
+/// An entry of `[data]`; nothing if it has a mistake, which was told.
+fn set<'a>(scope: &Scope<'a>, table: &View<'a>, entry: &Entry<'a>, report: &mut Report) -> Option<Data> {
+    let name = scope.name("data", entry, report)?;
+    if scope.unsound.has(entry.node) {
+        return None;
+    }
+    let described = scope.describe("data", table, entry, &["to"], report)?;
+    // An own `to` stands beside `workspace = true`.
+    let own = table.view(entry).and_then(|v| v.str("to")).map(|to| (scope.source(), to));
+    let (source, to) = request(&name, &described, &scope.dir, own, report)?;
+    Some(Data {
+        request: Arc::new(DataRequest { member: scope.name.clone(), name, source, to }),
+        span: described.entry.span,
+        source: Arc::clone(described.within.source),
+    })
 }
 
 /// What an entry asks for, and where steps of a member in `dir` see it.
@@ -58,11 +96,11 @@ pub(crate) fn request(
 ) -> Option<(DataSource, RelPath)> {
     let view = described.within.view(&described.entry)?;
     let source = view.source;
-    let mut origins: Vec<_> = ORIGINS.iter().filter_map(|key| view.get(key)).collect();
-    origins.sort_by_key(|e| e.span.start);
-    let [origin] = &origins[..] else {
-        match &origins[..] {
-            [first, second, ..] => report
+    let mut origins = view.entries().filter(|e| ORIGINS.contains(&e.name));
+    let (first, second) = (origins.next(), origins.next());
+    let (Some(origin), None) = (&first, &second) else {
+        match (&first, &second) {
+            (Some(first), Some(second)) => report
                 .error(source, second.span.clone(), format!("`{}` can't stand beside `{}`", second.name, first.name))
                 .related(source, first.span.clone(), "this says already where the data comes from")
                 .help("each data set comes from one of url, path, croissant and pooch"),

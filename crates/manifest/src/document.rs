@@ -36,12 +36,9 @@ pub(crate) struct Entry<'a> {
 }
 
 impl<'a> View<'a> {
-    /// The entries in the order of the file. (The parser moves a table to the end when its header comes
-    /// behind that of a table inside it.)
-    pub(crate) fn entries(&self) -> Vec<Entry<'a>> {
-        let mut entries: Vec<Entry<'a>> = self.table.iter().map(entry).collect();
-        entries.sort_by_key(|e| e.span.start);
-        entries
+    /// The entries in the order of the file.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        self.table.iter().map(entry)
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Entry<'a>> {
@@ -88,8 +85,8 @@ impl<'a> View<'a> {
     }
 
     /// The entries of the table of this name; none if there is no such table.
-    pub(crate) fn entries_of(&self, key: &str) -> Vec<Entry<'a>> {
-        self.table(key).map(|t| t.entries()).unwrap_or_default()
+    pub(crate) fn entries_of(&self, key: &str) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        self.table(key).into_iter().flat_map(|t| t.entries())
     }
 }
 
@@ -112,8 +109,8 @@ pub(crate) fn number(node: &Node<'_>) -> Option<f64> {
     }
 }
 
-fn entry<'a>((name, span, node): (&'a str, &'a Span, &'a Node<'a>)) -> Entry<'a> {
-    Entry { name, span: span.clone(), node }
+fn entry<'a>((name, span, node): (&'a str, Span, &'a Node<'a>)) -> Entry<'a> {
+    Entry { name, span, node }
 }
 
 impl Text<'_> {

@@ -4,9 +4,8 @@
 use crate::document::{Entry, Report, Text, View};
 use crate::shape::Unsound;
 use globset::GlobBuilder;
-use std::cell::RefCell;
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use trainlock_types::{Name, RelPath, SourceText};
 
 /// The root manifest's `[workspace]`, from which members inherit.
@@ -14,7 +13,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) view: View<'a>,
     pub(crate) unsound: &'a Unsound,
     /// The entries that a member inherits, as `data.raw`: whoever inherits one tells what is wrong with it.
-    pub(crate) inherited: RefCell<HashSet<String>>,
+    pub(crate) inherited: Mutex<HashSet<String>>,
 }
 
 /// The member that is being read.
@@ -36,6 +35,13 @@ pub(crate) struct Described<'a> {
     pub(crate) within: View<'a>,
     /// The folder of the manifest that it stands in.
     pub(crate) base: RelPath,
+}
+
+impl Shared<'_> {
+    /// What was inherited so far.
+    pub(crate) fn inherited(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.inherited.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
 }
 
 impl<'a> Scope<'a> {
@@ -62,7 +68,7 @@ impl<'a> Scope<'a> {
             return Some(own());
         };
         let mut sound = true;
-        for other in view.entries().iter().filter(|e| e.name != "workspace" && !beside.contains(&e.name)) {
+        for other in view.entries().filter(|e| e.name != "workspace" && !beside.contains(&e.name)) {
             sound = false;
             report
                 .error(
@@ -83,8 +89,8 @@ impl<'a> Scope<'a> {
             Some((shared, within, entry))
         });
         let Some((shared, within, found)) = found else {
-            let names = self.shared.map(|s| s.view.entries_of(table)).unwrap_or_default();
-            let near = report.near(entry.name, names.iter().map(|e| e.name));
+            let names = self.shared.into_iter().flat_map(|s| s.view.entries_of(table));
+            let near = report.near(entry.name, names.map(|e| e.name));
             let missing = match table {
                 "python" => "no `[workspace.python]` in the root manifest".to_owned(),
                 _ => format!("no `{}` in `[workspace.{table}]`", entry.name),
@@ -92,7 +98,7 @@ impl<'a> Scope<'a> {
             report.error(view.source, entry.span.clone(), missing).help("add it to the root manifest").maybe_help(near);
             return None;
         };
-        shared.inherited.borrow_mut().insert(format!("{table}.{}", found.name));
+        shared.inherited().insert(format!("{table}.{}", found.name));
         (sound && !shared.unsound.has(found.node)).then(|| Described { entry: found, within, base: RelPath::root() })
     }
 }

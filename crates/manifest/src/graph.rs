@@ -6,6 +6,7 @@ use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::hash_map::Entry;
 use trainlock_types::{DataSource, RelPath};
 
 /// An output of a step, by its index.
@@ -59,11 +60,14 @@ fn upwards(path: &str) -> impl Iterator<Item = &str> {
 struct Paths<'a> {
     members: &'a [Member],
     outputs: HashMap<&'a str, OutputId>,
-    data: HashMap<&'a str, Vec<DataId>>,
+    /// The first data set at a path, and the others.
+    data: HashMap<&'a str, (DataId, Vec<DataId>)>,
     /// The folders that outputs and data lie in, and those above them.
     folders: HashSet<&'a str>,
     /// Whether any output lies inside another.
     nested: bool,
+    /// Whether any data set lies where another does, or inside it.
+    shared: bool,
     /// The paths of outputs and of data, sorted by their bytes, so that all below a folder stand together. Nearly no
     /// workspace has an input above them, so that they are sorted when the first one comes.
     sorted: OnceCell<(Vec<&'a str>, Vec<&'a str>)>,
@@ -72,10 +76,18 @@ struct Paths<'a> {
 impl<'a> Paths<'a> {
     fn of(members: &'a [Member], report: &mut Report) -> Paths<'a> {
         let mut outputs: HashMap<&str, OutputId> = HashMap::new();
-        let mut data: HashMap<&str, Vec<DataId>> = HashMap::new();
+        let mut data: HashMap<&str, (DataId, Vec<DataId>)> = HashMap::new();
+        data.reserve(members.iter().map(|m| m.data.len()).sum());
+        let mut shared = false;
         for (index, member) in members.iter().enumerate() {
             for (i, set) in member.data.iter().enumerate() {
-                data.entry(set.request.to.as_str()).or_default().push((index, i));
+                match data.entry(set.request.to.as_str()) {
+                    Entry::Vacant(place) => drop(place.insert(((index, i), Vec::new()))),
+                    Entry::Occupied(mut place) => {
+                        shared = true;
+                        place.get_mut().1.push((index, i));
+                    }
+                }
             }
         }
         for id in steps(members) {
@@ -110,7 +122,14 @@ impl<'a> Paths<'a> {
             }
         }
         let nested = folders.iter().any(|folder| outputs.contains_key(folder));
-        Paths { members, outputs, data, folders, nested, sorted: OnceCell::new() }
+        shared |= folders.iter().any(|folder| data.contains_key(folder));
+        Paths { members, outputs, data, folders, nested, shared, sorted: OnceCell::new() }
+    }
+
+    /// The data sets at a path.
+    fn data_at(&self, path: &str) -> impl Iterator<Item = DataId> {
+        let found = self.data.get(path).into_iter();
+        found.flat_map(|(first, others)| std::iter::once(first).chain(others).copied())
     }
 
     /// The paths of outputs and of data that lie inside a folder.
@@ -135,17 +154,20 @@ impl<'a> Paths<'a> {
     /// No two data sets lie at one place or one inside the other. What lies in the repository may be named by
     /// several members, since nobody writes it.
     fn check_data(&self, report: &mut Report) {
+        if !self.shared {
+            return;
+        }
         let fetched = |id: DataId| !matches!(self.members[id.0].data[id.1].request.source, DataSource::Path(_));
         for (m, member) in self.members.iter().enumerate() {
             for (i, set) in member.data.iter().enumerate() {
                 let to = set.request.to.as_str();
-                for other in upwards(to).flat_map(|p| self.data.get(p).into_iter().flatten()) {
+                for other in upwards(to).flat_map(|p| self.data_at(p)) {
                     let same_place = self.members[other.0].data[other.1].request.to == set.request.to;
                     // Two at the same place are told once, at the later one.
-                    if *other == (m, i) || same_place && *other > (m, i) {
+                    if other == (m, i) || same_place && other > (m, i) {
                         continue;
                     }
-                    if other.0 != m && !fetched(*other) && !fetched((m, i)) {
+                    if other.0 != m && !fetched(other) && !fetched((m, i)) {
                         continue;
                     }
                     let first = &self.members[other.0].data[other.1];
@@ -188,9 +210,9 @@ impl<'a> Paths<'a> {
                         .help("name the files, or the folder that holds them all, but not both")
                         .related(&owner.source, outer.span.clone(), "the folder");
                 }
-                let around = upwards(path).filter_map(|p| self.data.get(p)).flatten();
+                let around = upwards(path).flat_map(|p| self.data_at(p));
                 let (_, inside) = self.inside(path);
-                let inside = inside.iter().filter_map(|p| self.data.get(p)).flatten();
+                let inside = inside.iter().flat_map(|p| self.data_at(p));
                 if let Some(id) = around.chain(inside).next() {
                     let set = &self.members[id.0].data[id.1];
                     let name = &set.request.name;
@@ -237,8 +259,8 @@ impl<'a> Paths<'a> {
                         origins.push(Origin::Output { step: *step, output: *output });
                     }
                 }
-                for (member, data) in data.filter_map(|p| self.data.get(p)).flatten() {
-                    origins.push(Origin::Data { member: *member, data: *data });
+                for (member, data) in data.flat_map(|p| self.data_at(p)) {
+                    origins.push(Origin::Data { member, data });
                 }
                 origins.sort_unstable();
                 all.push(origins);

@@ -33,3 +33,4 @@ pub use model::{
 pub use params::{ValueError, parse_value};
 pub use schema::{reference, schema};
 pub use template::{Piece, Template};
+pub mod edit;

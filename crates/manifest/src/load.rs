@@ -9,10 +9,9 @@ use crate::model::{Determinism, Level, Member, Sandbox, Workspace};
 use crate::shape::{self, Unsound};
 use crate::{data, entries, graph, params, plain, steps, tools};
 use semver::{Version, VersionReq};
-use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use toml::de::DeTable;
 use trainlock_types::{Diagnostic, Name, Platform, RelPath, SourceText};
 
@@ -178,7 +177,7 @@ fn validate(root: PathBuf, documents: &[Document<'_>], report: &mut Report) -> W
     };
 
     // Names and references.
-    let shared = first.view.table("workspace").map(|view| Shared { view, unsound, inherited: RefCell::default() });
+    let shared = first.view.table("workspace").map(|view| Shared { view, unsound, inherited: Mutex::default() });
     for (document, unsound) in documents.iter().zip(&shapes) {
         let project = project(document, workspace.is_virtual, report);
         if let Some(member) = project.and_then(|p| member(document, unsound, shared.as_ref(), &p, report)) {
@@ -223,14 +222,14 @@ fn project<'a>(document: &Document<'a>, is_virtual: bool, report: &mut Report) -
         return None;
     }
     if is_root && is_virtual && view.has("workspace") {
-        for entry in view.entries().iter().filter(|e| e.name != "workspace" && ROOT.iter().any(|k| k.name == e.name)) {
+        for entry in view.entries().filter(|e| e.name != "workspace" && ROOT.iter().any(|k| k.name == e.name)) {
             report
                 .error(view.source, entry.span.clone(), format!("`[{}]` needs a `[project]`", entry.name))
                 .help("add `[project]` and its `name`, or move it to a member");
         }
         return None;
     }
-    let place = view.entries().first().map_or(0..0, |e| e.span.clone());
+    let place = view.entries().next().map_or(0..0, |e| e.span);
     report.error(view.source, place, "no `[project]`").help("add `[project]` with `name = \"…\"`");
     None
 }
@@ -332,7 +331,7 @@ fn check_shared(shared: &Shared<'_>, report: &mut Report) {
         };
         for entry in within.entries() {
             let name = entries::name(view.source, table, &entry, report);
-            let inherited = shared.inherited.borrow().contains(&format!("{table}.{}", entry.name));
+            let inherited = shared.inherited().contains(&format!("{table}.{}", entry.name));
             let Some(name) = name.filter(|_| !inherited && !shared.unsound.has(entry.node)) else {
                 continue;
             };
@@ -348,7 +347,7 @@ fn check_shared(shared: &Shared<'_>, report: &mut Report) {
         params::check_shared(&params, report);
     }
     let python = view.get("python").filter(|e| !shared.unsound.has(e.node));
-    if let Some(entry) = python.filter(|_| !shared.inherited.borrow().contains("python.python")) {
+    if let Some(entry) = python.filter(|_| !shared.inherited().contains("python.python")) {
         tools::packages(&Described { entry, within: view.clone(), base: RelPath::root() }, report);
     }
 }

@@ -193,7 +193,8 @@ fn siblings(root: &Path, dir: &RelPath) -> Vec<String> {
 pub(crate) fn read_source(path: &Path) -> Result<Arc<SourceText>, ManifestError> {
     let bytes = fs_err::read(path).map_err(unreadable(path))?;
     match String::from_utf8(bytes) {
-        Ok(text) if text.contains("\r\n") => {
+        // Nearly no file has any; to look for one byte is the fastest search.
+        Ok(text) if text.as_bytes().contains(&b'\r') => {
             Ok(Arc::new(SourceText { path: path.to_owned(), text: text.replace("\r\n", "\n") }))
         }
         Ok(text) => Ok(Arc::new(SourceText { path: path.to_owned(), text })),

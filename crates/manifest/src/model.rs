@@ -74,8 +74,8 @@ pub struct Member {
 /// A data set that a member uses.
 #[derive(Debug, Clone)]
 pub struct Data {
-    /// What is asked for.
-    pub request: DataRequest,
+    /// What is asked for; shared with what is made of it.
+    pub request: Arc<DataRequest>,
     /// Where its name stands in `source`.
     pub span: Range<usize>,
     /// The manifest that the entry stands in: the root's if it is inherited.

@@ -192,10 +192,7 @@ impl<'a> Reader<'_, '_, 'a> {
         };
         let Some((table, found)) = table.as_ref().and_then(|t| Some((t, t.get(last)?))) else {
             hide(&mut self.known);
-            let near = table.and_then(|t| {
-                let entries = t.entries();
-                self.report.near(last, entries.iter().map(|e| e.name))
-            });
+            let near = table.and_then(|t| self.report.near(last, t.entries().map(|e| e.name)));
             self.report
                 .error(view.source, entry.span.clone(), format!("no `{name}` in `[workspace.params]`"))
                 .help("add it to the root manifest")
@@ -233,7 +230,7 @@ fn value(node: &Node<'_>) -> Result<Value, (Span, &'static str)> {
         document::Value::Datetime(time) => Value::Datetime(time.clone()),
         document::Value::Array(items) => Value::Array(items.iter().map(value).collect::<Result<_, _>>()?),
         document::Value::Table(table) => {
-            let entry = |(key, _, node): (&str, &Span, &Node<'_>)| Ok((key.to_owned(), value(node)?));
+            let entry = |(key, _, node): (&str, Span, &Node<'_>)| Ok((key.to_owned(), value(node)?));
             Value::Table(table.iter().map(entry).collect::<Result<_, _>>()?)
         }
     })

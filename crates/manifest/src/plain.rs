@@ -9,6 +9,7 @@ use crate::tree::{Node, Table, Value, Written};
 use std::borrow::Cow;
 use std::ops::Range;
 use toml::de::DeValue;
+use trainlock_types::position_of;
 
 /// How deep arrays and inline tables may lie in each other.
 const DEPTH: usize = 16;
@@ -166,6 +167,19 @@ impl<'a> Reader<'a> {
     }
 
     fn entry(&mut self, table: &mut Table<'a>, depth: usize) -> Option<()> {
+        let start = self.at;
+        let (name, span) = self.key()?;
+        self.blank();
+        if self.take(b'=').is_some() {
+            self.blank();
+            let node = self.value(depth)?;
+            if table.place(&name).is_some() {
+                return None;
+            }
+            table.push(name, span, node);
+            return Some(());
+        }
+        self.at = start;
         let keys = self.keys(b'=')?;
         self.blank();
         let node = self.value(depth)?;
@@ -193,7 +207,8 @@ impl<'a> Reader<'a> {
         self.at += 1;
         let mut escapes = false;
         loop {
-            self.while_good(|b| b != quote && b != b'\\' && is_text(b));
+            let rest = self.text.as_bytes().get(self.at..)?;
+            self.at += position_of(rest, |b| (b == quote) | (b == b'\\') | !is_text(b));
             match self.peek()? {
                 b'\\' if quote == b'"' => {
                     escapes = true;
@@ -267,7 +282,7 @@ impl<'a> Reader<'a> {
 
 /// Whether a byte may stand in a comment or a string: no control character but the tab.
 fn is_text(byte: u8) -> bool {
-    byte >= b' ' && byte != 0x7f || byte == b'\t'
+    (byte >= b' ') & (byte != 0x7f) | (byte == b'\t')
 }
 
 #[cfg(test)]
@@ -282,7 +297,7 @@ mod tests {
         let mut entries: Vec<_> = table.iter().collect();
         entries.sort_by_key(|(_, span, _)| span.start);
         let entry =
-            |(name, span, node): (&str, &Range<usize>, &Node<'_>)| format!("{name:?}@{span:?} = {}\n", show_node(node));
+            |(name, span, node): (&str, Range<usize>, &Node<'_>)| format!("{name:?}@{span:?} = {}\n", show_node(node));
         entries.into_iter().map(entry).collect()
     }
 

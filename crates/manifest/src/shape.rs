@@ -57,11 +57,11 @@ pub(crate) struct Form {
 /// The tables, entries and values with a mistake in their shape, so that later passes leave them alone.
 /// The addresses tell the values of a parsed manifest apart; nobody looks behind them.
 #[derive(Default)]
-pub(crate) struct Unsound(HashSet<*const ()>);
+pub(crate) struct Unsound(HashSet<usize>);
 
 impl Unsound {
     pub(crate) fn has(&self, node: &Node<'_>) -> bool {
-        self.0.contains(&std::ptr::from_ref(node).cast())
+        self.0.contains(&std::ptr::from_ref(node).addr())
     }
 }
 
@@ -187,7 +187,7 @@ impl<'a> Pass<'_, 'a> {
     fn value(&mut self, shape: &Shape, node: &'a Node<'a>, name: &Span, place: &Place<'_>, example: &str) -> bool {
         let sound = self.inner(shape, node, name, place, example);
         if !sound {
-            self.unsound.0.insert(std::ptr::from_ref(node).cast());
+            self.unsound.0.insert(std::ptr::from_ref(node).addr());
         }
         sound
     }

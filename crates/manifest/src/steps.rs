@@ -336,12 +336,12 @@ impl<'a> Reader<'_, 'a> {
                     .help(format!("add it to `[params]`; {LITERAL}"))
                     .maybe_help(near);
             }
-            ("data", Some(name)) => match around.data.names.get(name) {
-                Some(Some(index)) => return self.data(*index, place, inputs),
+            ("data", Some(name)) => match around.data.get(name) {
+                Some(Some(index)) => return self.data(index, place, inputs),
                 // The entry has a mistake of its own, which was told.
                 Some(None) => self.sound = false,
                 None => {
-                    let near = self.report.near(name, around.data.names.keys().copied());
+                    let near = self.report.near(name, around.data.names());
                     self.error_in(place, format!("unknown data `{name}`"))
                         .help(format!("add it to `[data]`; {LITERAL}"))
                         .maybe_help(near);

@@ -1,8 +1,8 @@
 //! A TOML document as a tree whose every key and value knows its place.
 
-use foldhash::HashMap;
+use hashbrown::HashTable;
 use std::borrow::Cow;
-
+use std::hash::BuildHasher;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -11,7 +11,25 @@ use toml::de::{DeTable, DeValue};
 #[derive(Debug)]
 pub(crate) struct Node<'a> {
     pub(crate) value: Value<'a>,
-    span: Range<usize>,
+    span: Place,
+}
+
+/// A range of bytes in half the room: large manifests have very many. (A place beyond 4 GiB, which could only be
+/// wrong in a message, is taken to be there.)
+#[derive(Debug, Clone, Copy)]
+struct Place(u32, u32);
+
+impl From<Range<usize>> for Place {
+    fn from(span: Range<usize>) -> Place {
+        let near = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Place(near(span.start), near(span.end))
+    }
+}
+
+impl From<Place> for Range<usize> {
+    fn from(Place(start, end): Place) -> Range<usize> {
+        start as usize..end as usize
+    }
 }
 
 /// A value.
@@ -29,14 +47,21 @@ pub(crate) enum Value<'a> {
     Table(Table<'a>),
 }
 
-/// A table: its entries, each name once.
+/// A table: its entries in the order of the file, each name once.
 #[derive(Debug, Default)]
 pub(crate) struct Table<'a> {
     /// How it was written, where the plain reader made it.
     pub(crate) written: Written,
-    entries: Vec<(Cow<'a, str>, Range<usize>, Node<'a>)>,
+    entries: Vec<(Cow<'a, str>, Place, Node<'a>)>,
     /// Where each name stands in `entries`, once they are more than [`FEW`].
-    index: HashMap<Cow<'a, str>, usize>,
+    index: Option<Box<Index>>,
+}
+
+/// The places of a table's entries, found by the hashes of their names.
+#[derive(Debug, Default)]
+struct Index {
+    hasher: foldhash::fast::RandomState,
+    places: HashTable<u32>,
 }
 
 /// How a table was written, which decides what can be added to it.
@@ -56,11 +81,11 @@ const FEW: usize = 16;
 
 impl<'a> Node<'a> {
     pub(crate) fn new(value: Value<'a>, span: Range<usize>) -> Node<'a> {
-        Node { value, span }
+        Node { value, span: span.into() }
     }
 
     pub(crate) fn span(&self) -> Range<usize> {
-        self.span.clone()
+        self.span.into()
     }
 }
 
@@ -116,14 +141,14 @@ impl<'a> Table<'a> {
         self.entries.len()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Range<usize>, &Node<'a>)> {
-        self.entries.iter().map(|(name, span, node)| (&**name, span, node))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Range<usize>, &Node<'a>)> {
+        self.entries.iter().map(|(name, span, node)| (&**name, (*span).into(), node))
     }
 
     /// An entry: its name, where that stands, and its value.
-    pub(crate) fn get(&self, name: &str) -> Option<(&str, &Range<usize>, &Node<'a>)> {
+    pub(crate) fn get(&self, name: &str) -> Option<(&str, Range<usize>, &Node<'a>)> {
         let (name, span, node) = &self.entries[self.place(name)?];
-        Some((name, span, node))
+        Some((name, (*span).into(), node))
     }
 
     /// The value at a place that [`Table::place`] or [`Table::push`] gave.
@@ -133,24 +158,25 @@ impl<'a> Table<'a> {
 
     /// Where a name stands among the entries.
     pub(crate) fn place(&self, name: &str) -> Option<usize> {
-        if self.entries.len() <= FEW {
-            self.entries.iter().position(|(n, ..)| n == name)
-        } else {
-            self.index.get(name).copied()
-        }
+        let Some(index) = &self.index else {
+            return self.entries.iter().position(|(n, ..)| n == name);
+        };
+        let is = |place: &u32| self.entries[*place as usize].0 == name;
+        index.places.find(index.hasher.hash_one(name), is).map(|place| *place as usize)
     }
 
     /// Adds an entry and gives its place. The caller knows that the name is new.
     pub(crate) fn push(&mut self, name: Cow<'a, str>, span: Range<usize>, node: Node<'a>) -> usize {
         let place = self.entries.len();
+        self.entries.push((name, span.into(), node));
         if place >= FEW {
-            if self.index.is_empty() {
-                let names = self.entries.iter().enumerate();
-                self.index.extend(names.map(|(i, (name, ..))| (name.clone(), i)));
+            let indexed = if self.index.is_none() { 0 } else { place };
+            let Index { hasher, places } = &mut **self.index.get_or_insert_default();
+            let hash = |place: u32| hasher.hash_one(&*self.entries[place as usize].0);
+            for place in indexed as u32..=place as u32 {
+                places.insert_unique(hash(place), place, |place| hash(*place));
             }
-            self.index.insert(name.clone(), place);
         }
-        self.entries.push((name, span, node));
         place
     }
 }
@@ -159,7 +185,10 @@ impl<'a> Table<'a> {
 impl<'a> From<DeTable<'a>> for Table<'a> {
     fn from(table: DeTable<'a>) -> Table<'a> {
         let mut own = Table::default();
-        for (key, node) in table {
+        // The parser moves a table to the end when its header comes behind that of a table inside it.
+        let mut entries: Vec<_> = table.into_iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        for (key, node) in entries {
             let span = key.span();
             own.push(key.into_inner(), span, node.into());
         }
@@ -179,6 +208,6 @@ impl<'a> From<Spanned<DeValue<'a>>> for Node<'a> {
             DeValue::Array(items) => Value::Array(items.into_iter().map(Node::from).collect()),
             DeValue::Table(table) => Value::Table(table.into()),
         };
-        Node { value, span }
+        Node::new(value, span)
     }
 }

@@ -121,6 +121,30 @@ fn piece() -> impl Strategy<Value = String> {
     words.prop_map(str::to_owned)
 }
 
+/// So many data sets are read by two threads; what is found, and its order, is that of one.
+#[test]
+fn many_data_sets_are_told_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = |wrong: &[usize]| {
+        let mut text = String::from("[project]\nname = \"p\"\n[data]\n");
+        for i in 1..=2001 {
+            let kind = if wrong.contains(&i) { "ftp" } else { "https" };
+            text.push_str(&format!("d{i} = {{ url = \"{kind}://example.org/part-{i}.csv\" }}\n"));
+        }
+        // Names are looked up behind all of them.
+        text + "[steps.s]\nrun = \"cat {data.d2001}\"\ninputs = [\"data/part-2001.csv\"]\noutputs = [\"o\"]\n"
+    };
+    for wrong in [&[][..], &[2001], &[1, 999, 1000, 1001, 2001], &[7]] {
+        let found: Vec<String> = mistakes(folder.path(), &manifest(wrong)).iter().map(place).collect();
+        let column = |i: &usize| format!("{}:{}", i + 3, format!("d{i} = {{ url = ").len() + 1);
+        assert_eq!(found, wrong.iter().map(column).collect::<Vec<_>>());
+    }
+    fs_err::write(folder.path().join("train.toml"), manifest(&[])).unwrap();
+    let workspace = load(&folder.path().join("train.toml")).unwrap();
+    let names: Vec<&str> = workspace.members[0].data.iter().map(|d| d.request.name.as_str()).collect();
+    assert_eq!(names, (1..=2001).map(|i| format!("d{i}")).collect::<Vec<_>>());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 

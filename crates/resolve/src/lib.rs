@@ -10,6 +10,7 @@ pub use change::{Action, Change, Subject, Why};
 pub use resolve::{Mode, Resolution, ResolveError, resolve, settle, stale};
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use trainlock_lock::{Content, Determinism};
 use trainlock_types::{DataRequest, Digest, Name, Params, ToolRequest};
 
@@ -20,7 +21,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     /// The data sets of all members.
-    pub data: Vec<DataRequest>,
+    pub data: Vec<Arc<DataRequest>>,
     /// The tools of all members.
     pub tools: Vec<ToolRequest>,
     /// The members.

@@ -7,6 +7,7 @@
 use crate::change::{self, Action, Change, Subject, Why};
 use crate::{BoxError, DataAnswer, Provider, Wanted};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use trainlock_lock::{Content, DataPin, Healed, Lock, Reason, ToolPin, satisfies, tool_satisfies};
 use trainlock_types::{Checksum, DataRequest, DataSource, Name, Params, ToolRequest, nearest};
 
@@ -181,7 +182,7 @@ pub fn stale(
 /// differently, the one that satisfies what is wanted; none if several do and differ in content.
 pub fn settle(healed: Healed, wanted: &Wanted) -> Lock {
     let Healed { mut lock, data, tools, results: _, damaged: _ } = healed;
-    let requests: HashMap<_, _> = wanted.data.iter().map(|r| ((&r.name, r.member.as_ref()), r)).collect();
+    let requests: HashMap<_, _> = wanted.data.iter().map(|r| ((&r.name, r.member.as_ref()), &**r)).collect();
     for candidates in data {
         let place = |pin: &DataPin| requests.get(&(&pin.name, pin.member.as_ref())).copied();
         let fits = |pin: &DataPin| place(pin).is_some_and(|r| !satisfies(pin, r).iter().any(Reason::relocks));
@@ -217,7 +218,7 @@ enum Verdict {
     /// The old pin stays; its request is written anew.
     Keep,
     /// This is its pin, and what it holds in full.
-    Found(Box<DataPin>, Content),
+    Found(Box<(DataPin, Content)>),
 }
 
 /// A data set, its old pin and what is known of the new one.
@@ -230,11 +231,6 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// The order of entries, which is that of the lock.
-    fn place(&self) -> (&Name, Option<&Name>) {
-        (&self.request.name, self.request.member.as_ref())
-    }
-
     /// Takes an answer. Where it says what is locked already, the old pin stays, with all that a later
     /// trainlock has noted in it.
     fn found(&mut self, mut pin: DataPin, full: Content) {
@@ -243,7 +239,7 @@ impl Entry<'_> {
             pin.content.clone_from(&old.content);
             pin.extra.clone_from(&old.extra);
         }
-        self.verdict = Verdict::Found(Box::new(pin), full);
+        self.verdict = Verdict::Found(Box::new((pin, full)));
     }
 
     fn error(&self, source: BoxError) -> ResolveError {
@@ -257,7 +253,7 @@ impl Entry<'_> {
     fn into_pin(self) -> Option<DataPin> {
         match self.verdict {
             Verdict::Keep => self.old.map(|pin| pin.with_request(self.request)),
-            Verdict::Found(pin, _) => Some(*pin),
+            Verdict::Found(found) => Some(found.0),
             Verdict::Ask | Verdict::Look => None,
         }
     }
@@ -265,13 +261,14 @@ impl Entry<'_> {
     fn change(&self) -> Option<Action> {
         let Some(old) = self.old else {
             let what = match &self.verdict {
-                Verdict::Found(pin, _) => Some(change::content(&pin.content)),
+                Verdict::Found(found) => Some(change::content(&found.0.content)),
                 Verdict::Keep | Verdict::Ask | Verdict::Look => None,
             };
             return Some(Action::Added { what });
         };
         let mut why: Vec<Why> = self.reasons.iter().cloned().map(Why::Request).collect();
-        if let Verdict::Found(pin, full) = &self.verdict {
+        if let Verdict::Found(found) = &self.verdict {
+            let (pin, full) = &**found;
             let sha256 = |pin: &DataPin| pin.archive.map(|(sha256, _)| sha256);
             if old.content.digest() != pin.content.digest() || old.content.size() != pin.content.size() {
                 why.push(Why::Content { old: old.content.clone(), new: full.clone() });
@@ -287,18 +284,25 @@ impl Entry<'_> {
 }
 
 fn judge_data<'a>(wanted: &'a Wanted, old: &'a Lock, mode: &Mode) -> Vec<Entry<'a>> {
-    let mut requests: Vec<&DataRequest> = wanted.data.iter().collect();
+    let mut requests: Vec<&DataRequest> = wanted.data.iter().map(Arc::as_ref).collect();
     requests.sort_by(|a, b| (&a.name, &a.member).cmp(&(&b.name, &b.member)));
+    // Requests and pins are in one order, so that one walk through the pins finds each request's.
+    let mut pins = old.data.iter().peekable();
     let judge = |request: &'a DataRequest| {
-        let old = old.data(request.member.as_ref(), &request.name);
+        let place = (&request.name, request.member.as_ref());
+        while pins.next_if(|pin| pin.place() < place).is_some() {}
+        let old = pins.peek().copied().filter(|pin| pin.place() == place);
         let reasons = old.map_or(Vec::new(), |pin| satisfies(pin, request));
         let keep = !mode.moves(&request.name) && !reasons.iter().any(Reason::relocks);
         let mut entry = Entry { request, old, reasons, verdict: Verdict::Ask };
-        match (&request.source, old, stated(request)) {
-            (DataSource::Path(_), ..) => entry.verdict = Verdict::Look,
-            (_, Some(_), _) if keep => entry.verdict = Verdict::Keep,
-            (_, _, Some(pin)) => entry.found(pin.clone(), pin.content),
-            _ => {}
+        match (&request.source, old) {
+            (DataSource::Path(_), _) => entry.verdict = Verdict::Look,
+            (_, Some(_)) if keep => entry.verdict = Verdict::Keep,
+            _ => {
+                if let Some(pin) = stated(request) {
+                    entry.found(pin.clone(), pin.content);
+                }
+            }
         }
         entry
     };
@@ -432,8 +436,12 @@ fn tables(wanted: &Wanted) -> BTreeMap<Table, &Params> {
 
 fn changes(wanted: &Wanted, old: &Lock, data: &[Entry<'_>], tools: &[ToolEntry<'_>]) -> Vec<Change> {
     let mut changes: BTreeMap<Subject, Action> = BTreeMap::new();
-    for pin in old.data.iter().filter(|pin| data.binary_search_by(|e| e.place().cmp(&pin.place())).is_err()) {
-        changes.insert(Subject::Data { name: pin.name.clone(), member: pin.member.clone() }, Action::Removed);
+    // The pins that entries have stand in the order of the lock.
+    let mut wanted_pins = data.iter().filter_map(|entry| entry.old).peekable();
+    for pin in &old.data {
+        if wanted_pins.next_if(|wanted| std::ptr::eq(*wanted, pin)).is_none() {
+            changes.insert(Subject::Data { name: pin.name.clone(), member: pin.member.clone() }, Action::Removed);
+        }
     }
     for entry in data {
         changes.extend(entry.change().map(|action| (entry.subject(), action)));

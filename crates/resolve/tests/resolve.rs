@@ -5,6 +5,7 @@ use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use trainlock_lock::{Content, Determinism, Lock, heal};
 use trainlock_resolve::{
     BoxError, DataAnswer, Mode, Provider, Resolution, ResolveError, Wanted, WantedMember, resolve, settle, stale,
@@ -104,8 +105,8 @@ fn from_url(url: &str) -> DataSource {
     }
 }
 
-fn data(member: Option<&str>, text: &str, source: DataSource) -> DataRequest {
-    DataRequest { member: member.map(name), name: name(text), source, to: rel(&format!("data/{text}")) }
+fn data(member: Option<&str>, text: &str, source: DataSource) -> Arc<DataRequest> {
+    Arc::new(DataRequest { member: member.map(name), name: name(text), source, to: rel(&format!("data/{text}")) })
 }
 
 fn tool(member: Option<&str>, text: &str, version: &str) -> ToolRequest {
@@ -241,7 +242,7 @@ proptest! {
         let old = lock_with(&first, None, &mut world).lock;
         let lock = lock_with(&wanted, Some(&old), &mut world).lock;
         world.questions();
-        let still = |request: &&DataRequest| matches!(request.source, DataSource::Path(_));
+        let still = |request: &&Arc<DataRequest>| matches!(request.source, DataSource::Path(_));
         let local: BTreeSet<&str> = wanted.data.iter().filter(still).map(|r| r.name.as_str()).collect();
         world.generations = later.into_iter().filter(|(name, _)| !local.contains(name.as_str())).collect();
         let again = lock_with(&wanted, Some(&lock), &mut world);
@@ -272,7 +273,7 @@ proptest! {
     fn an_update_touches_only_what_is_named(wanted in wishes(), later in generations(), names in btree_set("[a-e]", 1..3)) {
         let mut world = World::default();
         let lock = lock_with(&wanted, None, &mut world).lock;
-        let local = |request: &&DataRequest| matches!(request.source, DataSource::Path(_));
+        let local = |request: &&Arc<DataRequest>| matches!(request.source, DataSource::Path(_));
         let local: BTreeSet<&str> = wanted.data.iter().filter(local).map(|r| r.name.as_str()).collect();
         world.generations = later.into_iter().filter(|(name, _)| !local.contains(name.as_str())).collect();
         let known: BTreeSet<String> = wanted.data.iter().map(|r| r.name.to_string())
@@ -309,7 +310,7 @@ proptest! {
         let mut expected = blocks(&lock);
         expected.remove(place + 1);
         prop_assert_eq!(blocks(&after.lock), expected);
-        let prefix = removed.member.map_or(String::new(), |m| format!("{m}/"));
+        let prefix = removed.member.as_ref().map_or(String::new(), |m| format!("{m}/"));
         prop_assert_eq!(words(&after), [format!("data {prefix}{}: removed", removed.name)]);
     }
 }
@@ -357,8 +358,8 @@ fn changes_are_told_in_words() {
     let mut world = World::default();
     let old = lock_with(&wanted(), None, &mut world).lock;
     let mut new = wanted();
-    new.data[0].source = from_url("https://example.org/new.csv");
-    let DataSource::Url { mirrors, .. } = &mut new.data[1].source else { unreachable!() };
+    Arc::make_mut(&mut new.data[0]).source = from_url("https://example.org/new.csv");
+    let DataSource::Url { mirrors, .. } = &mut Arc::make_mut(&mut new.data[1]).source else { unreachable!() };
     mirrors.push(SourceUrl::parse("s3://backup/raw2.csv").unwrap());
     new.tools[0] = tool(None, "ffmpeg", ">=1.0");
     new.tools.pop();
@@ -430,7 +431,7 @@ fn all_failures_come_together() {
     let mut world = World { broken, generations: BTreeMap::from([("ffmpeg".to_owned(), 1)]), ..World::default() };
     let mut wanted = wanted();
     wanted.tools[0] = tool(None, "ffmpeg", "~1.0");
-    let DataSource::Url { size, .. } = &mut wanted.data[3].source else { unreachable!() };
+    let DataSource::Url { size, .. } = &mut Arc::make_mut(&mut wanted.data[3]).source else { unreachable!() };
     *size = Some(99);
     let errors = resolve(&wanted, None, &Mode::Lock, &mut world).unwrap_err();
     let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -467,12 +468,12 @@ fn what_a_later_trainlock_noted_stays_as_long_as_it_is_true() {
     let text = text
         .replace("name = \"raw\"\n", "name = \"raw\"\netag = \"x\"\n")
         .replace("seed = 42\n", "seed = 42\nlater = 1\n");
-    let text = format!("{text}\n[[result]]\nstep = \"train\"\n");
+    let text = format!("{text}\n[[result]]\nstep = \"train\"\nclass = \"c\"\nkey = \"{}\"\n", Digest::of(b"key"));
     let old = Lock::parse(&text, Path::new("train.lock")).unwrap();
     let same = resolve(&wanted(), Some(&old), &update(&["raw"]), &mut world).unwrap();
     assert_eq!(same.lock, old);
     let mut new = wanted();
-    new.data[0].source = from_url("https://example.org/new.csv");
+    Arc::make_mut(&mut new.data[0]).source = from_url("https://example.org/new.csv");
     let text = lock_with(&new, Some(&old), &mut world).lock.to_text();
     assert_eq!(text.matches("etag").count(), 1, "the other data set's stays:\n{text}");
     assert_eq!(text.matches("later = 1").count(), 2);
@@ -483,7 +484,7 @@ fn what_a_later_trainlock_noted_stays_as_long_as_it_is_true() {
 fn a_damaged_lock_is_settled_by_what_is_wanted() {
     let mut world = World::default();
     let mut theirs_want = wanted();
-    theirs_want.data[0].source = from_url("https://example.org/theirs.csv");
+    Arc::make_mut(&mut theirs_want.data[0]).source = from_url("https://example.org/theirs.csv");
     let ours = lock_with(&wanted(), None, &mut world).lock;
     let theirs = lock_with(&theirs_want, Some(&ours), &mut world).lock;
     let both = |ours: &Lock, theirs: &Lock| {
@@ -501,7 +502,7 @@ fn a_damaged_lock_is_settled_by_what_is_wanted() {
     }
     // As neither has it: locked anew.
     let mut other = wanted();
-    other.data[0].source = from_url("https://example.org/other.csv");
+    Arc::make_mut(&mut other.data[0]).source = from_url("https://example.org/other.csv");
     let settled = settle(healed, &other);
     assert_eq!(settled.data(None, &name("raw")), None);
     lock_with(&other, Some(&settled), &mut world);

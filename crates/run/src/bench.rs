@@ -3,10 +3,12 @@
 use crate::key::{Form, step_seed};
 use crate::plan::{Feed, Node, Part, Plan, is_in_repository};
 use crate::result::{Content, OutputRecord, Role, State, StepResult};
+use crate::verdict::Outcome;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use trainlock_env::{HostTool, STEP_PATH};
-use trainlock_lock::{Content as PinContent, Lock};
+use trainlock_env::determinism::numeric_class;
+use trainlock_env::{HostTool, Isolation, Machine, STEP_PATH};
+use trainlock_lock::{Content as PinContent, Lock, Switches};
 use trainlock_manifest::{InputPattern, Run, Workspace};
 use trainlock_store::{FileState, Index, Store, StoreError};
 use trainlock_types::{Digest, Entry, EntryKind, Listing, Name, Params, Platform, RelPath};
@@ -33,6 +35,8 @@ pub struct Bench<'a> {
     pub state: State,
     /// The shell for `run` strings: its file, and the options before the script.
     pub shell: &'a Shell,
+    /// This machine.
+    pub machine: Machine,
     /// The sources as this run has found them.
     sources: HashMap<RelPath, FileState>,
 }
@@ -102,6 +106,19 @@ pub(crate) enum Place {
     Files { path: RelPath, tree: Digest, files: Vec<Entry> },
 }
 
+impl Place {
+    /// Where in the workspace.
+    pub(crate) fn path(&self) -> &RelPath {
+        match self {
+            Place::Source { path, .. }
+            | Place::Repository { path, .. }
+            | Place::Object { path, .. }
+            | Place::Tree { path, .. }
+            | Place::Files { path, .. } => path,
+        }
+    }
+}
+
 /// A step with its key known.
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -114,6 +131,7 @@ pub(crate) struct Prepared {
 }
 
 /// What is to be done about a step.
+#[expect(clippy::large_enum_variant, reason = "a value lives for a moment, and there are few of them")]
 #[derive(Debug)]
 pub(crate) enum Decision {
     /// Nothing: the project has its outputs, and these are the numbers of its metric files.
@@ -157,6 +175,26 @@ pub struct StepStatus {
     pub verdict: Verdict,
 }
 
+/// What there is of a step to be sealed.
+#[expect(clippy::large_enum_variant, reason = "a value lives for a moment, and there are few of them")]
+#[derive(Debug, Clone)]
+pub enum Sealable {
+    /// It has a result.
+    Done {
+        /// The result.
+        outcome: Outcome,
+        /// The numeric class that it was made in.
+        class: String,
+        /// How its making was kept apart from the machine.
+        isolation: Isolation,
+    },
+    /// It has none.
+    NotDone {
+        /// Why.
+        why: String,
+    },
+}
+
 impl<'a> Bench<'a> {
     /// A bench of these parts.
     #[expect(clippy::too_many_arguments, reason = "each is a part of its own")]
@@ -170,7 +208,18 @@ impl<'a> Bench<'a> {
         index: Index,
         state: State,
     ) -> Bench<'a> {
-        Bench { workspace, lock, store, params, tools, index, state, shell, sources: HashMap::new() }
+        Bench {
+            workspace,
+            lock,
+            store,
+            params,
+            tools,
+            index,
+            state,
+            shell,
+            machine: Machine::here(),
+            sources: HashMap::new(),
+        }
     }
 
     /// Hashes all sources of a plan that the index does not know, on all cores. From then on they are
@@ -205,6 +254,13 @@ impl<'a> Bench<'a> {
         form.set("platform", Platform::host().as_str());
         form.set("seed", seed.to_string());
         form.set("level", member.determinism.level.as_str());
+        if let Some(switches) = self.switches(node) {
+            let all: String = switches.variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+            form.set("switches", format!("{} {}", switches.level, Digest::of(all.as_bytes()).short()));
+        }
+        if member.determinism.seed_globals {
+            form.set("seed-globals", "true");
+        }
         form.set("network", step.network.to_string());
         form.set("inputs", json(step.inputs.iter().map(|i| &i.written)));
         for (name, value) in &step.env {
@@ -503,6 +559,53 @@ impl<'a> Bench<'a> {
             statuses.push(StepStatus { step: node.id.clone(), key: Some(prepared.key), verdict });
         }
         Ok(statuses)
+    }
+}
+
+impl Bench<'_> {
+    /// What the step's level means on this machine's architecture, as the lock has it.
+    pub fn switches(&self, node: &Node<'_>) -> Option<&'_ Switches> {
+        let table = self.lock.determinism.get(&crate::verdict::member(node).cloned())?;
+        table.switches.get(std::env::consts::ARCH)
+    }
+
+    /// The numeric class that a step has on this machine: where its bits are promised.
+    pub fn class(&self, node: &Node<'_>) -> String {
+        let switches = self.switches(node);
+        let set = |(name, value): (&String, &String)| {
+            let own = node.step.env.get(name)?;
+            (own != value).then(|| (name.clone(), own.clone()))
+        };
+        let changed: Vec<(String, String)> = switches.iter().flat_map(|s| &s.variables).filter_map(set).collect();
+        let level = switches.map_or(node.member.determinism.level.as_str(), |s| s.level.as_str());
+        let gpus = if node.step.resources.gpus > 0 { self.machine.gpus.as_slice() } else { &[] };
+        numeric_class(&self.machine.platform, &self.machine.libc, level, &self.machine.cpu, gpus, &changed)
+    }
+
+    /// What there is of each step of a plan to be sealed.
+    pub fn sealable(&mut self, plan: &Plan<'_>) -> Result<Vec<Sealable>, BenchError> {
+        let statuses = self.survey(plan, false)?;
+        let mut all = Vec::with_capacity(statuses.len());
+        for status in statuses {
+            let key = status.key.filter(|_| matches!(status.verdict, Verdict::Fresh | Verdict::Restore));
+            let result = match &key {
+                Some(key) => stored_result(self.store, key)?,
+                None => None,
+            };
+            all.push(match (key, result, status.verdict) {
+                (Some(key), Some(result), _) => {
+                    let (class, isolation) = (result.class.clone(), result.isolation.clone());
+                    Sealable::Done { outcome: result.into_outcome(key), class, isolation }
+                }
+                (Some(_), None, _) => {
+                    Sealable::NotDone { why: "it is no longer in the store (train it with --force)".to_owned() }
+                }
+                (None, _, Verdict::Run { why }) => Sealable::NotDone { why: why.join("; ") },
+                (None, _, Verdict::Waits { on }) => Sealable::NotDone { why: format!("it needs {}", on.join(", ")) },
+                (None, ..) => Sealable::NotDone { why: "it has not run".to_owned() },
+            });
+        }
+        Ok(all)
     }
 }
 

@@ -56,3 +56,14 @@ impl Project {
         Bench::new(&self.workspace, &self.lock, &self.store, &self.params, &self.tools, &self.shell, index, state)
     }
 }
+
+/// Somewhere, for as long.
+pub(crate) fn circumstances(seconds: f64) -> crate::result::Circumstances {
+    crate::result::Circumstances {
+        seconds,
+        class: "linux-x86_64-gnu/x86-64-v3".to_owned(),
+        isolation: trainlock_env::Isolation::none("a test"),
+        machine: trainlock_env::Machine::here(),
+        libraries: Vec::new(),
+    }
+}

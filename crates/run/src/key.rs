@@ -6,7 +6,8 @@
 //! result: `why` compares two of them.
 //!
 //! Facts: `command`, `shell`, `env:NAME`, `param:NAME`, `seed`, `level`, `inputs` (the patterns in the
-//! order written), `input:PATH`, `output:PATH`, `tool:NAME`, `platform`, `network`. Paths are relative to the
+//! order written), `input:PATH`, `output:PATH`, `tool:NAME`, `platform`, `network`, `switches` (the level's own name and a
+//! digest of its variables), `seed-globals`. Paths are relative to the
 //! member's folder. Whatever changes the meaning of a fact changes the salt.
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use trainlock_types::{Digest, Hasher};
 
-const SALT: &[u8] = b"trainlock step key 1\n";
+const SALT: &[u8] = b"trainlock step key 2\n";
 
 /// The expanded form of a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

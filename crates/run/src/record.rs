@@ -4,12 +4,14 @@
 //! step that took longer than that, and at the end: a run that is killed leaves what it had done, with
 //! the status `running` and the id of a process that is no more.
 
+use crate::explain::Fix;
+use crate::verdict::{Judged, Overall};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use trainlock_env::Machine;
+use trainlock_env::{HostLibrary, Isolation, Machine};
 
 const VERSION: u32 = 1;
 const EVERY: Duration = Duration::from_secs(1);
@@ -73,6 +75,12 @@ pub struct RunRecord {
     pub machine: Machine,
     /// The steps of the plan, in order.
     pub steps: Vec<StepRecord>,
+    /// The verdict; none if nothing is sealed, or the run did not come to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Overall>,
+    /// How each step compares with what was sealed for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judged: Vec<Judged>,
 }
 
 /// The state of the repository.
@@ -128,7 +136,13 @@ pub struct StepRecord {
     pub why: Vec<String>,
     /// How it was kept apart from the rest of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub isolation: Option<String>,
+    pub isolation: Option<Isolation>,
+    /// Its numeric class: where its bits are promised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// The machine's libraries that it mapped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub libraries: Vec<HostLibrary>,
     /// The seed that it got.
     pub seed: u64,
     /// When it began.
@@ -158,6 +172,9 @@ pub struct StepRecord {
     /// The folder of a failed step, kept for inspection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
+    /// What would give a failed step what it used and was not given: `trainlock fix` does it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fixes: Vec<Fix>,
     /// What came out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<OutputEntry>,
@@ -246,6 +263,8 @@ impl Recorder {
             tools: Vec::new(),
             machine,
             steps: Vec::new(),
+            verdict: None,
+            judged: Vec::new(),
         };
         describe(&mut record);
         let begin = Instant::now();

@@ -1,13 +1,15 @@
 //! A step's result: what the store keeps under the step's key, and what the project last had.
 
 use crate::key::Form;
+use crate::verdict::Outcome;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use trainlock_env::{HostLibrary, Isolation, Machine};
 use trainlock_types::Digest;
 
 /// The version of the result's format; a result of another version is as if absent.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What an output is to its step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +98,29 @@ pub struct StepResult {
     pub metrics: BTreeMap<String, f64>,
     /// Wall time in seconds when it ran.
     pub seconds: f64,
+    /// The numeric class: what was really in force when it ran.
+    pub class: String,
+    /// How it was kept apart from the machine.
+    pub isolation: Isolation,
+    /// The machine that it ran on.
+    pub machine: Machine,
+    /// The machine's libraries that it mapped.
+    pub libraries: Vec<HostLibrary>,
+}
+
+/// Where and how a step ran.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Circumstances {
+    /// Wall time in seconds.
+    pub seconds: f64,
+    /// The numeric class: what was really in force.
+    pub class: String,
+    /// How it was kept apart from the machine.
+    pub isolation: Isolation,
+    /// The machine.
+    pub machine: Machine,
+    /// The machine's libraries that it mapped.
+    pub libraries: Vec<HostLibrary>,
 }
 
 impl StepResult {
@@ -105,9 +130,52 @@ impl StepResult {
         form: Form,
         outputs: Vec<OutputRecord>,
         metrics: BTreeMap<String, f64>,
-        seconds: f64,
+        how: Circumstances,
     ) -> StepResult {
-        StepResult { version: VERSION, step, form, outputs, metrics, seconds }
+        let Circumstances { seconds, class, isolation, machine, libraries } = how;
+        StepResult { version: VERSION, step, form, outputs, metrics, seconds, class, isolation, machine, libraries }
+    }
+
+    /// What a verdict looks at.
+    pub fn into_outcome(self, key: Digest) -> Outcome {
+        Outcome { key, outputs: self.outputs, metrics: self.metrics, class: Some(self.class) }
+    }
+
+    /// In what the machines of two results differ, in words.
+    pub(crate) fn differing_hosts(old: &StepResult, new: &StepResult) -> Vec<String> {
+        let (a, b) = (&old.machine, &new.machine);
+        let facts = [
+            ("processor", &a.cpu, &b.cpu),
+            ("kernel", &a.kernel, &b.kernel),
+            ("C library", &a.libc, &b.libc),
+            ("platform", &a.platform, &b.platform),
+            ("class", &old.class, &new.class),
+        ];
+        let mut words: Vec<String> = facts
+            .into_iter()
+            .filter(|(_, old, new)| old != new)
+            .map(|(fact, old, new)| format!("{fact}: {old} -> {new}"))
+            .collect();
+        if a.gpus != b.gpus {
+            words.push(format!("GPUs: {} -> {}", a.gpus.join(", "), b.gpus.join(", ")));
+        }
+        if old.isolation != new.isolation {
+            words.push(format!("isolation: {} -> {}", old.isolation, new.isolation));
+        }
+        for library in &new.libraries {
+            match old.libraries.iter().find(|l| l.name == library.name) {
+                Some(before) if before.sha256 != library.sha256 => {
+                    words.push(format!(
+                        "library {}: sha256 {} -> {}",
+                        library.name,
+                        before.sha256.short(),
+                        library.sha256.short()
+                    ));
+                }
+                _ => {}
+            }
+        }
+        words
     }
 
     /// As the store keeps it.
@@ -218,9 +286,15 @@ mod tests {
         ];
         // Numbers that a reader of JSON with less care gets wrong by the last bit.
         let metrics = [("accuracy", 0.9415041782729805), ("recall", 0.9448616270354929)];
-        let result = StepResult::new("s".into(), form, outputs, metrics.map(|(n, v)| (n.to_owned(), v)).into(), 1.5);
+        let result = StepResult::new(
+            "s".into(),
+            form,
+            outputs,
+            metrics.map(|(n, v)| (n.to_owned(), v)).into(),
+            crate::fixture::circumstances(1.5),
+        );
         assert_eq!(StepResult::from_bytes(&result.to_bytes()), Some(result.clone()));
-        let newer = String::from_utf8(result.to_bytes()).unwrap().replace("\"version\":1", "\"version\":2");
+        let newer = String::from_utf8(result.to_bytes()).unwrap().replace("\"version\":2", "\"version\":3");
         assert_eq!(StepResult::from_bytes(newer.as_bytes()), None);
     }
 }

@@ -2,17 +2,21 @@
 
 use crate::bench::{Bench, BenchError, Decision, Done, Prepared};
 use crate::executor::local::{ExecuteError, Failure, Job, JobEnd, Shared, deliver, unexpected};
+use crate::executor::stand::Met;
 use crate::plan::{Node, Plan};
 use crate::record::{self, Git, OutputEntry, RecordError, Recorder, StepRecord};
-use crate::result::{Content, Last, OutputRecord, StepResult};
+use crate::result::{Content, Last, StepResult};
 use crate::template::Scope;
+use crate::vary::Variation;
+use crate::verdict::Outcome;
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
-use trainlock_env::{Cancel, Ended, Stop};
-use trainlock_manifest::Resources;
+use trainlock_env::{Cancel, Ended, Isolation, Machine, Stop, Tier};
+use trainlock_manifest::{Resources, Sandbox as SandboxWord};
 use trainlock_store::{FileState, Link, Session, StoreError};
 use trainlock_types::{Digest, EntryKind, Event, Events, StepOutcome};
 
@@ -32,6 +36,21 @@ pub struct Options {
     pub link: Link,
     /// What the machine has for steps.
     pub machine: Capacity,
+    /// How much isolation is demanded, whatever the manifest says.
+    pub sandbox: Option<SandboxWord>,
+    /// Watch the steps' system calls for what they use and do not declare.
+    pub audit: bool,
+    /// Folders that no tool may show to a step with itself: home, project, store.
+    pub private: Vec<PathBuf>,
+    /// Run every step to see what comes out: the project and the results in the store stay as they are.
+    pub trial: Option<Trial>,
+}
+
+/// A run for the sake of comparing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trial {
+    /// What is made different on purpose.
+    pub variation: Option<Variation>,
 }
 
 /// What a machine has for steps to share.
@@ -60,6 +79,8 @@ pub struct Summary {
     pub skipped: Vec<String>,
     /// Whether the user interrupted it.
     pub interrupted: bool,
+    /// What came of each step of the plan; none of one that is not done.
+    pub outcomes: Vec<Option<Outcome>>,
 }
 
 /// Why a run could not go on (other than by a step's failure).
@@ -89,6 +110,14 @@ pub enum TrainError {
     /// The project's stat index could not be written.
     #[error("can't write the project's index")]
     Index(#[source] std::io::Error),
+    /// A step demands more isolation than the machine offers.
+    #[error("step `{step}` demands `sandbox = \"required\"`, which this machine can't give: {why}")]
+    Sandbox {
+        /// The step.
+        step: String,
+        /// What is missing, with the kernel's own error.
+        why: String,
+    },
     /// A step asks for what the machine does not have.
     #[error("step `{step}` needs {wanted} GPUs; this machine has {have}")]
     Gpus {
@@ -109,6 +138,7 @@ struct Waiting {
 }
 
 /// What is to be done once there is room.
+#[expect(clippy::large_enum_variant, reason = "a value lives for a moment, and there are few of them")]
 enum Todo {
     Restore(StepResult),
     Run(Vec<String>),
@@ -124,12 +154,14 @@ struct Finished {
 
 /// Runs a plan. All data that its steps may need is in the store. When this returns, the results of
 /// the steps that succeeded are in the store, their outputs in the project, and the record says what happened.
+#[expect(clippy::too_many_arguments, reason = "each is a part of its own")]
 pub fn train<'a, 'b: 'a>(
     bench: &mut Bench<'b>,
     plan: &'a Plan<'a>,
-    options: &Options,
+    options: &'a Options,
     session: &'a Session,
     recorder: &mut Recorder,
+    machine: &'a Machine,
     events: &'a Events,
     cancel: &'a Cancel,
 ) -> Result<Summary, TrainError> {
@@ -150,16 +182,20 @@ pub fn train<'a, 'b: 'a>(
     let mut run = Run {
         plan,
         options,
+        machine,
+        private: &options.private,
         shared: Shared { store: bench.store, session, link: options.link, events, cancel },
         ready: (0..plan.nodes.len()).filter(|i| missing[*i] == 0).collect(),
         missing,
         needed_by,
         done: Done::new(plan),
         room: Room::new(options),
-        summary: Summary::default(),
+        summary: Summary { outcomes: vec![None; plan.nodes.len()], ..Summary::default() },
         git: None,
         synced: Instant::now(),
         news: Vec::new(),
+        shut: None,
+        met: Arc::default(),
         bench,
         recorder,
     };
@@ -178,12 +214,21 @@ pub fn train<'a, 'b: 'a>(
     result.map(|()| run.summary)
 }
 
+/// What this machine offers to shut steps in with.
+struct Shut {
+    tier: Tier,
+    /// What is missing of all that could be, if something is.
+    missing: Option<String>,
+}
+
 /// A run under way.
 struct Run<'r, 'a, 'b> {
     plan: &'a Plan<'a>,
     options: &'r Options,
     bench: &'r mut Bench<'b>,
     recorder: &'r mut Recorder,
+    machine: &'a Machine,
+    private: &'a [PathBuf],
     shared: Shared<'a>,
     /// Nodes whose needs are done.
     ready: VecDeque<usize>,
@@ -200,6 +245,10 @@ struct Run<'r, 'a, 'b> {
     synced: Instant,
     /// What has not been told yet.
     news: Vec<Event>,
+    /// What the machine offers to shut steps in with; known once a step has to run.
+    shut: Option<Shut>,
+    /// What the jobs have met.
+    met: Arc<Met>,
 }
 
 impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
@@ -219,11 +268,16 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
                 let record = &mut self.recorder.record.steps[node];
                 record.key = Some(prepared.key.to_string());
                 record.seed = prepared.seed;
-                let todo = match self.bench.decide(&self.plan.nodes[node], &prepared, self.options.force)? {
+                let todo = match self.bench.decide(
+                    &self.plan.nodes[node],
+                    &prepared,
+                    self.options.force || self.options.trial.is_some(),
+                )? {
                     Decision::Fresh(outputs, metrics) => {
                         if self.as_expected(node, &metrics) {
                             self.summary.fresh += 1;
-                            self.complete(node, prepared.key, outputs, metrics, StepOutcome::Fresh, 0.0);
+                            let outcome = Outcome { key: prepared.key, outputs, metrics, class: None };
+                            self.complete(node, outcome, StepOutcome::Fresh, 0.0);
                         }
                         continue;
                     }
@@ -290,9 +344,9 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
             }
             Todo::Run(why) => why,
         };
+        let (tier, unshut) = self.tier(node)?;
         self.shared.events.emit(Event::StepStarted { step: node.id.clone(), why: why.join("; ") });
         let record = &mut self.recorder.record.steps[index];
-        record.isolation = Some("staging".to_owned());
         record.why = why;
         if self.git.is_none() {
             self.git = Some(std::thread::spawn({
@@ -313,6 +367,15 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
             shell: self.bench.shell,
             gpus: room.gpus.clone(),
             force: self.options.force,
+            trial: self.options.trial,
+            tier,
+            unshut,
+            audit: self.options.audit,
+            private: self.private,
+            met: Arc::clone(&self.met),
+            switches: self.bench.switches(node).cloned(),
+            class: self.bench.class(node),
+            machine: self.machine,
             log: self.recorder.folder().join(format!("{}.log", node.id.replace('/', "."))),
             places: self.bench.settle(prepared.places)?,
             form: prepared.form,
@@ -322,6 +385,44 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
             let _ = sender.send(Finished { node: index, key, room, result });
         });
         Ok(())
+    }
+
+    /// How a step is shut in, and why not fully if that is so. Before the first step runs, all of the plan are asked
+    /// whether they demand more than there is.
+    fn tier(&mut self, node: &Node<'_>) -> Result<(Tier, Option<String>), TrainError> {
+        let demanded = self.options.sandbox;
+        let word = |node: &Node<'_>| demanded.unwrap_or(node.step.sandbox);
+        let off = (Tier::None, Some("`sandbox = \"off\"`".to_owned()));
+        if self.plan.nodes.iter().all(|node| word(node) == SandboxWord::Off) {
+            return Ok(off);
+        }
+        let shut = match &self.shut {
+            Some(shut) => shut,
+            None => {
+                let probe = trainlock_env::sandbox::probe(&self.shared.session.work_dir("probe")?);
+                let tier = probe.best();
+                let stopped = probe.trials.iter().filter_map(|t| Some(format!("{}: {}", t.tier, t.stopped.as_ref()?)));
+                let missing =
+                    (!matches!(tier, Tier::Namespaces | Tier::Bwrap)).then(|| stopped.collect::<Vec<_>>().join("; "));
+                let demands = self.plan.nodes.iter().find(|node| word(node) == SandboxWord::Required);
+                if let (Some(node), Some(why)) = (demands, &missing) {
+                    return Err(TrainError::Sandbox { step: node.id.clone(), why: why.clone() });
+                }
+                if let Some(missing) = &missing {
+                    let held = match tier {
+                        Tier::None => Isolation::none("this machine offers nothing"),
+                        tier => trainlock_env::Sandbox::new(tier, "/", "p").isolation(),
+                    };
+                    let message = format!("steps are not shut in fully ({missing}); tier {held}");
+                    self.shared.events.emit(Event::Warning { message });
+                }
+                self.shut.insert(Shut { tier, missing })
+            }
+        };
+        Ok(match word(node) {
+            SandboxWord::Off => off,
+            _ => (shut.tier, shut.missing.clone()),
+        })
     }
 
     /// Notes what came of a job.
@@ -335,28 +436,33 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
             JobEnd::Restored(result) => {
                 if self.as_expected(node, &result.metrics) {
                     self.summary.restored += 1;
-                    self.complete(node, key, result.outputs, result.metrics, StepOutcome::Restored, 0.0);
+                    self.complete(node, result.into_outcome(key), StepOutcome::Restored, 0.0);
                 }
             }
             JobEnd::Ran { result, ended, attempts, log } => {
                 self.summary.ran += 1;
                 describe(record, &ended, attempts);
+                record.isolation = Some(result.isolation.clone());
+                record.class = Some(result.class.clone());
+                record.libraries.clone_from(&result.libraries);
                 record.log = log.then(|| format!("{}.log", id.replace('/', ".")));
                 // A short step is cheap to repeat after a power cut, and is made durable with the others.
                 if ended.wall >= SYNC_EVERY || self.synced.elapsed() >= SYNC_EVERY {
                     self.shared.session.sync()?;
                     self.synced = Instant::now();
                 }
-                self.complete(node, key, result.outputs, result.metrics, StepOutcome::Ran, ended.wall.as_secs_f64());
+                self.complete(node, result.into_outcome(key), StepOutcome::Ran, ended.wall.as_secs_f64());
             }
             JobEnd::Failed(failure) => {
                 if let Some(ended) = &failure.ended {
                     describe(record, ended, failure.attempts);
                 }
                 record.error = Some(failure.reason.clone());
+                record.fixes = failure.undeclared.iter().filter_map(|(_, fix)| fix.clone()).collect();
                 record.log = failure.log.as_ref().and_then(|l| l.file_name()).map(|n| n.to_string_lossy().into_owned());
                 record.folder = failure.folder.as_ref().map(|f| f.to_string_lossy().into_owned());
-                let seconds = failure.ended.map_or(0.0, |e| e.wall.as_secs_f64());
+                let seconds = failure.ended.as_ref().map_or(0.0, |e| e.wall.as_secs_f64());
+                record.isolation = failure.ended.as_ref().and_then(|e| e.sandbox.as_ref()).map(|r| r.isolation.clone());
                 self.summary.failures.push(*failure);
                 self.told(node, Some(key), StepOutcome::Failed, seconds);
             }
@@ -366,20 +472,15 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
         Ok(())
     }
 
-    /// Notes a step whose outputs are in the project, and frees those that waited for it alone.
-    fn complete(
-        &mut self,
-        node: usize,
-        key: Digest,
-        outputs: Vec<OutputRecord>,
-        metrics: BTreeMap<String, f64>,
-        outcome: StepOutcome,
-        seconds: f64,
-    ) {
+    /// Notes a step that is done, and frees those that waited for it alone.
+    fn complete(&mut self, node: usize, made: Outcome, outcome: StepOutcome, seconds: f64) {
+        let Outcome { key, outputs, metrics, .. } = made.clone();
+        self.summary.outcomes[node] = Some(made);
         let Node { id, step, .. } = &self.plan.nodes[node];
         let root = &self.bench.workspace.root;
         self.recorder.record.steps[node].metrics = metrics;
-        if outcome != StepOutcome::Fresh {
+        let trial = self.options.trial.is_some();
+        if outcome != StepOutcome::Fresh && !trial {
             for (record, output) in outputs.iter().zip(&step.outputs) {
                 let on_disk = output.path.on(root);
                 match record.content {
@@ -404,7 +505,9 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
                 size: o.content.size(),
             })
             .collect();
-        self.bench.state.set(id, Last { key, outputs: outputs.clone() });
+        if !trial {
+            self.bench.state.set(id, Last { key, outputs: outputs.clone() });
+        }
         self.done.set(node, outputs);
         for next in std::mem::take(&mut self.needed_by[node]) {
             self.missing[next] -= 1;
@@ -423,7 +526,16 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
             return true;
         };
         self.recorder.record.steps[node].error = Some(reason.clone());
-        let failure = Failure { step: id.clone(), reason, hint, ended: None, attempts: 0, log: None, folder: None };
+        let failure = Failure {
+            step: id.clone(),
+            reason,
+            hint,
+            ended: None,
+            attempts: 0,
+            log: None,
+            folder: None,
+            undeclared: Vec::new(),
+        };
         self.summary.failures.push(failure);
         self.told(node, None, StepOutcome::Failed, 0.0);
         false
@@ -531,7 +643,17 @@ mod tests {
 
     fn room(jobs: usize, cpus: u32, memory: u64, gpus: &[u32]) -> Room {
         let machine = Capacity { cpus, memory, gpus: gpus.to_vec() };
-        Room::new(&Options { jobs, keep_going: false, force: false, link: Link::Auto, machine })
+        Room::new(&Options {
+            jobs,
+            keep_going: false,
+            force: false,
+            link: Link::Auto,
+            machine,
+            sandbox: None,
+            audit: false,
+            private: Vec::new(),
+            trial: None,
+        })
     }
 
     fn wants(cpus: u32, memory: u64, gpus: u32) -> Resources {

@@ -30,7 +30,7 @@ pub enum Link {
     Reflink,
     /// Another name of the store's file.
     Hardlink,
-    /// A copy that shares nothing.
+    /// A file of its own. Where the file system can do so, it shares blocks until one of them is written to.
     Copy,
 }
 
@@ -58,7 +58,7 @@ impl FromStr for Link {
 pub enum Placed {
     /// Shares blocks; what is written to it does not reach the store.
     Reflink,
-    /// Shares nothing.
+    /// A file of its own; what is written to it does not reach the store.
     Copy,
     /// Is the store's file: see [`Store::touched`].
     Hardlink,
@@ -73,6 +73,14 @@ const LEFTOVER: i64 = 10_000_000_000;
 /// Where reflinks work, a file of up to so many bytes is rather copied: it is the project's own in either way, and a
 /// reflink first waits for the store's file to reach the disk.
 const SMALL: u64 = 16 << 10;
+
+/// From this size in bytes on, the kernel is asked to copy. Where it can share blocks, it first waits for the store's file
+/// to reach the disk, which for many small files takes longer than to copy them.
+const LARGE: u64 = 1 << 20;
+
+/// How many bytes the kernel is asked to copy at once.
+#[cfg(target_os = "linux")]
+const KERNEL_COPY: usize = 1 << 30;
 
 /// How many files one thread takes at once.
 const PART: usize = 256;
@@ -423,8 +431,7 @@ fn reflink(folder: impl AsFd, name: &Path, to: Target<'_>, exec: bool) -> Result
     }
 }
 
-/// Copies by reading and writing: the kernel's own copy may share blocks, and a copy is asked for by who
-/// does not want that.
+/// Makes a file of its own that holds the same.
 fn copy(folder: impl AsFd, name: &Path, from: &Path, to: Target<'_>, exec: bool) -> Result<(), StoreError> {
     let mut source = File::from(sys::open_file(folder, name).map_err(|e| StoreError::io("read", from, e))?);
     let failed = |e: io::Error| StoreError::io("write", to.path, e);
@@ -433,8 +440,8 @@ fn copy(folder: impl AsFd, name: &Path, from: &Path, to: Target<'_>, exec: bool)
     // Held as long as this is no leftover.
     let _ = rustix::fs::flock(&copy, FlockOperation::NonBlockingLockExclusive);
     let size = Stamp::fd(&source).map_err(|e| StoreError::io("read", from, e))?.size;
-    let mut buffer = vec![0; usize::try_from(size).unwrap_or(hash::CHUNK).clamp(1, hash::CHUNK)];
-    let mut written = 0;
+    let mut written = if size >= LARGE { kernel_copy(&source, &copy) } else { 0 };
+    let mut buffer = vec![0; usize::try_from(size - size.min(written)).unwrap_or(hash::CHUNK).clamp(1, hash::CHUNK)];
     let result = loop {
         match source.read(&mut buffer) {
             Ok(0) => break store::repair(&copy, exec).map_err(|e| failed(e.into())),
@@ -454,6 +461,28 @@ fn copy(folder: impl AsFd, name: &Path, from: &Path, to: Target<'_>, exec: bool)
         let _ = rustix::fs::unlinkat(to.folder, to.name, AtFlags::empty());
     }
     result
+}
+
+/// Lets the kernel copy as much as it can, and gives the bytes. It shares blocks where the file system can do so. What is left
+/// (all, where it can't copy between these files) is to be read and written, from where both files now stand.
+#[cfg(target_os = "linux")]
+fn kernel_copy(from: &File, to: &File) -> u64 {
+    let mut done = 0;
+    loop {
+        match rustix::fs::copy_file_range(from, None, to, None, KERNEL_COPY) {
+            Ok(0) => break,
+            Ok(n) => done += n as u64,
+            Err(Errno::INTR) => {}
+            // Whatever it is: reading and writing finds it again, and can say on which side.
+            Err(_) => break,
+        }
+    }
+    done
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kernel_copy(_: &File, _: &File) -> u64 {
+    0
 }
 
 const NEW_FILE: OFlags =

@@ -25,8 +25,8 @@ fn a_file_is_placed_in_every_way() {
     let place = Place::new();
     let reflinks = reflinks(&place);
     assert_eq!(names(place.dir.path()), if reflinks { vec!["probe", "store"] } else { vec!["store"] });
-    // Large enough to be worth a reflink.
-    let content = [b'x'; 20 << 10];
+    // Large enough to be worth a reflink, and to be copied by the kernel.
+    let content = vec![b'x'; (1 << 20) + 5];
     let digest = place.put(&content);
     let object = place.store.object(&digest, None).unwrap().unwrap();
     for (i, link) in LINKS.into_iter().enumerate() {
@@ -48,6 +48,12 @@ fn a_file_is_placed_in_every_way() {
         assert_eq!((mode(&dest), mtime(&dest)), (0o444, FIXED));
         assert_eq!(inode(&dest) == inode(&object), placed == Placed::Hardlink);
         assert_eq!(names(dest.parent().unwrap()), ["file"]);
+        if placed != Placed::Hardlink {
+            // It may share blocks with the store's file, but nothing that is written to it.
+            fs::set_permissions(&dest, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+            fs::write(&dest, "other").unwrap();
+            assert_eq!(fs::read(&object).unwrap(), content);
+        }
     }
     // A small one is the project's own as well, by whichever of the two is quicker.
     let small = place.put(b"small");

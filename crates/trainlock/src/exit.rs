@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Stale = 3,
     /// An input failed verification.
     Unverified = 4,
+    /// It ran, but did not give the sealed result.
+    Diverged = 5,
     /// Interrupted.
     Interrupted = 130,
 }
@@ -115,5 +117,6 @@ ends_with_failed!(
     trainlock_store::HashError,
     trainlock_run::BenchError,
     trainlock_run::TrainError,
+    trainlock_run::VerdictError,
     trainlock_run::record::RecordError,
 );

@@ -7,9 +7,10 @@ use crate::ui::Ui;
 use fs_err as fs;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use trainlock_env::{HostTools, ToolError};
 use trainlock_fetch::{FetchError, Fetcher};
-use trainlock_lock::{Content, Determinism, Lock, LockError};
+use trainlock_lock::{Content, Determinism, Lock, LockError, Switches};
 use trainlock_manifest::Workspace;
 use trainlock_resolve::{
     BoxError, Change, DataAnswer, Mode, Provider, Resolution, ResolveError, Wanted, WantedMember, resolve, settle,
@@ -49,7 +50,7 @@ impl Project {
             }
         }
         // One process at a time asks the sources; the others then find the lock up to date.
-        let name = format!("lock-{}", trainlock_types::Digest::of(path.as_os_str().as_encoded_bytes()));
+        let name = lock_name(&path);
         let cancel = self.cancel();
         let waiting = |holder| ui.waiting("train.lock", holder);
         let Some(_guard) = self.store.lock_unless(&name, waiting, || cancel.is_thrown())? else {
@@ -96,6 +97,23 @@ impl Project {
             told(written, &changes, ui);
         }
         Ok(lock)
+    }
+
+    /// Writes the lock with something added, unless another process has changed it since it was read; whether
+    /// the file changed.
+    pub(crate) fn save_lock(&self, path: &Path, read: &Lock, new: &Lock) -> Result<bool, Failure> {
+        let cancel = self.cancel();
+        let guard = self.store.lock_unless(&lock_name(path), |_| {}, || cancel.is_thrown())?;
+        if guard.is_none() {
+            return Err(Failure::new(Exit::Interrupted, "interrupted"));
+        }
+        if Lock::load(path).map_err(|e| lock_failure(&e))?.as_ref() != Some(read) {
+            return Err(Failure::new(
+                Exit::Failed,
+                format!("`{}` changed meanwhile: run the command again", path.display()),
+            ));
+        }
+        new.save(path).map_err(|e| lock_failure(&e))
     }
 
     /// The lock as it would be, where that can be known without asking a source, and without writing it; what
@@ -234,11 +252,26 @@ fn failure(errors: Vec<ResolveError>) -> Failure {
     Failure { code, problems }
 }
 
+/// What a level means on every architecture that it has a meaning on.
+fn switches(level: &str, threads: Option<u32>) -> BTreeMap<String, Switches> {
+    let of = |architecture: &str| {
+        let resolved = trainlock_env::determinism::resolve(level, architecture, threads, &BTreeMap::new())?;
+        let (level, variables) = (resolved.level.to_owned(), resolved.variables);
+        Some((architecture.to_owned(), Switches { level, variables, extra: String::new() }))
+    };
+    ["aarch64", "x86_64"].into_iter().filter_map(of).collect()
+}
+
+/// The name under which processes take turns with a lock.
+fn lock_name(path: &Path) -> String {
+    format!("lock-{}", trainlock_types::Digest::of(path.as_os_str().as_encoded_bytes()))
+}
+
 /// All that the manifests want locked.
 fn wanted(workspace: &Workspace) -> Wanted {
     let mut wanted = Wanted::default();
     for member in &workspace.members {
-        wanted.data.extend(member.data.iter().map(|d| d.request.clone()));
+        wanted.data.extend(member.data.iter().map(|d| Arc::clone(&d.request)));
         wanted.tools.extend(member.tools.iter().map(|t| t.request.clone()));
         let determinism = &member.determinism;
         wanted.members.push(WantedMember {
@@ -251,7 +284,7 @@ fn wanted(workspace: &Workspace) -> Wanted {
                 level: determinism.level.as_str().to_owned(),
                 threads: determinism.threads,
                 seed_globals: determinism.seed_globals,
-                switches: BTreeMap::new(),
+                switches: switches(determinism.level.as_str(), determinism.threads),
                 extra: String::new(),
             },
         });

@@ -7,6 +7,7 @@ mod exit;
 mod locking;
 mod project;
 mod report;
+mod running;
 mod settings;
 mod signals;
 mod ui;
@@ -14,6 +15,8 @@ mod ui;
 use clap::Parser;
 
 fn main() -> std::process::ExitCode {
+    // A step's first process is this program too.
+    trainlock_env::sandbox::main_if_asked();
     let cli = cli::Cli::parse();
     let ui = ui::Ui::new(&cli.global);
     match commands::run(cli, &ui) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use trainlock_env::{Cancel, HostTool, HostTools, Machine};
 use trainlock_fetch::{FetchError, Fetcher, Want, Wanted as FetchWanted};
 use trainlock_lock::{Content, DataPin, Lock, LockError};
-use trainlock_manifest::{Data, ManifestError, Sandbox, Workspace};
+use trainlock_manifest::{Data, ManifestError, Workspace};
 use trainlock_run::record::{DataRecord, RunRecord, ToolRecord};
 use trainlock_run::{Bench, Capacity, Plan, PlanError, Shell, State, Verdict, is_in_repository};
 use trainlock_store::{Index, Store, place_file, place_tree};
@@ -107,6 +107,8 @@ impl Project {
         let read_ahead = fs_err::canonicalize(&manifest).ok().and_then(|file| Some(file.parent()?.join("train.lock")));
         let read_ahead = read_ahead.map(|file| (file.clone(), std::thread::spawn(move || Lock::load(&file))));
         let workspace = Arc::new(trainlock_manifest::load(&manifest).map_err(manifest_failure)?);
+        // It is needed until the process ends, which frees it at once; piece by piece takes a large one a while.
+        std::mem::forget(Arc::clone(&workspace));
         let store = Store::open(&settings.store)?;
         store.settle()?;
         let own = workspace.root.join(".trainlock");
@@ -130,6 +132,12 @@ impl Project {
     pub(crate) fn read_ahead(&mut self, file: &Path) -> Option<Result<Option<Lock>, LockError>> {
         let (read, thread) = self.read_ahead.take()?;
         (read == file).then(|| thread.join().ok()).flatten()
+    }
+
+    /// Folders that no tool may show to a step with itself.
+    pub(crate) fn private(&self) -> Vec<PathBuf> {
+        let home = self.settings.home.iter().cloned();
+        home.chain([self.workspace.root.clone(), self.store.root().to_owned()]).collect()
     }
 
     /// The switch that a signal throws.
@@ -165,23 +173,7 @@ impl Project {
 
     /// The members that the command line selects, by their place in the workspace.
     pub(crate) fn select(&self, select: &Select) -> Result<Vec<usize>, Failure> {
-        let members = &self.workspace.members;
-        if select.workspace || select.projects.is_empty() && self.workspace.current.is_none() {
-            return Ok((0..members.len()).collect());
-        }
-        let current: Vec<String> = self.workspace.current.iter().map(Name::to_string).collect();
-        let names = if select.projects.is_empty() { &current } else { &select.projects };
-        let place = |name: &String| {
-            members.iter().position(|m| m.name.as_str() == name).ok_or_else(|| {
-                let near = nearest(name, members.iter().map(|m| m.name.as_str()));
-                let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-                Failure::new(Exit::Invalid, format!("the workspace has no project `{name}`{near}"))
-            })
-        };
-        let mut places: Vec<usize> = names.iter().map(place).collect::<Result<_, _>>()?;
-        places.sort_unstable();
-        places.dedup();
-        Ok(places)
+        selected(&self.workspace, select)
     }
 
     /// Each member's params for this run.
@@ -442,13 +434,6 @@ impl Project {
                 if step.image.is_some() {
                     problem(&member.source, &step.span, format!("run step `{}` in an image", step.name));
                 }
-                if step.sandbox == Sandbox::Required {
-                    problem(
-                        &member.source,
-                        &step.span,
-                        format!("isolate step `{}` as `sandbox = \"required\"` demands", step.name),
-                    );
-                }
                 if !step.serve.is_empty() {
                     problem(&member.source, &step.span, format!("serve locked data to step `{}`", step.name));
                 }
@@ -499,6 +484,27 @@ impl Project {
             });
         }
     }
+}
+
+/// The members that the command line selects, by their place in the workspace.
+pub(crate) fn selected(workspace: &Workspace, select: &Select) -> Result<Vec<usize>, Failure> {
+    let members = &workspace.members;
+    if select.workspace || select.projects.is_empty() && workspace.current.is_none() {
+        return Ok((0..members.len()).collect());
+    }
+    let current: Vec<String> = workspace.current.iter().map(Name::to_string).collect();
+    let names = if select.projects.is_empty() { &current } else { &select.projects };
+    let place = |name: &String| {
+        members.iter().position(|m| m.name.as_str() == name).ok_or_else(|| {
+            let near = nearest(name, members.iter().map(|m| m.name.as_str()));
+            let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+            Failure::new(Exit::Invalid, format!("the workspace has no project `{name}`{near}"))
+        })
+    };
+    let mut places: Vec<usize> = names.iter().map(place).collect::<Result<_, _>>()?;
+    places.sort_unstable();
+    places.dedup();
+    Ok(places)
 }
 
 /// The plan of a command.
@@ -590,7 +596,7 @@ pub(crate) fn end_of_log(log: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// All that the store keeps for a project: what its lock pins, and the last results of its steps.
+/// All that the store keeps for a project: what its lock pins and seals, and the last results of its steps.
 pub(crate) fn live(root: &Path, store: &Store, live: &mut trainlock_store::Live) -> Result<(), Failure> {
     let lock = Lock::load(&root.join("train.lock")).map_err(|e| {
         Failure::from_error(Exit::Failed, &e)
@@ -599,6 +605,11 @@ pub(crate) fn live(root: &Path, store: &Store, live: &mut trainlock_store::Live)
     for pin in lock.iter().flat_map(|l| &l.data) {
         live.objects.insert(pin.content.digest());
         live.objects.extend(pin.archive.map(|(digest, _)| digest));
+    }
+    // The bytes of sealed results are what a divergence is explained with.
+    for pin in lock.iter().flat_map(|l| &l.results) {
+        live.objects.extend(pin.outputs.iter().map(|o| o.sha256));
+        live.results.insert(pin.key);
     }
     let keys: Vec<Digest> = State::load(&root.join(".trainlock/state")).keys().collect();
     for key in keys {

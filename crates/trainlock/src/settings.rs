@@ -5,6 +5,7 @@ use crate::exit::{Exit, Failure};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use trainlock_manifest::Sandbox;
 use trainlock_store::Link;
 use trainlock_types::{nearest, parse_duration};
 
@@ -41,6 +42,10 @@ pub(crate) struct Settings {
     pub(crate) path: OsString,
     /// The netrc file, if there is one.
     pub(crate) netrc: Option<PathBuf>,
+    /// The home folder, if there is one.
+    pub(crate) home: Option<PathBuf>,
+    /// How much isolation is demanded, whatever the manifest says.
+    pub(crate) sandbox: Option<Sandbox>,
 }
 
 /// Keys of the configuration, each with its default and what it does: the docs' list is made of this one.
@@ -58,6 +63,11 @@ pub(crate) const KEYS: &[(&str, &str, &str)] = &[
     ("fetch.connections", "`16`", "How many connections at once: 1 to 256."),
     ("fetch.retries", "`5`", "How often a request is made again after a failure that may pass: 0 to 100."),
     ("fetch.stall-timeout", "`30s`", "How long a connection may be silent."),
+    (
+        "sandbox",
+        "what train.toml says",
+        "How much isolation steps get, whatever train.toml says: `required`, `best-effort` or `off`.",
+    ),
 ];
 
 impl Settings {
@@ -81,6 +91,8 @@ impl Settings {
                 .map(PathBuf::from)
                 .or_else(|| home.as_ref().map(|h| h.join(".netrc")))
                 .filter(|f| f.is_file()),
+            home: home.clone(),
+            sandbox: None,
         };
         let mut store = cache.map(|c| c.join("trainlock"));
         let file = variable("TRAINLOCK_CONFIG").map(PathBuf::from);
@@ -128,6 +140,11 @@ impl Settings {
             "store.link" => self.link = value.parse::<Link>().map_err(|e| e.to_string())?,
             "fetch.connections" => self.connections = number(1..=256)? as usize,
             "fetch.retries" => self.retries = number(0..=100)?,
+            "sandbox" => {
+                let word = Sandbox::ALL.into_iter().find(|s| s.as_str() == value);
+                self.sandbox =
+                    Some(word.ok_or_else(|| format!("`{value}` is not `required`, `best-effort` or `off`"))?);
+            }
             "fetch.stall-timeout" => self.stall = parse_duration(value).map_err(|e| e.to_string())?,
             _ => {
                 let near = nearest(key, KEYS.iter().map(|(key, ..)| *key));

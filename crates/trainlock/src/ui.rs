@@ -63,6 +63,13 @@ impl Ui {
         }
     }
 
+    /// The same in red, for what did not turn out as it should.
+    pub(crate) fn bad(&self, verb: &str, message: impl std::fmt::Display) {
+        if !self.quiet {
+            self.line(verb, RED, &message.to_string());
+        }
+    }
+
     /// The same in cyan, for what only began or was only waited for.
     pub(crate) fn note(&self, verb: &str, message: impl std::fmt::Display) {
         if !self.quiet {

@@ -12,6 +12,7 @@ mod path;
 mod platform;
 mod request;
 mod source;
+mod text;
 mod units;
 mod value;
 
@@ -23,6 +24,7 @@ pub use name::{Name, NameError, nearest};
 pub use path::{PathError, RelPath};
 pub use platform::{Platform, UnknownPlatform};
 pub use request::{Algorithm, Checksum, ChecksumError, DataRequest, DataSource, ToolMatch, ToolProvider, ToolRequest};
-pub use source::{SourceUrl, UrlError};
+pub use source::{Address, SourceUrl, UrlError};
+pub use text::position_of;
 pub use units::{HumanDuration, HumanSize, UnitError, parse_duration, parse_size};
 pub use value::{Params, Value, quoted};

@@ -18,7 +18,6 @@ pub struct DataRequest {
 
 /// Where data comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "nearly all data sets are of the large kind")]
 pub enum DataSource {
     /// Fetched from an address.
     Url {
@@ -117,7 +116,7 @@ impl std::str::FromStr for Checksum {
     fn from_str(text: &str) -> Result<Checksum, ChecksumError> {
         let (name, hex) = text.split_once(':').ok_or(ChecksumError::Form)?;
         let algorithm = Algorithm::ALL.into_iter().find(|a| a.as_str() == name).ok_or(ChecksumError::Form)?;
-        if hex.len() != algorithm.digits() || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if hex.len() != algorithm.digits() || !hex.bytes().fold(true, |good, b| good & b.is_ascii_hexdigit()) {
             return Err(ChecksumError::Length(algorithm.as_str(), algorithm.digits(), hex.chars().count()));
         }
         Ok(Checksum { algorithm, hex: hex.to_ascii_lowercase() })

@@ -1,25 +1,36 @@
 //! Where data comes from: the addresses that train.toml may name.
 
 use std::fmt;
+use std::net::Ipv4Addr;
+use std::ops::Deref;
+use std::sync::OnceLock;
 use url::Url;
 
 /// An address as written, checked for its form and sorted by who can serve it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SourceUrl {
     /// `https://…`, or `http://…` where the manifest says so.
-    Http(Url),
+    Http(Address),
     /// `file:///…`: a file of this machine.
-    File(Url),
+    File(Address),
     /// `hf://datasets/ORG/NAME` or `hf://ORG/NAME`.
     Hf(String),
     /// `git+https://…`, `git+ssh://…`, `git+file://…`.
-    Git(Url),
+    Git(Address),
     /// `s3://…`, `gs://…`, `az://…`.
-    Object(Url),
+    Object(Address),
     /// `pypi:NAME@VERSION`.
     Pypi(String),
     /// `doi:10.…/…`.
     Doi(String),
+}
+
+/// A URL in its normal form. It behaves as a [`Url`], into which it is made when that is first asked for: nearly all
+/// addresses of a large project are only compared.
+#[derive(Clone)]
+pub struct Address {
+    text: Box<str>,
+    url: OnceLock<Box<Url>>,
 }
 
 /// Why a text is no address.
@@ -46,12 +57,15 @@ impl SourceUrl {
     pub fn parse(text: &str) -> Result<SourceUrl, UrlError> {
         let (scheme, rest) = text.split_once(':').ok_or(url::ParseError::RelativeUrlWithoutBase)?;
         match scheme {
+            "https" | "http" if is_normal(rest) => {
+                Ok(SourceUrl::Http(Address { text: text.into(), url: OnceLock::new() }))
+            }
             "https" | "http" => Ok(SourceUrl::Http(without_credentials(Url::parse(text)?)?)),
             "file" => match Url::parse(text)? {
                 url if url.host_str().is_some_and(|h| !h.is_empty()) || url.to_file_path().is_err() => {
                     Err(UrlError::Form("file:///absolute/path"))
                 }
-                url => Ok(SourceUrl::File(url)),
+                url => Ok(SourceUrl::File(url.into())),
             },
             "hf" => match rest.trim_start_matches('/').split('/').collect::<Vec<_>>()[..] {
                 ["datasets", org, name] | [org, name] if !org.is_empty() && !name.is_empty() => {
@@ -65,7 +79,7 @@ impl SourceUrl {
                 if url.password().is_some() || scheme == "git+https" && !url.username().is_empty() {
                     return Err(UrlError::Credentials);
                 }
-                Ok(SourceUrl::Git(url))
+                Ok(SourceUrl::Git(url.into()))
             }
             "s3" | "gs" | "az" => Ok(SourceUrl::Object(without_credentials(Url::parse(text)?)?)),
             "pypi" => match rest.split_once('@') {
@@ -85,8 +99,13 @@ impl SourceUrl {
     pub fn file_name(&self) -> Option<String> {
         match self {
             SourceUrl::Http(url) | SourceUrl::File(url) | SourceUrl::Object(url) => {
-                let last = url.path_segments()?.next_back().filter(|s| !s.is_empty())?;
-                let bytes: Vec<u8> = url::form_urlencoded::parse(last.replace('+', "%2B").as_bytes())
+                let last = url.last_segment().filter(|s| !s.is_empty())?;
+                if !last.contains('%') {
+                    return Some(last.to_owned()).filter(|name| !name.contains('\\'));
+                }
+                // Of a form's fields this is a whole name: what separates names and values there is escaped first.
+                let escaped = last.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
+                let bytes: Vec<u8> = url::form_urlencoded::parse(escaped.as_bytes())
                     .next()
                     .map(|(name, _)| name.into_owned().into_bytes())?;
                 String::from_utf8(bytes).ok().filter(|name| !name.contains(['/', '\\']))
@@ -104,8 +123,95 @@ impl SourceUrl {
     }
 }
 
-fn without_credentials(url: Url) -> Result<Url, UrlError> {
-    if url.username().is_empty() && url.password().is_none() { Ok(url) } else { Err(UrlError::Credentials) }
+impl Address {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What stands behind the last `/` of its path; none if it has no path.
+    fn last_segment(&self) -> Option<&str> {
+        match self.url.get() {
+            Some(url) => url.path_segments()?.next_back(),
+            // Only what [`is_normal`] knows has not been made into a URL yet.
+            None => self.text.split('?').next()?.rsplit('/').next(),
+        }
+    }
+}
+
+impl Deref for Address {
+    type Target = Url;
+
+    fn deref(&self) -> &Url {
+        let parse =
+            || Url::parse(&self.text).unwrap_or_else(|e| unreachable!("`{}` was found to be a URL: {e}", self.text));
+        self.url.get_or_init(|| Box::new(parse()))
+    }
+}
+
+impl From<Url> for Address {
+    fn from(url: Url) -> Address {
+        Address { text: url.as_str().into(), url: OnceLock::from(Box::new(url)) }
+    }
+}
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Address) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Address {}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&redact(self))
+    }
+}
+
+/// Whether what follows the `https:` or `http:` of an address makes it one that the URL parser would take as it stands:
+/// `//`, a host, and a path that begins with `/`, of plain characters alone. What is not so plain the parser has to see.
+fn is_normal(rest: &str) -> bool {
+    let Some((host, path)) =
+        rest.strip_prefix("//").and_then(|rest| rest.split_at_checked(rest.bytes().position(|b| b == b'/')?))
+    else {
+        return false;
+    };
+    let label = |label: &[u8]| {
+        let good = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+        !label.is_empty() && !label.starts_with(b"xn--") && label.iter().all(good)
+    };
+    let mut labels = host.as_bytes().split(|b| *b == b'.');
+    // A last label that begins with a digit may be a part of an IPv4 address, which has many ways of writing.
+    let named = labels.clone().next_back().is_some_and(|last| last.first().is_some_and(u8::is_ascii_lowercase));
+    let good_host = if named { labels.all(label) } else { host.parse::<Ipv4Addr>().is_ok() };
+    // A component that begins with a dot may be `.` or `..`, which the parser takes away.
+    let mut before = b'.';
+    let good = |b: u8| {
+        let begins = std::mem::replace(&mut before, b) == b'/';
+        PLAIN[usize::from(b)] && !(begins && b == b'.')
+    };
+    good_host && path.bytes().all(good)
+}
+
+/// The characters that a path or query holds without being escaped, and that have no meaning there but `/` and `?`.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        plain[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut others: &[u8] = b"-._~!$&()*+,;=:@/?";
+    while let [byte, rest @ ..] = others {
+        plain[*byte as usize] = true;
+        others = rest;
+    }
+    plain
+};
+
+fn without_credentials(url: Url) -> Result<Address, UrlError> {
+    if url.username().is_empty() && url.password().is_none() { Ok(url.into()) } else { Err(UrlError::Credentials) }
 }
 
 /// A URL with what signs or authorises taken out: user, password, and such query values.
@@ -151,6 +257,7 @@ impl fmt::Debug for SourceUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn kinds() {
@@ -183,10 +290,69 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// What is taken as it stands is what the parser makes of it, and the rest is left to the parser.
+        #[test]
+        fn normal_addresses_are_those_of_the_parser(
+            scheme in "https?",
+            host in "([a-z0-9.-]{1,9}|xn--[a-z]{0,4}|[0-9.]{4,9}|([0-9]{1,3}\\.){3}[0-9]{1,3}|0x[0-9a-f]|a\\.org|.{0,5})(:[0-9]{0,3})?",
+            path in "(/|/\\.|/\\.\\.|[a-zA-Z0-9._~!$&'()*+,;=:@%?#|^\\\\ -]|.){0,12}",
+        ) {
+            let rest = format!("//{host}{path}");
+            let text = format!("{scheme}:{rest}");
+            if is_normal(&rest) {
+                let url = Url::parse(&text).expect("a URL");
+                prop_assert_eq!(url.as_str(), &*text);
+                prop_assert!(without_credentials(url.clone()).is_ok());
+                let (quick, slow) = (SourceUrl::parse(&text).expect("a URL"), SourceUrl::Http(url.into()));
+                prop_assert_eq!(quick.file_name(), slow.file_name());
+                prop_assert_eq!(&quick, &slow);
+                prop_assert_eq!(quick.redacted(), slow.redacted());
+            } else if let Ok(address) = SourceUrl::parse(&text) {
+                prop_assert_eq!(address.to_string(), Url::parse(&text).expect("a URL").to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn plain_addresses_need_no_parser() {
+        for plain in ["//example.org/", "//127.0.0.1/data/a-b_c.csv", "//a.b-c.org/x//y?z=1&t=/u:v@w"] {
+            assert!(is_normal(plain), "{plain}");
+        }
+        for other in [
+            "//example.org",
+            "//Example.org/",
+            "//example.org:443/",
+            "//u@example.org/",
+            "//example.org/a b",
+            "//example.org/%2e%2e/",
+            "//example.org/a/../b",
+            "//example.org/./",
+            "//1.2.3/",
+            "//a.0x7f/",
+            "//a..b/",
+            "//a.org./",
+            "//xn--a/",
+            "//x.xn--a/",
+            "/example.org/",
+            "//",
+            "///",
+            "//a_b.org/",
+            "//example.org/a#b",
+            "//example.org/a\\b",
+            "//bücher.org/",
+        ] {
+            assert!(!is_normal(other), "{other}");
+        }
+    }
+
     #[test]
     fn file_names() {
         let name = |u| SourceUrl::parse(u).unwrap().file_name();
         assert_eq!(name("https://x.org/a/b%20c+d.csv?x=1").as_deref(), Some("b c+d.csv"));
+        assert_eq!(name("https://x.org/a/year=2024&b%20c.csv").as_deref(), Some("year=2024&b c.csv"));
+        assert_eq!(name("https://x.org/a/year=2024.csv?x=/y").as_deref(), Some("year=2024.csv"));
+        assert_eq!(name("https://x.org"), None);
         assert_eq!(name("https://x.org/a/"), None);
         assert_eq!(name("https://x.org/a%2Fb"), None);
         assert_eq!(name("hf://org/model"), None);

@@ -40,7 +40,13 @@ fn made(project: &Project, plan: &Plan<'_>, text: &str) -> Last {
     let sha256 = session.put_bytes(text.as_bytes()).unwrap();
     let content = Content::File { sha256, size: text.len() as u64, executable: false };
     let outputs = vec![OutputRecord { path: "build/one".into(), role: Role::Output, content }];
-    let result = StepResult::new("one".into(), prepared.form, outputs.clone(), BTreeMap::new(), 1.0);
+    let result = StepResult::new(
+        "one".into(),
+        prepared.form,
+        outputs.clone(),
+        BTreeMap::new(),
+        crate::fixture::circumstances(1.0),
+    );
     session.put_result(&prepared.key, &result.to_bytes()).unwrap();
     session.finish(false).unwrap();
     Last { key: prepared.key, outputs }

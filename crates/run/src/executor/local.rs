@@ -1,19 +1,27 @@
 //! Runs one step on this machine: folder, process, outputs, result.
 
+use super::stand::Met;
 use crate::bench::{Place, Shell, in_store, stored_result};
+use crate::explain::{self, Fix, Undeclared};
 use crate::metrics;
 use crate::plan::Node;
-use crate::result::{Content, OutputRecord, Role, StepResult};
+use crate::result::{Circumstances, Content, OutputRecord, Role, StepResult};
 use crate::template::{Command, TemplateError};
+use crate::train::Trial;
+use crate::vary::{self, Variation};
 use fs_err as fs;
-use std::collections::BTreeMap;
-use std::io::Write;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use trainlock_env::{Cancel, Ended, HostTool, Invocation, ProcessError, Stage, StageError, Stop};
+use std::sync::Arc;
+use std::time::Duration;
+use trainlock_env::sandbox::{Attempt as Attempted, Paths};
+use trainlock_env::{Cancel, Ended, HostTool, Machine, ProcessError, Stage, StageError, Stop, Tier};
+use trainlock_lock::Switches;
 use trainlock_manifest::{Bounds, OutputKind};
-use trainlock_store::{Link, PutError, Session, Store, StoreError, place_file, place_part, place_tree};
-use trainlock_types::{Digest, Event, Events, Name, Params};
+use trainlock_store::{Link, PutError, Session, Store, StoreError, place_file, place_tree};
+use trainlock_types::{Digest, Event, Events, Name, Params, RelPath};
 
 /// A step ready to run, with all that it takes.
 #[derive(Debug)]
@@ -33,6 +41,24 @@ pub(crate) struct Job<'a> {
     pub(crate) gpus: Vec<u32>,
     /// Run it even if the store has its result.
     pub(crate) force: bool,
+    /// Only see what comes out.
+    pub(crate) trial: Option<Trial>,
+    /// How it is shut in.
+    pub(crate) tier: Tier,
+    /// Why it is shut in less than fully, if it is.
+    pub(crate) unshut: Option<String>,
+    /// Watch its system calls.
+    pub(crate) audit: bool,
+    /// Folders that no tool may show with itself.
+    pub(crate) private: &'a [PathBuf],
+    /// Digests of the machine's libraries that this run has met, and the environments that it has checked.
+    pub(crate) met: Arc<Met>,
+    /// What its level means on this machine.
+    pub(crate) switches: Option<Switches>,
+    /// The numeric class that its switches make.
+    pub(crate) class: String,
+    /// This machine.
+    pub(crate) machine: &'a Machine,
     /// Where its log goes if it prints anything.
     pub(crate) log: PathBuf,
 }
@@ -48,12 +74,13 @@ pub(crate) struct Shared<'a> {
 }
 
 /// How a job ended.
+#[expect(clippy::large_enum_variant, reason = "a value lives for a moment, and there are few of them")]
 #[derive(Debug)]
 pub(crate) enum JobEnd {
     /// Its result was in the store after all (another process made it while this one waited).
     Restored(StepResult),
     /// It ran and succeeded.
-    Ran { result: StepResult, ended: Ended, attempts: u32, log: bool },
+    Ran { result: Box<StepResult>, ended: Box<Ended>, attempts: u32, log: bool },
     /// It ran and failed.
     Failed(Box<Failure>),
     /// The run was interrupted while it waited or ran.
@@ -77,6 +104,8 @@ pub struct Failure {
     pub log: Option<PathBuf>,
     /// Its folder, kept for inspection.
     pub folder: Option<PathBuf>,
+    /// What it used and was not given, each with the change that would give it.
+    pub undeclared: Vec<(Undeclared, Option<Fix>)>,
 }
 
 /// Why a step could not be run at all (other than by failing).
@@ -96,6 +125,9 @@ pub enum ExecuteError {
     Io(#[from] std::io::Error),
 }
 
+/// A step that failed within this time is run once more to see what it lacked.
+const AUDITED_AGAIN: Duration = Duration::from_secs(10);
+
 impl Job<'_> {
     /// Does it, once no other process is at the same key.
     pub(crate) fn run(&self, shared: Shared<'_>) -> Result<JobEnd, ExecuteError> {
@@ -106,6 +138,7 @@ impl Job<'_> {
             return Ok(JobEnd::Interrupted);
         };
         if !self.force
+            && self.trial.is_none()
             && let Some(result) = stored_result(shared.store, &self.key)?
             && in_store(shared.store, &result.outputs)?
         {
@@ -136,22 +169,36 @@ impl Job<'_> {
         unreachable!("the last attempt returns")
     }
 
+    pub(super) fn variation(&self) -> Option<Variation> {
+        self.trial.and_then(|trial| trial.variation)
+    }
+
     fn attempt(&self, shared: Shared<'_>, log: &mut Log) -> Result<Attempt, ExecuteError> {
         let step = self.node.step;
         let command = match &self.command {
             Ok(command) => command,
             Err(error) => return Ok(self.failed(error.to_string(), None, None, None)),
         };
-        let stage = Stage::new(shared.session.work_dir(&step.name)?, &self.node.member.dir)?;
+        let variation = self.variation();
+        if let Some(variation) = variation {
+            variation.wait();
+        }
+        let other = variation.map(Variation::folder).transpose()?.flatten();
+        let folder = match &other {
+            Some(other) => other.path().to_owned(),
+            None => shared.session.work_dir(&step.name)?,
+        };
+        let stage = Stage::new(folder, &self.node.member.dir)?;
         let attempt = self.attempt_in(shared, &stage, command, log)?;
-        if !matches!(&attempt, Attempt::Failed(Failure { folder: Some(_), .. })) {
+        if other.is_none() && !matches!(&attempt, Attempt::Failed(Failure { folder: Some(_), .. })) {
             shared.session.discard(stage.folder())?;
         }
         Ok(attempt)
     }
 
     fn failed(&self, reason: String, hint: Option<String>, ended: Option<Ended>, folder: Option<PathBuf>) -> Attempt {
-        Attempt::Failed(Failure { step: self.node.id.clone(), reason, hint, ended, attempts: 0, log: None, folder })
+        let (step, undeclared) = (self.node.id.clone(), Vec::new());
+        Attempt::Failed(Failure { step, reason, hint, ended, attempts: 0, log: None, folder, undeclared })
     }
 
     fn attempt_in(
@@ -163,7 +210,13 @@ impl Job<'_> {
     ) -> Result<Attempt, ExecuteError> {
         let step = self.node.step;
         self.lay_out(shared, stage)?;
-        let invocation = self.invocation(stage, command)?;
+        let sandbox = self.sandbox(stage, self.audit);
+        let paths = sandbox.paths();
+        let invocation = self.invocation(stage, command, sandbox)?;
+        if let Some((reason, hint)) = self.self_check(shared, &invocation)? {
+            return Ok(self.failed(reason, hint, None, None));
+        }
+        let before = self.beside_outputs(stage)?;
         let ended = match trainlock_env::run(&invocation, shared.cancel, |bytes| {
             log.write(bytes);
             let text = String::from_utf8_lossy(bytes).into_owned();
@@ -175,88 +228,133 @@ impl Job<'_> {
                 });
                 return Ok(self.failed(format!("could not start `{}`: {source}", program.display()), hint, None, None));
             }
+            Err(ProcessError::Sandbox(error)) => {
+                let reason = format!("could not be shut in: {}: {}", error.operation, error.reason());
+                return Ok(self.failed(
+                    reason,
+                    Some("`trainlock doctor` says what this machine offers".to_owned()),
+                    None,
+                    None,
+                ));
+            }
             other => other?,
         };
         let keep = |folder: &Path| shared.session.keep(folder).ok();
-        let reason = match ended.stop {
+        let (reason, hint) = match ended.stop {
             Stop::Cancelled => return Ok(Attempt::Interrupted),
-            Stop::TimedOut => format!(
-                "took longer than its timeout of {}",
-                trainlock_types::HumanDuration(step.timeout.unwrap_or_default())
-            ),
-            Stop::Signaled(signal) => format!("was ended by signal {signal}"),
-            Stop::Exited(0) => match self.collect(shared, stage, ended)? {
+            Stop::TimedOut => {
+                let time = trainlock_types::HumanDuration(step.timeout.unwrap_or_default());
+                (format!("took longer than its timeout of {time}"), None)
+            }
+            Stop::Signaled(_) if ended.sandbox.as_ref().is_some_and(|r| r.out_of_memory) => {
+                let memory = trainlock_types::HumanSize(step.resources.memory.unwrap_or_default());
+                (format!("used more than the {memory} of memory that its `resources` declare"), None)
+            }
+            Stop::Signaled(signal) => (format!("was ended by signal {signal}"), None),
+            Stop::Exited(0) => match self.collect(shared, stage, &ended)? {
                 Ok(result) => {
-                    deliver(self.node, self.root, shared, &result.outputs)?;
-                    return Ok(Attempt::Done(result, ended));
+                    self.tell_of_strays(shared, stage, &before)?;
+                    if self.trial.is_none() {
+                        deliver(self.node, self.root, shared, &result.outputs)?;
+                    }
+                    return Ok(Attempt::Done(Box::new(result), Box::new(ended)));
                 }
-                Err((reason, hint)) => {
-                    return Ok(self.failed(reason, hint, Some(ended), keep(stage.folder())));
-                }
+                Err(complaint) => complaint,
             },
-            Stop::Exited(code) => format!("failed with exit code {code}"),
+            Stop::Exited(code) => (format!("failed with exit code {code}"), None),
         };
-        Ok(self.failed(reason, None, Some(ended), keep(stage.folder())))
+        let undeclared = self.undeclared(shared, stage, &paths, command, &ended, log)?;
+        let failed = self.failed(reason, hint, Some(ended), keep(stage.folder()));
+        Ok(match failed {
+            Attempt::Failed(failure) => Attempt::Failed(Failure { undeclared, ..failure }),
+            other => other,
+        })
     }
 
-    /// Lays the inputs into the stage.
-    fn lay_out(&self, shared: Shared<'_>, stage: &Stage) -> Result<(), ExecuteError> {
-        let store = shared.store;
-        for place in &self.places {
-            match place {
-                Place::Source { path, entry } => {
-                    stage.copy(&path.on(self.root), path, entry)?;
+    /// What the step used and was not given, each with the change that would give it: from the end of its log, else
+    /// from its system calls, for which it is run once more if that takes little time.
+    fn undeclared(
+        &self,
+        shared: Shared<'_>,
+        stage: &Stage,
+        paths: &Paths,
+        command: &Command,
+        ended: &Ended,
+        log: &Log,
+    ) -> Result<Vec<(Undeclared, Option<Fix>)>, ExecuteError> {
+        let (step, member) = (self.node.step, &self.node.member.dir);
+        let folders: BTreeSet<RelPath> = self.places.iter().filter_map(|place| place.path().parent()).collect();
+        let seen = explain::Seen {
+            root: self.root,
+            cwd: member,
+            mounted: &paths.root,
+            staged: &|path| stage.path(path).exists(),
+            own: &|path| step.outputs.iter().any(|o| *path == o.path || path.below(&o.path).is_some()),
+        };
+        let mut found = explain::from_log(&log.end(), &folders, &seen);
+        let attempts = match &ended.sandbox {
+            Some(report) if self.audit => report.attempts.clone(),
+            Some(report) if found.is_empty() && ended.wall < AUDITED_AGAIN && report.isolation.is_hermetic() => {
+                self.audited(shared, command)?
+            }
+            _ => Vec::new(),
+        };
+        found.extend(explain::from_attempts(&attempts, &seen));
+        let with_fix = |undeclared| {
+            let fix = explain::fix(&self.node.id, member, &undeclared);
+            (undeclared, fix)
+        };
+        Ok(found.into_iter().take(explain::TOLD).map(with_fix).collect())
+    }
+
+    /// Runs the step once more for its system calls alone: what it prints and makes is let go.
+    fn audited(&self, shared: Shared<'_>, command: &Command) -> Result<Vec<Attempted>, ExecuteError> {
+        let stage = Stage::new(shared.session.work_dir(&self.node.step.name)?, &self.node.member.dir)?;
+        self.lay_out(shared, &stage)?;
+        let mut invocation = self.invocation(&stage, command, self.sandbox(&stage, true))?;
+        invocation.timeout = Some(AUDITED_AGAIN * 3);
+        let ended = trainlock_env::run(&invocation, shared.cancel, |_| {});
+        shared.session.discard(stage.folder())?;
+        Ok(ended.ok().and_then(|ended| ended.sandbox).map(|report| report.attempts).unwrap_or_default())
+    }
+
+    /// What lies beside the outputs, in the folders that the step may write to.
+    fn beside_outputs(&self, stage: &Stage) -> Result<BTreeSet<RelPath>, ExecuteError> {
+        let mut names = BTreeSet::new();
+        for folder in self.writable() {
+            for entry in fs::read_dir(stage.path(&folder))? {
+                // A name that is no text can't be an output's, and is told of by none.
+                if let Some(path) = entry?.file_name().to_str().and_then(|name| RelPath::parse(name).ok()) {
+                    names.insert(folder.join(&path));
                 }
-                Place::Object { path, sha256, executable } => {
-                    place_file(store, sha256, *executable, &stage.place(path)?, shared.link)?;
-                }
-                Place::Tree { path, tree } => {
-                    place_tree(store, tree, &stage.place(path)?, shared.link)?;
-                }
-                Place::Files { path, tree, files } => {
-                    for file in files {
-                        let to = stage.place(&path.join(&file.path))?;
-                        place_part(store, tree, file, &to, shared.link)?;
-                    }
-                }
-                Place::Repository { .. } => unreachable!("settled before the job was made"),
             }
         }
-        for output in &self.node.step.outputs {
-            stage.place(&output.path)?;
+        Ok(names)
+    }
+
+    /// Warns of what the step left beside its outputs: it is not kept.
+    fn tell_of_strays(
+        &self,
+        shared: Shared<'_>,
+        stage: &Stage,
+        before: &BTreeSet<RelPath>,
+    ) -> Result<(), ExecuteError> {
+        let outputs = &self.node.step.outputs;
+        let after = self.beside_outputs(stage)?;
+        let stray = |path: &&RelPath| {
+            !before.contains(path) && !outputs.iter().any(|o| o.path == **path || o.path.below(path).is_some())
+        };
+        let strays: Vec<String> =
+            after.iter().filter(stray).take(5).map(|p| format!("`{}`", p.relative_to(&self.node.member.dir))).collect();
+        if !strays.is_empty() {
+            let message = format!(
+                "step `{}` wrote {}, which its outputs do not name: it is not kept",
+                self.node.id,
+                strays.join(", ")
+            );
+            shared.events.emit(Event::Warning { message });
         }
         Ok(())
-    }
-
-    fn invocation(&self, stage: &Stage, command: &Command) -> Result<Invocation, ExecuteError> {
-        let step = self.node.step;
-        stage.link_tools(self.tools.iter().map(|(name, tool)| (name.as_str(), tool.program.as_path())))?;
-        let mut params = self.params.clone();
-        if !params.keys().any(|name| name == "seed" || name.starts_with("seed.")) {
-            params.insert("seed".to_owned(), trainlock_types::Value::Int(self.seed as i64));
-        }
-        let params = stage.write("params.json", &(crate::template::nested(&params).to_json() + "\n"))?;
-        let mut environment = stage.variables();
-        let own = [
-            ("TRAINLOCK_PARAMS", params.to_string_lossy().into_owned()),
-            ("TRAINLOCK_SEED", self.seed.to_string()),
-            ("TRAINLOCK_STEP", step.name.to_string()),
-            ("TRAINLOCK_PROJECT", self.node.member.name.to_string()),
-        ];
-        environment.extend(step.env.clone());
-        environment.extend(own.map(|(name, value)| (name.to_owned(), value)));
-        if step.resources.gpus > 0 {
-            let ids: Vec<String> = self.gpus.iter().map(u32::to_string).collect();
-            environment.insert("CUDA_VISIBLE_DEVICES".to_owned(), ids.join(","));
-        }
-        let (program, arguments) = match command {
-            Command::Shell(script) => {
-                let options = self.shell.options.iter().map(|o| (*o).to_owned());
-                (self.shell.program.clone(), options.chain([script.clone()]).collect())
-            }
-            Command::Exec(words) => (find_program(&words[0], stage, &environment), words[1..].to_vec()),
-        };
-        Ok(Invocation { program, arguments, folder: stage.member().to_owned(), environment, timeout: step.timeout })
     }
 
     /// Takes what a successful process made into the store, and writes the result; or says what is
@@ -265,7 +363,7 @@ impl Job<'_> {
         &self,
         shared: Shared<'_>,
         stage: &Stage,
-        ended: Ended,
+        ended: &Ended,
     ) -> Result<Result<StepResult, Complaint>, ExecuteError> {
         let step = self.node.step;
         let dir = &self.node.member.dir;
@@ -310,8 +408,18 @@ impl Job<'_> {
             return Ok(Err((format!("wrote to its input `{place}`"), Some(hint))));
         }
         let mut outputs = Vec::with_capacity(step.outputs.len());
-        for output in &step.outputs {
-            let path = stage.path(&output.path);
+        // The store takes folders from its own file system.
+        let moved = match self.variation() {
+            Some(Variation::Order) => Some(shared.session.work_dir(&step.name)?),
+            _ => None,
+        };
+        for (i, output) in step.outputs.iter().enumerate() {
+            let mut path = stage.path(&output.path);
+            if let Some(moved) = &moved {
+                let to = moved.join(i.to_string());
+                vary::copy(&path, &to)?;
+                path = to;
+            }
             let taken = if output.folder {
                 shared.session.take_tree(&path).map(|t| Content::Tree { tree: t.digest, size: t.size, count: t.count })
             } else {
@@ -337,9 +445,20 @@ impl Job<'_> {
             };
             outputs.push(OutputRecord { path: output.path.relative_to(dir), role, content });
         }
-        let result =
-            StepResult::new(self.node.id.clone(), self.form.clone(), outputs, metrics, ended.wall.as_secs_f64());
-        shared.session.put_result(&self.key, &result.to_bytes())?;
+        if let Some(moved) = moved {
+            shared.session.discard(&moved)?;
+        }
+        let how = Circumstances {
+            seconds: ended.wall.as_secs_f64(),
+            class: self.class.clone(),
+            isolation: self.isolation(ended),
+            machine: self.machine.clone(),
+            libraries: self.libraries(ended),
+        };
+        let result = StepResult::new(self.node.id.clone(), self.form.clone(), outputs, metrics, how);
+        if self.trial.is_none() {
+            shared.session.put_result(&self.key, &result.to_bytes())?;
+        }
         Ok(Ok(result))
     }
 
@@ -403,8 +522,9 @@ pub(crate) fn deliver(
 /// What is wrong with what a step did, and what to do about it.
 pub(crate) type Complaint = (String, Option<String>);
 
+#[expect(clippy::large_enum_variant, reason = "a value lives for a moment, and there are few of them")]
 enum Attempt {
-    Done(StepResult, Ended),
+    Done(Box<StepResult>, Box<Ended>),
     Failed(Failure),
     Interrupted,
 }
@@ -424,6 +544,19 @@ impl Log {
         if let Some(file) = &mut self.file {
             let _ = file.write_all(bytes);
         }
+    }
+
+    /// Its last part, in which a program says why it failed.
+    fn end(&self) -> String {
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut file = fs::File::open(&self.path)?;
+            let size = file.metadata()?.len();
+            file.seek(SeekFrom::Start(size.saturating_sub(64 << 10)))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
     }
 }
 
@@ -470,16 +603,6 @@ fn written_instead(path: &Path) -> Option<String> {
         .map(|n| format!("`{n}`"))
         .collect();
     (!names.is_empty()).then(|| format!("its folder holds {}", names.join(", ")))
-}
-
-/// The file of a program that a step names: with a `/`, from the step's folder; else from its PATH.
-fn find_program(word: &str, stage: &Stage, environment: &BTreeMap<String, String>) -> PathBuf {
-    if word.contains('/') {
-        return stage.member().join(word);
-    }
-    let path = environment.get("PATH").map(String::as_str).unwrap_or_default();
-    let good = |file: &PathBuf| fs::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-    path.split(':').map(|folder| Path::new(folder).join(word)).find(good).unwrap_or_else(|| PathBuf::from(word))
 }
 
 #[cfg(test)]

@@ -29,5 +29,7 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
     if args.link {
         project.link(&lock, &data, ui)?;
     }
+    // What the process frees at its end takes a large lock a while to free before.
+    std::mem::forget(lock);
     Ok(Exit::Done)
 }

@@ -1,17 +1,24 @@
 //! One file a command: its arguments, and what it does.
 
+pub(crate) mod audit;
 pub(crate) mod completions;
+pub(crate) mod diff;
+pub(crate) mod doctor;
 pub(crate) mod fetch;
+pub(crate) mod fix;
 pub(crate) mod init;
 pub(crate) mod lock;
 pub(crate) mod metadata;
 pub(crate) mod reference;
+pub(crate) mod reproduce;
 pub(crate) mod runs;
 pub(crate) mod schema;
+pub(crate) mod seal;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod train;
 pub(crate) mod update;
+pub(crate) mod verify;
 pub(crate) mod why;
 
 use crate::cli::{Cli, Command};
@@ -32,8 +39,15 @@ pub(crate) fn run(cli: Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Update(args) => update::run(&args, global, ui),
         Command::Fetch(args) => fetch::run(&args, global, ui),
         Command::Train(args) => train::run(&args, global, ui),
+        Command::Seal(args) => seal::run(&args, global, ui),
+        Command::Verify(args) => verify::run(&args, global, ui),
+        Command::Reproduce(args) => reproduce::run(&args, global, ui),
+        Command::Diff(args) => diff::run(&args, global, ui),
         Command::Status(args) => status::run(&args, global, ui),
         Command::Why(args) => why::run(&args, global, ui),
+        Command::Fix(args) => fix::run(&args, global, ui),
+        Command::Doctor(args) => doctor::run(&args, global, ui),
+        Command::Audit(args) => audit::run(&args, global, ui),
         Command::Runs(args) => runs::run(&args, global, ui),
         Command::Store(args) => store::run(&args, global, ui),
         Command::Metadata(args) => metadata::run(&args, global, ui),

@@ -17,6 +17,8 @@ pub(crate) struct Args {
 enum Page {
     /// The keys of train.toml
     Manifest,
+    /// The levels of determinism
+    Determinism,
     /// The environment variables
     Environment,
     /// The configuration file
@@ -26,6 +28,7 @@ enum Page {
 pub(crate) fn run(args: &Args, ui: &Ui) -> Result<Exit, Failure> {
     ui.print(&match args.page {
         Page::Manifest => trainlock_manifest::reference(),
+        Page::Determinism => trainlock_env::determinism::reference(),
         Page::Environment => environment(),
         Page::Configuration => configuration(),
     });

@@ -1,16 +1,13 @@
 //! `trainlock train`.
 
 use crate::cli::{Global, LockOptions, Select};
-use crate::exit::{Exit, Failure, Problem};
+use crate::exit::{Exit, Failure};
 use crate::project::{self, Locking, Project};
+use crate::running::{self, Ran, Setup};
 use crate::ui::Ui;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
-use trainlock_env::Machine;
-use trainlock_run::record::{Recorder, Status};
-use trainlock_run::{Options, StepStatus, Summary, Verdict};
-use trainlock_types::{Event, HumanDuration};
+use trainlock_run::{StepStatus, Verdict};
 
 /// Fetch and verify the locked inputs, then run the steps that are not done
 ///
@@ -36,6 +33,9 @@ pub(crate) struct Args {
     /// After a failure, go on with what does not need the step that failed
     #[arg(long)]
     keep_going: bool,
+    /// Watch the steps' system calls, and say what they use and do not declare if they fail
+    #[arg(long)]
+    audit: bool,
     /// Only say what would run, and why
     #[arg(long)]
     dry_run: bool,
@@ -69,48 +69,28 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
         bench.index.save()?;
         return Ok(Exit::Done);
     }
-    // Every input that a step may use is there and verified before the first one starts.
-    bench.hash_sources(&plan)?;
-    let needed = project.data_needed(&mut bench, &plan, args.force)?;
-    project.bring(&lock, &needed, args.lock.offline(), ui)?;
-
-    let session = project.store.session()?;
-    let runs = project.workspace.root.join(".trainlock/runs");
-    let here = Machine::here();
-    let machine = project::capacity(&here);
-    let mut recorder =
-        Recorder::start(&runs, here, |record| project.describe(record, &lock, &params, &tools, &args.params))?;
-    let cancel = project.cancel();
-    let jobs = args.jobs.map_or(machine.cpus as usize, usize::from);
-    let options =
-        Options { jobs, keep_going: args.keep_going, force: args.force, link: project.settings.link, machine };
-    let result = {
-        let (events, _display) = ui.events();
-        events.emit(Event::RunStarted { run: recorder.record.id.clone(), steps: plan.nodes.len() });
-        let result = trainlock_run::train(&mut bench, &plan, &options, &session, &mut recorder, &events, &cancel);
-        drop(events);
-        result
+    let setup = Setup {
+        lock: &lock,
+        params: &params,
+        tools: &tools,
+        options: &args.params,
+        offline: args.lock.offline(),
+        jobs: args.jobs,
+        keep_going: args.keep_going,
+        force: args.force,
+        audit: args.audit,
+        trial: None,
     };
-    let summary = match result {
-        Ok(summary) => summary,
-        Err(error) => {
-            recorder.finish(Status::Failed)?;
-            return Err(error.into());
-        }
-    };
-    if summary.ran > 0 {
-        project::hash_tools(&mut recorder.record, &mut bench.index);
+    let ran = running::carry_out(&project, &mut bench, &plan, setup, ui)?;
+    if let Some(failure) = running::failure(&ran.summary, &plan) {
+        return Err(failure);
     }
-    let metrics: Vec<(String, f64)> = recorder.record.steps.iter().flat_map(|s| s.metrics.clone()).collect();
-    let folder = recorder.folder().to_owned();
-    let status = match &summary {
-        s if s.interrupted => Status::Interrupted,
-        s if s.failures.is_empty() => Status::Succeeded,
-        _ => Status::Failed,
-    };
-    recorder.finish(status)?;
-    session.finish(summary.ran > 0)?;
-    finish(&summary, &metrics, &folder, begin, ui)
+    finish(&ran, begin, ui);
+    if !args.params.set.is_empty() && !lock.results.is_empty() {
+        ui.note("Unjudged", "with --set this is another computation than the sealed one");
+    }
+    running::tell(&ran.judged, ui)?;
+    Ok(Exit::Done)
 }
 
 /// What `--dry-run` says of a step.
@@ -127,28 +107,10 @@ fn show(status: &StepStatus, ui: &Ui) {
     }
 }
 
-/// The last words of a run, and its exit code.
-fn finish(summary: &Summary, metrics: &[(String, f64)], run: &Path, begin: Instant, ui: &Ui) -> Result<Exit, Failure> {
-    let took = HumanDuration(begin.elapsed());
-    if summary.interrupted {
-        let mut failure = Failure::new(Exit::Interrupted, "interrupted: steps that had finished are kept");
-        failure.problems.extend(problems(summary));
-        return Err(failure);
-    }
-    if !summary.failures.is_empty() {
-        let mut problems = problems(summary);
-        if !summary.skipped.is_empty() {
-            let names: Vec<String> = summary.skipped.iter().take(5).map(|s| format!("`{s}`")).collect();
-            let more = summary.skipped.len().saturating_sub(5);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            problems.push(Problem::Plain {
-                message: format!("not run: {}{more}", names.join(", ")),
-                causes: Vec::new(),
-                hints: Vec::new(),
-            });
-        }
-        return Err(Failure { code: Exit::Failed, problems });
-    }
+/// The last words of a run that went well.
+fn finish(ran: &Ran, begin: Instant, ui: &Ui) {
+    let Ran { summary, metrics, folder, .. } = ran;
+    let took = running::took(begin);
     if !metrics.is_empty() {
         let shown: Vec<String> = metrics.iter().take(6).map(|(name, value)| format!("{name} {value}")).collect();
         ui.status("Metrics", shown.join(", "));
@@ -162,28 +124,7 @@ fn finish(summary: &Summary, metrics: &[(String, f64)], run: &Path, begin: Insta
         let cached = summary.fresh + summary.restored;
         ui.status("Finished", format!("{} ran, {cached} cached in {took}", steps(summary.ran)));
         if ui.verbose() {
-            ui.status("Recorded", run.display());
+            ui.status("Recorded", folder.display());
         }
     }
-    Ok(Exit::Done)
-}
-
-/// The steps that failed, each with the end of its log.
-fn problems(summary: &Summary) -> Vec<Problem> {
-    let problem = |failure: &trainlock_run::Failure| {
-        let mut hints: Vec<String> = failure.hint.iter().cloned().collect();
-        let mut causes = Vec::new();
-        if let Some(log) = &failure.log {
-            let end = project::end_of_log(log, 20);
-            if !end.is_empty() {
-                causes.push(format!("the end of its log:\n{end}"));
-            }
-            hints.push(format!("its whole log: {}", log.display()));
-        }
-        if let Some(folder) = &failure.folder {
-            hints.push(format!("its folder, as it left it: {}", folder.display()));
-        }
-        Problem::Plain { message: format!("step `{}` {}", failure.step, failure.reason), causes, hints }
-    };
-    summary.failures.iter().map(problem).collect()
 }

@@ -1,0 +1,58 @@
+"""Prints, as one line of JSON, what numeric libraries really do in this environment."""
+
+import ctypes
+import glob
+import json
+import os
+import sys
+
+found = {"openblas": [], "numpy": None, "torch": None}
+
+
+def first(library, names):
+    for name in names:
+        try:
+            return getattr(library, name)
+        except AttributeError:
+            continue
+    return None
+
+
+def openblas(path):
+    try:
+        library = ctypes.CDLL(path)
+    except OSError:
+        return
+    variants = [prefix + "%s" + suffix for prefix in ("scipy_", "") for suffix in ("64_", "", "_64", "64")]
+    core = first(library, [v % "openblas_get_corename" for v in variants])
+    threads = first(library, [v % "openblas_get_num_threads" for v in variants])
+    if core is None or threads is None:
+        return
+    core.restype = ctypes.c_char_p
+    found["openblas"].append({"file": os.path.basename(path), "core": core().decode(), "threads": threads()})
+
+
+try:
+    import numpy
+
+    try:
+        from numpy._core._multiarray_umath import __cpu_features__ as features
+    except ImportError:
+        from numpy.core._multiarray_umath import __cpu_features__ as features
+    found["numpy"] = {"version": numpy.__version__, "features": sorted(k for k, v in features.items() if v)}
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(numpy.__file__)))
+    for package in ("numpy", "scipy"):
+        for path in sorted(glob.glob(os.path.join(folder, package + ".libs", "*openblas*"))):
+            openblas(path)
+except ImportError:
+    pass
+
+# Importing torch takes seconds: it is asked only where the step's own environment has it loaded anyway.
+if "torch" in sys.modules:
+    torch = sys.modules["torch"]
+    found["torch"] = {
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+print(json.dumps(found))

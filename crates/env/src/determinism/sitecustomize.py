@@ -1,0 +1,69 @@
+"""Seeds the global generators of Python, numpy, torch and TensorFlow with TRAINLOCK_SEED.
+
+Python runs this at its start. `random` is seeded now, the others when they are first imported.
+"""
+
+import os
+import random
+import sys
+
+
+def _seed():
+    return int(os.environ.get("TRAINLOCK_SEED", "0"))
+
+
+def _numpy(module):
+    module.random.seed(_seed() % 2**32)
+
+
+def _torch(module):
+    module.manual_seed(_seed() % 2**63)
+
+
+def _tensorflow(module):
+    module.random.set_seed(_seed() % 2**63)
+
+
+_SEEDERS = {"numpy": _numpy, "torch": _torch, "tensorflow": _tensorflow}
+
+
+class _Seeding:
+    """Finds no module itself: lets the others find it, and seeds it once it is loaded."""
+
+    def find_spec(self, name, path=None, target=None):
+        seeder = _SEEDERS.pop(name, None)
+        if seeder is None:
+            return None
+        from importlib.util import find_spec
+
+        spec = find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            seeder(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+random.seed(_seed())
+sys.meta_path.insert(0, _Seeding())
+
+
+def _next_sitecustomize():
+    """Another sitecustomize behind this one still runs."""
+    from importlib.machinery import PathFinder
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    path = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]
+    spec = PathFinder.find_spec("sitecustomize", path)
+    if spec is not None and spec.loader is not None:
+        from importlib.util import module_from_spec
+
+        spec.loader.exec_module(module_from_spec(spec))
+
+
+_next_sitecustomize()

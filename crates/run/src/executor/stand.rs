@@ -1,0 +1,238 @@
+//! Where a step stands: its stage, what it may see of the machine, its command and variables.
+
+use super::local::{Complaint, ExecuteError, Job, Shared};
+use crate::bench::Place;
+use crate::template::Command;
+use crate::vary::{self, Variation};
+use fs_err as fs;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use trainlock_env::determinism::{HostLibrary, SEED_GLOBALS, SELF_CHECK, host_libraries, judge};
+use trainlock_env::sandbox::{Bind, Paths, gpu_devices};
+use trainlock_env::{Cancel, Ended, Invocation, Isolation, Sandbox, Stage, Stop, Tier};
+use trainlock_store::{place_file, place_part, place_tree};
+use trainlock_types::{Digest, RelPath};
+
+impl Job<'_> {
+    /// Lays the inputs into the stage.
+    pub(super) fn lay_out(&self, shared: Shared<'_>, stage: &Stage) -> Result<(), ExecuteError> {
+        let store = shared.store;
+        for place in &self.places {
+            match place {
+                Place::Source { path, entry } => {
+                    stage.copy(&path.on(self.root), path, entry)?;
+                }
+                Place::Object { path, sha256, executable } => {
+                    place_file(store, sha256, *executable, &stage.place(path)?, shared.link)?;
+                }
+                Place::Tree { path, tree } => {
+                    place_tree(store, tree, &stage.place(path)?, shared.link)?;
+                }
+                Place::Files { path, tree, files } => {
+                    for file in files {
+                        let to = stage.place(&path.join(&file.path))?;
+                        place_part(store, tree, file, &to, shared.link)?;
+                    }
+                }
+                Place::Repository { .. } => unreachable!("settled before the job was made"),
+            }
+        }
+        for output in &self.node.step.outputs {
+            stage.place(&output.path)?;
+        }
+        if self.variation() == Some(Variation::Order) {
+            vary::reorder(&stage.path(&RelPath::root()))?;
+        }
+        Ok(())
+    }
+
+    /// The folders that the step may write to: those that hold its outputs.
+    pub(super) fn writable(&self) -> BTreeSet<RelPath> {
+        self.node.step.outputs.iter().map(|output| output.path.parent().unwrap_or_else(RelPath::root)).collect()
+    }
+
+    /// What the step may see and do.
+    pub(super) fn sandbox(&self, stage: &Stage, audit: bool) -> Sandbox {
+        let step = self.node.step;
+        let mut sandbox = Sandbox::new(self.tier, stage.folder(), self.node.member.name.as_str());
+        sandbox.writable = self.writable().into_iter().collect();
+        let private: Vec<&Path> = self.private.iter().map(PathBuf::as_path).collect();
+        let shown: BTreeSet<PathBuf> = self.tools.iter().flat_map(|(_, tool)| tool.shown(&private)).collect();
+        sandbox.read_only = shown.into_iter().map(Bind::same).collect();
+        if step.resources.gpus > 0 {
+            sandbox.devices = gpu_devices();
+        }
+        sandbox.network = step.network;
+        sandbox.memory = step.resources.memory;
+        sandbox.audit = audit;
+        match self.variation() {
+            Some(Variation::Hostname) => sandbox.hostname = "elsewhere".to_owned(),
+            Some(Variation::Umask) => sandbox.umask = 0o077,
+            _ => {}
+        }
+        sandbox
+    }
+
+    /// How the step was shut in.
+    pub(super) fn isolation(&self, ended: &Ended) -> Isolation {
+        match &ended.sandbox {
+            Some(report) => report.isolation.clone(),
+            None => Isolation::none(self.unshut.as_deref().unwrap_or("this machine offers nothing")),
+        }
+    }
+
+    /// The machine's libraries and programs that the step mapped, each with its digest: what is not locked and was
+    /// used all the same.
+    pub(super) fn libraries(&self, ended: &Ended) -> Vec<HostLibrary> {
+        let Some(report) = &ended.sandbox else { return Vec::new() };
+        host_libraries(&report.mapped, |path| self.met.digest(path))
+    }
+
+    /// How the step is started.
+    pub(super) fn invocation(
+        &self,
+        stage: &Stage,
+        command: &Command,
+        sandbox: Sandbox,
+    ) -> Result<Invocation, ExecuteError> {
+        let step = self.node.step;
+        let paths = sandbox.paths();
+        stage.link_tools(self.tools.iter().map(|(name, tool)| (name.as_str(), tool.program.as_path())))?;
+        if self.variation() == Some(Variation::Cpu) {
+            let level = self.switches.as_ref().map(|s| s.level.as_str()).unwrap_or_default();
+            for (name, tool) in self.tools {
+                let Some(script) = vary::emulated(&tool.program, level) else { continue };
+                stage.replace_tool(name, &script)?;
+            }
+        }
+        let environment = self.environment(stage, &paths)?;
+        let folder = self.node.member.dir.on(&paths.root);
+        let (program, arguments) = match command {
+            Command::Shell(script) => {
+                let options = self.shell.options.iter().map(|o| (*o).to_owned());
+                (self.shell.program.clone(), options.chain([script.clone()]).collect())
+            }
+            Command::Exec(words) => (find_program(&words[0], stage, &paths, &folder), words[1..].to_vec()),
+        };
+        let sandbox = (self.tier != Tier::None).then_some(sandbox);
+        Ok(Invocation { program, arguments, folder, environment, timeout: step.timeout, sandbox })
+    }
+
+    /// Asks the numeric libraries whether the level's switches took effect, where the step has Python packages; once for
+    /// all steps of a run with the same interpreter, packages and switches. What is wrong, if something is.
+    pub(super) fn self_check(
+        &self,
+        shared: Shared<'_>,
+        invocation: &Invocation,
+    ) -> Result<Option<Complaint>, ExecuteError> {
+        let Some(switches) = self.switches.as_ref().filter(|s| !s.variables.is_empty()) else { return Ok(None) };
+        let python = self.tools.iter().find(|(name, _)| name.as_str().starts_with("python"));
+        let (Some((python, tool)), Some(packages)) = (python, self.node.step.env.get("PYTHONPATH")) else {
+            return Ok(None);
+        };
+        if self.variation().is_some()
+            || !self.met.is_new(format!("{}\n{packages}\n{switches:?}", tool.program.display()))
+        {
+            return Ok(None);
+        }
+        let bin = invocation.environment.get("PATH").and_then(|path| path.split(':').next()).unwrap_or_default();
+        let mut check = invocation.clone();
+        check.program = Path::new(bin).join(python.as_str());
+        check.arguments = vec!["-c".to_owned(), SELF_CHECK.to_owned()];
+        let mut printed = Vec::new();
+        let cancel: &Cancel = shared.cancel;
+        let ended = trainlock_env::run(&check, cancel, |bytes| printed.extend_from_slice(bytes))?;
+        let printed = String::from_utf8_lossy(&printed).into_owned();
+        // Where the packages themselves can't be imported, the step says so better.
+        if ended.stop != Stop::Exited(0) {
+            return Ok(None);
+        }
+        // A variable that the step sets itself is what is wanted.
+        let wanted = switches.variables.iter().filter(|(name, _)| !self.node.step.env.contains_key(*name));
+        let wanted: BTreeMap<String, String> = wanted.map(|(n, v)| (n.clone(), v.clone())).collect();
+        match judge(&wanted, &printed) {
+            Ok(problems) if problems.is_empty() => Ok(None),
+            Ok(problems) => Ok(Some((
+                format!("would not compute as its level `{}` says: {}", switches.level, problems.join("; ")),
+                Some("`trainlock update` takes the newest switches into the lock; level = \"machine\" or \"off\" demand less".to_owned()),
+            ))),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// All variables of the step.
+    fn environment(&self, stage: &Stage, paths: &Paths) -> Result<BTreeMap<String, String>, ExecuteError> {
+        let step = self.node.step;
+        let mut params = self.params.clone();
+        if !params.keys().any(|name| name == "seed" || name.starts_with("seed.")) {
+            params.insert("seed".to_owned(), trainlock_types::Value::Int(self.seed as i64));
+        }
+        stage.write("params.json", &(crate::template::nested(&params).to_json() + "\n"))?;
+        let mut environment = paths.variables();
+        environment.extend(self.switches.iter().flat_map(|s| s.variables.clone()));
+        environment.extend(step.env.clone());
+        let own = [
+            ("TRAINLOCK_PARAMS", paths.params.to_string_lossy().into_owned()),
+            ("TRAINLOCK_SEED", self.seed.to_string()),
+            ("TRAINLOCK_STEP", step.name.to_string()),
+            ("TRAINLOCK_PROJECT", self.node.member.name.to_string()),
+        ];
+        environment.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        if self.node.member.determinism.seed_globals {
+            let shim = stage.folder().join("bin/.seed");
+            fs::create_dir_all(&shim)?;
+            fs::write(shim.join("sitecustomize.py"), SEED_GLOBALS)?;
+            let path = environment.entry("PYTHONPATH".to_owned()).or_default();
+            let rest = if path.is_empty() { String::new() } else { format!(":{path}") };
+            *path = format!("{}{rest}", paths.bin.join(".seed").display());
+        }
+        if step.resources.gpus > 0 {
+            let ids: Vec<String> = self.gpus.iter().map(u32::to_string).collect();
+            environment.insert("CUDA_VISIBLE_DEVICES".to_owned(), ids.join(","));
+        }
+        if let Some(variation) = self.variation() {
+            variation.environment(&mut environment);
+        }
+        Ok(environment)
+    }
+}
+
+/// What a run has met, for all its jobs.
+#[derive(Debug, Default)]
+pub(crate) struct Met {
+    digests: Mutex<HashMap<PathBuf, Digest>>,
+    checked: Mutex<BTreeSet<String>>,
+}
+
+impl Met {
+    /// The digest of a file of the machine, hashed once a run.
+    fn digest(&self, path: &Path) -> std::io::Result<Digest> {
+        if let Some(known) = self.digests.lock().unwrap_or_else(PoisonError::into_inner).get(path) {
+            return Ok(*known);
+        }
+        let (digest, _) = trainlock_store::hash_file(path).map_err(std::io::Error::other)?;
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), digest);
+        Ok(digest)
+    }
+
+    /// Whether this environment was not checked before.
+    fn is_new(&self, environment: String) -> bool {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner).insert(environment)
+    }
+}
+
+/// The file of a program that a step names, as the step sees it: with a `/`, from the step's folder; else a tool of the
+/// project, then the system's.
+fn find_program(word: &str, stage: &Stage, paths: &Paths, folder: &Path) -> PathBuf {
+    if word.contains('/') {
+        return folder.join(word);
+    }
+    if fs::symlink_metadata(stage.folder().join("bin").join(word)).is_ok() {
+        return paths.bin.join(word);
+    }
+    let good = |file: &PathBuf| fs::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    let system = trainlock_env::STEP_PATH.split(':').map(|folder| Path::new(folder).join(word)).find(good);
+    system.unwrap_or_else(|| PathBuf::from(word))
+}
