@@ -36,10 +36,11 @@ try:
     import numpy
 
     try:
-        from numpy._core._multiarray_umath import __cpu_features__ as features
+        from numpy._core._multiarray_umath import __cpu_dispatch__ as dispatch, __cpu_features__ as features
     except ImportError:
-        from numpy.core._multiarray_umath import __cpu_features__ as features
-    found["numpy"] = {"version": numpy.__version__, "features": sorted(k for k, v in features.items() if v)}
+        from numpy.core._multiarray_umath import __cpu_dispatch__ as dispatch, __cpu_features__ as features
+    # A feature that numpy does not dispatch by changes nothing, whatever the CPU has.
+    found["numpy"] = {"version": numpy.__version__, "features": sorted(k for k in dispatch if features.get(k))}
     folder = os.path.dirname(os.path.dirname(os.path.abspath(numpy.__file__)))
     for package in ("numpy", "scipy"):
         for path in sorted(glob.glob(os.path.join(folder, package + ".libs", "*openblas*"))):
