@@ -169,7 +169,7 @@ impl Host {
             "neighbour": self.facts,
             "devices": disks(),
             "inputs": { "linked": "data/raw.bin", "beside": "out/given.txt" },
-            "work": "out/work",
+            "work": "out/tries",
         });
         let file = folder.join("targets.json");
         fs_err::write(&file, targets.to_string()).unwrap();
@@ -353,7 +353,7 @@ outputs = ["other/secret.bin"]
 [steps.attempts]
 run = ["python3", "-B", "attempts", "targets.json", "{TABLE}"]
 inputs = ["attempts/*.py", "targets.json", "data/raw.bin", "out/given.txt"]
-outputs = ["{TABLE}", "out/work/"]
+outputs = ["{TABLE}", "out/tries/"]
 "#,
         root.display()
     )
