@@ -269,34 +269,25 @@ fn a_killed_init_is_no_success() {
     // The same where the inner process alone is killed, as the kernel does for want of memory.
     for tier in namespaced() {
         let it = place(tier);
-        let mark = format!("{}.7", 6000 + std::process::id());
-        let end = run(
-            &it.invocation("/bin/sh", &["-c", &format!("echo ready; sleep {mark}")]),
-            &Cancel::new().unwrap(),
-            |_| {
-                // The parent of the step's shell, which is the parent of its `sleep`.
-                let parent = |pid: &str| {
-                    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-                    status.lines().find_map(|l| l.strip_prefix("PPid:\t")).unwrap().to_owned()
-                };
-                let sleeper = || {
-                    let all = fs::read_dir("/proc").unwrap().flatten().map(|e| e.path());
-                    let command = format!("sleep\0{mark}\0");
-                    let mut all = all.filter(|p| fs::read(p.join("cmdline")).is_ok_and(|c| c == command.as_bytes()));
-                    all.next().map(|p| p.file_name().unwrap().to_str().unwrap().to_owned())
-                };
-                let sleeper = loop {
-                    if let Some(found) = sleeper() {
-                        break found;
-                    }
-                };
-                let shell = parent(&sleeper);
-                // The shell may have become the `sleep` itself.
-                let shell = if fs::read(format!("/proc/{shell}/comm")).unwrap() == b"sh\n" { shell } else { sleeper };
-                super::sys::kill(parent(&shell).parse().unwrap(), libc::SIGKILL);
-            },
-        );
-        assert_eq!(end.unwrap().stop, Stop::Signaled(9), "{tier}");
+        let mut output = Vec::new();
+        let call = it.invocation("/bin/sh", &["-c", "echo ready; while :; do :; done"]);
+        let end = run(&call, &Cancel::new().unwrap(), |text| {
+            output.extend_from_slice(text);
+            if output == b"ready\n" {
+                // The step's process is the only one whose folder is seen as its project's.
+                let all = fs::read_dir("/proc").unwrap().flatten().map(|e| e.path());
+                let steps = all.filter(|p| {
+                    let root = fs::metadata(p.join("cwd/.")).map(|m| (m.dev(), m.ino())).ok();
+                    let own = fs::metadata(it.sandbox.stage.join("root")).unwrap();
+                    root == Some((own.dev(), own.ino()))
+                });
+                let status: Vec<String> = steps.filter_map(|p| fs::read_to_string(p.join("status")).ok()).collect();
+                assert_eq!(status.len(), 1, "{tier}: {status:?}");
+                let parent = status[0].lines().find_map(|l| l.strip_prefix("PPid:\t")).unwrap();
+                super::sys::kill(parent.parse().unwrap(), libc::SIGKILL);
+            }
+        });
+        assert_eq!((end.unwrap().stop, &output[..]), (Stop::Signaled(9), &b"ready\n"[..]), "{tier}");
     }
 }
 
@@ -487,9 +478,12 @@ fn a_trainlock_to_kill() {
 
 #[test]
 fn trainlock_killed_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
     let me = std::env::current_exe().unwrap();
     let mut child = std::process::Command::new(me)
         .args(["--ignored", "--exact", "sandbox::tests::a_trainlock_to_kill"])
+        // It leaves its temporary folders behind.
+        .env("TMPDIR", folder.path())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .spawn()
