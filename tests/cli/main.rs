@@ -2,10 +2,12 @@
 
 mod concurrency;
 mod data;
+mod diff;
 mod docs;
 mod hostile;
 mod lock;
 mod manifest;
+mod reproduce;
 mod runs;
 mod signals;
 mod steps;

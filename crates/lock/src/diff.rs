@@ -1,221 +1,690 @@
-//! What changed between two locks, in words.
+//! What is different between two locks, or between a lock and what is wanted: one vocabulary for both.
+//!
+//! [`diff`] compares what two locks hold. Locking tells what it is about to change with the same [`Change`]s.
 
-use crate::{Content, DataPin, Determinism, Lock, ResultPin};
-use serde::Serialize;
+use crate::satisfies::{satisfies, tool_satisfies};
+use crate::{Content, DataPin, Determinism, Lock, Reason, ResultPin, SealedKind, SealedOutput, ToolPin};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use trainlock_types::{DataSource, Digest, HumanSize, Listing, Params};
+use trainlock_types::{DataRequest, Digest, HumanSize, Listing, Name, Params, RelPath, ToolRequest, Value};
 
-/// One entry that is not the same in two locks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    /// What kind of entry: `data`, `tool`, `determinism`, `param`, `result`.
-    pub kind: &'static str,
-    /// Its name: `raw`, `two/raw`, `digits: optimizer.lr`, `train (linux-x86_64-gnu/x86-64-v3)`.
-    pub name: String,
-    /// What changed, one fact each.
-    pub changes: Vec<String>,
+/// One difference between an old lock and a new one, or what is wanted of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// What it is about.
+    pub subject: Subject,
+    /// What happens to it.
+    pub action: Action,
 }
 
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.kind, self.name, self.changes.join("; "))
+/// What a change is about. The order is that of the lock's file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A data set.
+    Data {
+        /// The data set.
+        name: Name,
+        /// The member; none for the root project.
+        member: Option<Name>,
+    },
+    /// A tool.
+    Tool {
+        /// The tool.
+        name: Name,
+        /// The member; none for the root project.
+        member: Option<Name>,
+    },
+    /// A member's seed and level.
+    Determinism {
+        /// The member; none for the root project.
+        member: Option<Name>,
+    },
+    /// A hyperparameter.
+    Param {
+        /// The profile that lays it over; none for the member's own.
+        profile: Option<Name>,
+        /// The member.
+        member: Name,
+        /// The dotted name; none if it is about an empty table.
+        key: Option<String>,
+    },
+    /// A sealed result.
+    Result {
+        /// The step.
+        step: Name,
+        /// The member; none for the root project.
+        member: Option<Name>,
+        /// The profile; none for none.
+        profile: Option<Name>,
+        /// The numeric class.
+        class: String,
+    },
+}
+
+/// What happens to it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// It was not locked.
+    Added {
+        /// What is locked now, in words; none while it is not known.
+        what: Option<String>,
+    },
+    /// It is wanted no longer.
+    Removed,
+    /// It is locked otherwise.
+    Changed {
+        /// In what, never empty.
+        why: Vec<Why>,
+    },
+}
+
+/// In what a locked thing changes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Why {
+    /// The request differs from the one that was locked.
+    Request(Reason),
+    /// There is other content.
+    Content {
+        /// What was locked.
+        old: Content,
+        /// What is there.
+        new: Content,
+    },
+    /// The same content in another archive, as after a new compression.
+    Archive {
+        /// The locked archive's digest.
+        old: Option<Digest>,
+        /// The new one's.
+        new: Option<Digest>,
+    },
+    /// The address is resolved otherwise.
+    Source {
+        /// As it was locked; none if it was the request's own.
+        old: Option<String>,
+        /// As it is now.
+        new: Option<String>,
+    },
+    /// Another version of a tool.
+    Version {
+        /// The locked one.
+        old: semver::Version,
+        /// The new one.
+        new: semver::Version,
+    },
+    /// Another value of a hyperparameter.
+    Value {
+        /// The locked one.
+        old: Value,
+        /// The new one.
+        new: Value,
+    },
+    /// Another seed, level, or other fact of determinism.
+    Fact {
+        /// The key.
+        key: &'static str,
+        /// As locked.
+        old: String,
+        /// As wanted.
+        new: String,
+    },
+    /// What a level means on an architecture; of a variable that one side does not set, that side is none.
+    Switch {
+        /// The architecture.
+        architecture: String,
+        /// The variable, or `level`.
+        name: String,
+        /// As locked.
+        old: Option<String>,
+        /// As it is now.
+        new: Option<String>,
+    },
+    /// A step's key: something that goes into the step is not what it was.
+    Key {
+        /// The sealed one.
+        old: Digest,
+        /// The new one.
+        new: Digest,
+    },
+    /// An output of a result; none on the side that does not have it.
+    Output {
+        /// As it was sealed.
+        old: Option<SealedOutput>,
+        /// As it is sealed now.
+        new: Option<SealedOutput>,
+    },
+    /// A metric of a result; none on the side that does not have it.
+    Metric {
+        /// Its dotted name.
+        name: String,
+        /// As it was sealed.
+        old: Option<f64>,
+        /// As it is sealed now.
+        new: Option<f64>,
+    },
+    /// Lines that a later trainlock wrote, and that this one does not know.
+    Unknown,
+}
+
+/// The files in which two listings differ, each list sorted by path.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct FileChanges {
+    /// Only in the new one.
+    pub added: Vec<RelPath>,
+    /// Only in the old one.
+    pub removed: Vec<RelPath>,
+    /// In both, with other bytes or of another kind.
+    pub changed: Vec<RelPath>,
+}
+
+/// What is different in `new`, in the order of the lock's file; empty exactly if both hold the same, but for keys and
+/// tables outside any entry that neither knows.
+pub fn diff(old: &Lock, new: &Lock) -> Vec<Change> {
+    let mut changes = BTreeMap::new();
+    let place = |pin: &DataPin| Subject::Data { name: pin.name.clone(), member: pin.member.clone() };
+    compare(&mut changes, &old.data, &new.data, place, |pin| Some(pin.content.to_string()), data);
+    let place = |pin: &ToolPin| Subject::Tool { name: pin.name.clone(), member: pin.member.clone() };
+    compare(&mut changes, &old.tools, &new.tools, place, |pin| Some(pin.version.to_string()), tool);
+    let tables = |lock: &'_ Lock| lock.determinism.clone().into_iter().collect::<Vec<_>>();
+    compare(
+        &mut changes,
+        &tables(old),
+        &tables(new),
+        |(member, _)| Subject::Determinism { member: member.clone() },
+        |(_, table)| Some(table.in_words()),
+        |(_, old), (_, new)| determinism(old, new),
+    );
+    let value = |(_, value): &(Subject, Option<Value>)| value.as_ref().map(Value::to_string);
+    compare(
+        &mut changes,
+        &params(old),
+        &params(new),
+        |(subject, _)| subject.clone(),
+        value,
+        |(_, old), (_, new)| match (old, new) {
+            (Some(old), Some(new)) if old != new => vec![Why::Value { old: old.clone(), new: new.clone() }],
+            _ => Vec::new(),
+        },
+    );
+    let place = |pin: &ResultPin| Subject::Result {
+        step: pin.step.clone(),
+        member: pin.member.clone(),
+        profile: pin.profile.clone(),
+        class: pin.class.clone(),
+    };
+    compare(&mut changes, &old.results, &new.results, place, |pin| Some(holds(pin)), result);
+    changes.into_iter().map(|(subject, action)| Change { subject, action }).collect()
+}
+
+/// Notes what came, went and changed of one kind of entry.
+fn compare<T>(
+    changes: &mut BTreeMap<Subject, Action>,
+    old: &[T],
+    new: &[T],
+    subject: impl Fn(&T) -> Subject,
+    what: impl Fn(&T) -> Option<String>,
+    changed: impl Fn(&T, &T) -> Vec<Why>,
+) {
+    let mut before: BTreeMap<Subject, &T> = old.iter().map(|entry| (subject(entry), entry)).collect();
+    for entry in new {
+        let subject = subject(entry);
+        let action = match before.remove(&subject) {
+            None => Action::Added { what: what(entry) },
+            Some(old) => match changed(old, entry) {
+                why if why.is_empty() => continue,
+                why => Action::Changed { why },
+            },
+        };
+        changes.insert(subject, action);
+    }
+    changes.extend(before.into_keys().map(|subject| (subject, Action::Removed)));
+}
+
+fn data(old: &DataPin, new: &DataPin) -> Vec<Why> {
+    let request = DataRequest {
+        member: new.member.clone(),
+        name: new.name.clone(),
+        source: new.source.clone(),
+        to: RelPath::root(),
+    };
+    let reasons = satisfies(old, &request).into_iter();
+    // Whether the old content holds the new statement is no difference between the two.
+    let mut why: Vec<Why> = reasons
+        .filter(|reason| !matches!(reason, Reason::Checksum { old, new, .. } if old == new))
+        .map(Why::Request)
+        .collect();
+    if old.resolved != new.resolved {
+        why.push(Why::Source { old: old.resolved.clone(), new: new.resolved.clone() });
+    }
+    if old.content.digest() != new.content.digest() {
+        why.push(Why::Content { old: old.content.clone(), new: new.content.clone() });
+    } else if old.archive != new.archive {
+        let sha256 = |pin: &DataPin| pin.archive.map(|(sha256, _)| sha256);
+        why.push(Why::Archive { old: sha256(old), new: sha256(new) });
+    }
+    why.extend((old.extra != new.extra).then_some(Why::Unknown));
+    why
+}
+
+fn tool(old: &ToolPin, new: &ToolPin) -> Vec<Why> {
+    let request = ToolRequest {
+        member: new.member.clone(),
+        name: new.name.clone(),
+        version: new.request.clone(),
+        requirement: semver::VersionReq::STAR,
+        provider: new.provider.clone(),
+    };
+    // Whether the old version satisfies the new requirement is no difference between the two.
+    let reasons = tool_satisfies(old, &request).into_iter().filter(|reason| !matches!(reason, Reason::Version { .. }));
+    let mut why: Vec<Why> = reasons.map(Why::Request).collect();
+    if old.version != new.version {
+        why.push(Why::Version { old: old.version.clone(), new: new.version.clone() });
+    }
+    why.extend((old.extra != new.extra).then_some(Why::Unknown));
+    why
+}
+
+impl Determinism {
+    /// In what this table and a new one differ, but for what their levels mean.
+    pub fn changes(&self, new: &Determinism) -> Vec<Why> {
+        let threads = |d: &Determinism| d.threads.map_or("none".to_owned(), |n| n.to_string());
+        let facts = [
+            ("seed", self.seed.to_string(), new.seed.to_string()),
+            ("level", self.level.clone(), new.level.clone()),
+            ("threads", threads(self), threads(new)),
+            ("seed-globals", self.seed_globals.to_string(), new.seed_globals.to_string()),
+        ];
+        let differ = facts.into_iter().filter(|(_, old, new)| old != new);
+        differ.map(|(key, old, new)| Why::Fact { key, old, new }).collect()
+    }
+
+    fn in_words(&self) -> String {
+        format!("seed {}, level {}", self.seed, self.level)
     }
 }
 
-/// What changed from one lock to another, in the order of the file.
-pub fn diff(old: &Lock, new: &Lock) -> Vec<Difference> {
+fn determinism(old: &Determinism, new: &Determinism) -> Vec<Why> {
+    let mut why = old.changes(new);
+    let switches = |table: &Determinism| -> BTreeMap<(String, String), String> {
+        let of = |(architecture, switches): (&String, &crate::Switches)| {
+            let level = (String::from("level"), switches.level.clone());
+            let all = std::iter::once(level).chain(switches.variables.clone());
+            all.map(|(name, value)| ((architecture.clone(), name), value)).collect::<Vec<_>>()
+        };
+        table.switches.iter().flat_map(of).collect()
+    };
+    let (before, after) = (switches(old), switches(new));
+    for place in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+        let (old, new) = (before.get(place).cloned(), after.get(place).cloned());
+        if old != new {
+            let (architecture, name) = place.clone();
+            why.push(Why::Switch { architecture, name, old, new });
+        }
+    }
+    let unknown = |d: &Determinism| (d.extra.clone(), d.switches.values().map(|s| s.extra.clone()).collect::<String>());
+    why.extend((unknown(old) != unknown(new)).then_some(Why::Unknown));
+    why
+}
+
+/// Each param, and each table of params that has none.
+fn params(lock: &Lock) -> Vec<(Subject, Option<Value>)> {
+    let own = lock.params.iter().map(|(member, params)| (None, member, params));
+    let laid_over = lock.profiles.iter().map(|((profile, member), params)| (Some(profile), member, params));
     let mut all = Vec::new();
-    let pins = |lock: &'_ Lock| -> BTreeMap<String, DataPin> {
-        lock.data.iter().map(|pin| (named(pin.member.as_ref(), &pin.name), pin.clone())).collect()
-    };
-    entries("data", &pins(old), &pins(new), data, |pin| content(&pin.content), &mut all);
-    let tools = |lock: &Lock| -> BTreeMap<String, (String, String)> {
-        let entry =
-            |t: &crate::ToolPin| (named(t.member.as_ref(), &t.name), (t.version.to_string(), t.request.clone()));
-        lock.tools.iter().map(entry).collect()
-    };
-    let tool = |old: &(String, String), new: &(String, String)| {
-        let facts = [("version", &old.0, &new.0), ("request", &old.1, &new.1)];
-        facts.into_iter().filter(|(_, a, b)| a != b).map(|(fact, a, b)| format!("{fact} {a} -> {b}")).collect()
-    };
-    entries("tool", &tools(old), &tools(new), tool, |(version, _)| version.clone(), &mut all);
-    let members = |lock: &Lock| -> BTreeMap<String, Determinism> {
-        let name =
-            |m: &Option<trainlock_types::Name>| m.as_ref().map_or("of the project".to_owned(), |m| format!("of {m}"));
-        lock.determinism.iter().map(|(m, d)| (name(m), d.clone())).collect()
-    };
-    let seed = |d: &Determinism| format!("seed {}, level {}", d.seed, d.level);
-    entries("determinism", &members(old), &members(new), determinism, seed, &mut all);
-    let params = |lock: &Lock| -> BTreeMap<String, String> {
-        let tables = lock.params.iter().map(|(m, p)| (m.to_string(), p));
-        let profiles = lock.profiles.iter().map(|((profile, m), p)| (format!("{m} (profile {profile})"), p));
-        let leaves = |(table, params): (String, &Params)| {
-            params.iter().map(|(key, value)| (format!("{table}: {key}"), value.to_string())).collect::<Vec<_>>()
-        };
-        tables.chain(profiles).flat_map(leaves).collect()
-    };
-    let value = |old: &String, new: &String| vec![format!("{old} -> {new}")];
-    entries("param", &params(old), &params(new), value, String::clone, &mut all);
-    let results = |lock: &Lock| -> BTreeMap<String, ResultPin> {
-        let name = |r: &ResultPin| {
-            let profile = r.profile.as_ref().map(|p| format!(", profile {p}")).unwrap_or_default();
-            format!("{} ({}{profile})", named(r.member.as_ref(), &r.step), r.class)
-        };
-        lock.results.iter().map(|r| (name(r), r.clone())).collect()
-    };
-    let sealed = |r: &ResultPin| format!("{} outputs", r.outputs.len());
-    entries("result", &results(old), &results(new), result, sealed, &mut all);
+    for (profile, member, params) in own.chain(laid_over) {
+        let subject = |key| Subject::Param { profile: profile.cloned(), member: member.clone(), key };
+        all.extend(leaves(params).map(|(key, value)| (subject(key), value)));
+    }
     all
 }
 
-fn named(member: Option<&trainlock_types::Name>, name: &str) -> String {
-    member.map_or(name.to_owned(), |member| format!("{member}/{name}"))
+fn leaves(params: &Params) -> impl Iterator<Item = (Option<String>, Option<Value>)> {
+    let empty = params.is_empty().then_some((None, None));
+    params.iter().map(|(key, value)| (Some(key.clone()), Some(value.clone()))).chain(empty)
 }
 
-fn entries<T: PartialEq>(
-    kind: &'static str,
-    old: &BTreeMap<String, T>,
-    new: &BTreeMap<String, T>,
-    changed: impl Fn(&T, &T) -> Vec<String>,
-    shown: impl Fn(&T) -> String,
-    all: &mut Vec<Difference>,
-) {
-    for name in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
-        let changes = match (old.get(name), new.get(name)) {
-            (Some(old), None) => vec![format!("removed ({})", shown(old))],
-            (None, Some(new)) => vec![format!("added ({})", shown(new))],
-            (Some(old), Some(new)) if old != new => changed(old, new),
-            _ => continue,
-        };
-        if !changes.is_empty() {
-            all.push(Difference { kind, name: name.clone(), changes });
-        }
+fn result(old: &ResultPin, new: &ResultPin) -> Vec<Why> {
+    let mut why = Vec::new();
+    if old.key != new.key {
+        why.push(Why::Key { old: old.key, new: new.key });
     }
-}
-
-fn content(content: &Content) -> String {
-    match content {
-        Content::File { sha256, size } => format!("sha256 {}, {}", sha256.short(), HumanSize(*size)),
-        Content::Tree { tree, size, count, .. } => {
-            format!("tree {}, {count} files, {}", tree.short(), HumanSize(*size))
-        }
-    }
-}
-
-fn source(source: &DataSource) -> String {
-    match source {
-        DataSource::Url { url, .. } => url.redacted(),
-        DataSource::Path(path) | DataSource::Pooch(path) => path.to_string(),
-        DataSource::Croissant(place) => place.clone(),
-    }
-}
-
-fn data(old: &DataPin, new: &DataPin) -> Vec<String> {
-    let mut words = Vec::new();
-    if old.source != new.source {
-        let (a, b) = (source(&old.source), source(&new.source));
-        words.push(if a == b { "other facts of its request".to_owned() } else { format!("source {a} -> {b}") });
-    }
-    if old.resolved != new.resolved {
-        let shown = |r: &Option<String>| r.clone().unwrap_or_else(|| "none".to_owned());
-        words.push(format!("resolved {} -> {}", shown(&old.resolved), shown(&new.resolved)));
-    }
-    match (old.content == new.content, old.archive == new.archive) {
-        (true, false) => words.push("another archive with the same content".to_owned()),
-        (true, true) => {}
-        (false, _) => {
-            words.push(format!("{} -> {}", content(&old.content), content(&new.content)));
-            if let (Content::Tree { listing: Some(a), .. }, Content::Tree { listing: Some(b), .. }) =
-                (&old.content, &new.content)
-            {
-                words.extend(files(a, b));
-            }
-        }
-    }
-    words
-}
-
-/// The files of two listings that are not the same, as far as a line has room for them.
-fn files(old: &Listing, new: &Listing) -> Vec<String> {
-    let by_path = |l: &Listing| -> BTreeMap<String, Digest> {
-        l.entries().iter().map(|e| (e.path.to_string(), e.sha256)).collect()
+    let outputs = |pin: &ResultPin| -> BTreeMap<RelPath, SealedOutput> {
+        pin.outputs.iter().map(|output| (output.path.clone(), output.clone())).collect()
     };
-    let (old, new) = (by_path(old), by_path(new));
-    let mut words: Vec<String> = Vec::new();
-    for path in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
-        match (old.get(path), new.get(path)) {
-            (Some(_), None) => words.push(format!("{path} removed")),
-            (None, Some(_)) => words.push(format!("{path} added")),
-            (Some(a), Some(b)) if a != b => words.push(format!("{path} changed")),
-            _ => {}
+    let (before, after) = (outputs(old), outputs(new));
+    for path in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+        let (old, new) = (before.get(path).cloned(), after.get(path).cloned());
+        if old != new {
+            why.push(Why::Output { old, new });
         }
     }
-    let more = words.len().saturating_sub(5);
-    words.truncate(5);
-    if more > 0 {
-        words.push(format!("{more} more files"));
-    }
-    words
-}
-
-fn determinism(old: &Determinism, new: &Determinism) -> Vec<String> {
-    let threads = |d: &Determinism| d.threads.map_or("none".to_owned(), |n| n.to_string());
-    let facts = [
-        ("seed", old.seed.to_string(), new.seed.to_string()),
-        ("level", old.level.clone(), new.level.clone()),
-        ("threads", threads(old), threads(new)),
-        ("seed-globals", old.seed_globals.to_string(), new.seed_globals.to_string()),
-    ];
-    let mut words: Vec<String> =
-        facts.into_iter().filter(|(_, a, b)| a != b).map(|(fact, a, b)| format!("{fact} {a} -> {b}")).collect();
-    for (architecture, switches) in &new.switches {
-        let before = old.switches.get(architecture);
-        for (name, value) in &switches.variables {
-            match before.and_then(|b| b.variables.get(name)) {
-                Some(old) if old == value => {}
-                Some(old) => words.push(format!("{architecture} {name} {old} -> {value}")),
-                None => words.push(format!("{architecture} {name} set to {value}")),
-            }
-        }
-    }
-    for (architecture, switches) in &old.switches {
-        let now = new.switches.get(architecture);
-        let gone = switches.variables.keys().filter(|name| !now.is_some_and(|n| n.variables.contains_key(*name)));
-        words.extend(gone.map(|name| format!("{architecture} {name} no longer set")));
-    }
-    words
-}
-
-fn result(old: &ResultPin, new: &ResultPin) -> Vec<String> {
-    let mut words = Vec::new();
     for name in old.metrics.keys().chain(new.metrics.keys()).collect::<BTreeSet<_>>() {
-        match (old.metrics.get(name), new.metrics.get(name)) {
-            (Some(a), Some(b)) if a.to_bits() == b.to_bits() => {}
-            (Some(a), Some(b)) => {
-                let percent = if *a == 0.0 { String::new() } else { format!(" ({:+.2} %)", (b - a) / a.abs() * 100.0) };
-                words.push(format!("{name} {a} -> {b}{percent}"));
-            }
-            (Some(a), None) => words.push(format!("{name} {a} -> none")),
-            (None, b) => words.push(format!("{name} none -> {}", b.copied().unwrap_or_default())),
+        let (old, new) = (old.metrics.get(name).copied(), new.metrics.get(name).copied());
+        if old.map(f64::to_bits) != new.map(f64::to_bits) {
+            why.push(Why::Metric { name: name.clone(), old, new });
         }
     }
-    for output in &new.outputs {
-        match old.outputs.iter().find(|o| o.path == output.path) {
-            Some(before) if before == output => {}
-            Some(before) if before.content.is_some() && before.content == output.content => {
-                words.push(format!("{} has the same content in another container", output.path));
-            }
-            Some(before) => {
-                words.push(format!("{} {} -> {}", output.path, before.sha256.short(), output.sha256.short()));
-            }
-            None => words.push(format!("{} is new", output.path)),
-        }
-    }
-    let gone = old.outputs.iter().filter(|o| !new.outputs.iter().any(|n| n.path == o.path));
-    words.extend(gone.map(|o| format!("{} is gone", o.path)));
-    if words.is_empty() && old.key != new.key {
-        words.push("the same outputs from other inputs".to_owned());
-    }
-    words
+    why.extend((old.extra != new.extra).then_some(Why::Unknown));
+    why
 }
+
+/// `2 outputs, accuracy 0.97`
+fn holds(pin: &ResultPin) -> String {
+    let outputs = match pin.outputs.len() {
+        1 => "1 output".to_owned(),
+        n => format!("{n} outputs"),
+    };
+    let metrics = pin.metrics.iter().map(|(name, value)| format!("{name} {value}"));
+    std::iter::once(outputs).chain(metrics).collect::<Vec<_>>().join(", ")
+}
+
+impl FileChanges {
+    /// In which files `new` differs from `old`.
+    pub fn between(old: &Listing, new: &Listing) -> FileChanges {
+        let mut before: BTreeMap<&RelPath, _> = old.entries().iter().map(|e| (&e.path, (e.sha256, e.kind))).collect();
+        let mut changes = FileChanges::default();
+        for entry in new.entries() {
+            match before.remove(&entry.path) {
+                None => changes.added.push(entry.path.clone()),
+                Some(found) if found != (entry.sha256, entry.kind) => changes.changed.push(entry.path.clone()),
+                Some(_) => {}
+            }
+        }
+        changes.removed = before.into_keys().cloned().collect();
+        changes
+    }
+
+    /// Each file with what became of it, in the order of the words: `added a/b.txt`.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let parts = [(&self.added, "added"), (&self.removed, "removed"), (&self.changed, "changed")];
+        parts.into_iter().flat_map(|(paths, verb)| paths.iter().map(move |path| format!("{verb} {path}")))
+    }
+}
+
+/// How many files came, went and changed: `3 files added, 1 changed`.
+impl fmt::Display for FileChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [(&self.added, "added"), (&self.removed, "removed"), (&self.changed, "changed")];
+        for (i, (paths, verb)) in parts.into_iter().filter(|(paths, _)| !paths.is_empty()).enumerate() {
+            match (paths.len(), i) {
+                (1, 0) => write!(f, "1 file {verb}")?,
+                (number, 0) => write!(f, "{number} files {verb}")?,
+                (number, _) => write!(f, ", {number} {verb}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Why {
+    /// The files of a folder that changed, where both listings are known.
+    pub fn files(&self) -> Option<FileChanges> {
+        match self {
+            Why::Content {
+                old: Content::Tree { listing: Some(old), .. },
+                new: Content::Tree { listing: Some(new), .. },
+            } => Some(FileChanges::between(old, new)),
+            _ => None,
+        }
+    }
+
+    /// What changes, from what and to what, in the words of the lock; none where there is nothing.
+    fn parts(&self) -> (String, Option<String>, Option<String>) {
+        let hex = |digest: &Option<Digest>| digest.map(|d| d.to_string());
+        let number = |metric: &Option<f64>| metric.map(|m| m.to_string());
+        let line = |output: &Option<SealedOutput>| output.as_ref().map(SealedOutput::to_line);
+        match self {
+            Why::Request(reason) => {
+                let (key, old, new) = reason.parts();
+                (key.to_owned(), old, new)
+            }
+            Why::Content { old, new } => {
+                ("content".to_owned(), Some(old.digest().to_string()), Some(new.digest().to_string()))
+            }
+            Why::Archive { old, new } => ("archive".to_owned(), hex(old), hex(new)),
+            Why::Source { old, new } => ("source".to_owned(), old.clone(), new.clone()),
+            Why::Version { old, new } => ("version".to_owned(), Some(old.to_string()), Some(new.to_string())),
+            Why::Value { old, new } => ("value".to_owned(), Some(old.to_string()), Some(new.to_string())),
+            Why::Fact { key, old, new } => ((*key).to_owned(), Some(old.clone()), Some(new.clone())),
+            Why::Switch { architecture, name, old, new } => {
+                (format!("switches.{architecture}.{name}"), old.clone(), new.clone())
+            }
+            Why::Key { old, new } => ("key".to_owned(), Some(old.to_string()), Some(new.to_string())),
+            Why::Output { old, new } => ("output".to_owned(), line(old), line(new)),
+            Why::Metric { name, old, new } => (format!("metrics.{name}"), number(old), number(new)),
+            Why::Unknown => ("unknown".to_owned(), None, None),
+        }
+    }
+}
+
+/// As an object: `what` changes, `old`, `new` (texts, or null), the same in `words`, and the `files` of a folder.
+impl Serialize for Why {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (what, old, new) = self.parts();
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("what", &what)?;
+        map.serialize_entry("old", &old)?;
+        map.serialize_entry("new", &new)?;
+        map.serialize_entry("words", &self.to_string())?;
+        if let Some(files) = self.files() {
+            map.serialize_entry("files", &files)?;
+        }
+        map.end()
+    }
+}
+
+/// As an object: `kind`, what names it, `action` (`added`, `removed`, `changed`), and `what` or `changes`.
+impl Serialize for Change {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("kind", self.subject.kind())?;
+        let member = match &self.subject {
+            Subject::Data { name, member } | Subject::Tool { name, member } => {
+                map.serialize_entry("name", name)?;
+                member.as_ref()
+            }
+            Subject::Determinism { member } => member.as_ref(),
+            Subject::Param { profile, member, key } => {
+                map.serialize_entry("name", key)?;
+                map.serialize_entry("profile", profile)?;
+                Some(member)
+            }
+            Subject::Result { step, member, profile, class } => {
+                map.serialize_entry("name", step)?;
+                map.serialize_entry("profile", profile)?;
+                map.serialize_entry("class", class)?;
+                member.as_ref()
+            }
+        };
+        map.serialize_entry("member", &member)?;
+        match &self.action {
+            Action::Added { what } => {
+                map.serialize_entry("action", "added")?;
+                map.serialize_entry("what", what)?;
+            }
+            Action::Removed => map.serialize_entry("action", "removed")?,
+            Action::Changed { why } => {
+                map.serialize_entry("action", "changed")?;
+                map.serialize_entry("changes", why)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// `data raw: added, sha256 1a2b…, 56.2 KiB`
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.subject, self.action)
+    }
+}
+
+impl Subject {
+    /// Its kind, in one word: `data`, `tool`, `determinism`, `param`, `result`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Subject::Data { .. } => "data",
+            Subject::Tool { .. } => "tool",
+            Subject::Determinism { .. } => "determinism",
+            Subject::Param { .. } => "param",
+            Subject::Result { .. } => "result",
+        }
+    }
+
+    /// Its name within its kind: `raw`, `two/raw`, `digits: optimizer.lr`; empty for the root project's determinism.
+    pub fn name(&self) -> String {
+        let prefix = |member: &Option<Name>| member.as_ref().map_or(String::new(), |m| format!("{m}/"));
+        match self {
+            Subject::Data { member, name } | Subject::Tool { member, name } => format!("{}{name}", prefix(member)),
+            Subject::Determinism { member } => member.as_ref().map(Name::to_string).unwrap_or_default(),
+            Subject::Param { member, profile, key } => {
+                let key = key.as_ref().map_or(String::new(), |key| format!(" {key}"));
+                let profile = profile.as_ref().map_or(String::new(), |profile| format!("{profile} "));
+                format!("{profile}{member}{key}")
+            }
+            Subject::Result { step, member, profile, class } => {
+                let profile = profile.as_ref().map_or(String::new(), |profile| format!(", profile {profile}"));
+                format!("{}{step} ({class}{profile})", prefix(member))
+            }
+        }
+    }
+}
+
+/// `data raw`, `data two/raw`, `params digits optimizer.lr`, `result train (linux-x86_64-gnu/x86-64-v3)`.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self {
+            Subject::Param { profile: None, .. } => "params",
+            Subject::Param { profile: Some(_), .. } => "profile",
+            other => other.kind(),
+        };
+        match self.name() {
+            name if name.is_empty() => f.write_str(kind),
+            name => write!(f, "{kind} {name}"),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Added { what: None } => f.write_str("added"),
+            Action::Added { what: Some(what) } => write!(f, "added, {what}"),
+            Action::Removed => f.write_str("removed"),
+            Action::Changed { why } => {
+                for (i, why) in why.iter().enumerate() {
+                    write!(f, "{}{why}", if i > 0 { "; " } else { "" })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short = |digest: &Option<Digest>| digest.map_or("none".to_owned(), |d| d.short());
+        let place = |source: &Option<String>| source.clone().unwrap_or_else(|| "the url itself".to_owned());
+        let none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+        match self {
+            Why::Request(reason) => reason.fmt(f),
+            Why::Content { old, new } => {
+                write!(f, "content changed: {} -> {}", old.digest().short(), new.digest().short())?;
+                let size = |f: &mut fmt::Formatter<'_>| match old.size() == new.size() {
+                    true => Ok(()),
+                    false => write!(f, ", {} -> {}", HumanSize(old.size()), HumanSize(new.size())),
+                };
+                match (self.files(), old, new) {
+                    (Some(files), ..) => write!(f, ", {files}"),
+                    (None, Content::Tree { count: old, .. }, Content::Tree { count: new, .. }) if old != new => {
+                        write!(f, ", {old} -> {new} files")?;
+                        size(f)
+                    }
+                    _ => size(f),
+                }
+            }
+            Why::Archive { old, new } => {
+                write!(f, "the archive changed, its content did not: {} -> {}", short(old), short(new))
+            }
+            Why::Source { old, new } => write!(f, "source: {} -> {}", place(old), place(new)),
+            Why::Version { old, new } => write!(f, "version: {old} -> {new}"),
+            Why::Value { old, new } => write!(f, "{old} -> {new}"),
+            Why::Fact { key, old, new } => write!(f, "{key}: {old} -> {new}"),
+            Why::Switch { architecture, name, old, new } => {
+                write!(f, "{name} on {architecture}: {} -> {}", none(old), none(new))
+            }
+            Why::Key { old, new } => write!(f, "key: {} -> {}", old.short(), new.short()),
+            Why::Output { old: Some(old), new: Some(new) } => output(f, old, new),
+            Why::Output { old, new } => {
+                let verb = if old.is_none() { "added" } else { "removed" };
+                match old.as_ref().or(new.as_ref()) {
+                    Some(one) => {
+                        write!(f, "{}: {verb}, sha256 {}, {}", one.path, one.sha256.short(), HumanSize(one.size))
+                    }
+                    None => f.write_str(verb),
+                }
+            }
+            Why::Metric { name, old, new } => {
+                let number = |metric: &Option<f64>| metric.map_or("none".to_owned(), |m| m.to_string());
+                write!(f, "{name}: {} -> {}", number(old), number(new))?;
+                match (old, new) {
+                    (Some(old), Some(new)) => share(f, *old, *new),
+                    _ => Ok(()),
+                }
+            }
+            Why::Unknown => f.write_str("keys of a later trainlock changed"),
+        }
+    }
+}
+
+/// An output that both results have.
+fn output(f: &mut fmt::Formatter<'_>, old: &SealedOutput, new: &SealedOutput) -> fmt::Result {
+    write!(f, "{}: ", new.path)?;
+    if old.kind != new.kind {
+        let kind = |kind| match kind {
+            SealedKind::File => "a file",
+            SealedKind::Executable => "an executable file",
+            SealedKind::Folder => "a folder",
+        };
+        write!(f, "{} -> {}", kind(old.kind), kind(new.kind))?;
+        if old.sha256 == new.sha256 {
+            return Ok(());
+        }
+        f.write_str(", ")?;
+    }
+    let digests = format!("{} -> {}", old.sha256.short(), new.sha256.short());
+    if old.sha256 == new.sha256 {
+        f.write_str("the digest of its content changed, its bytes did not")
+    } else if old.content.is_some() && old.content == new.content {
+        write!(f, "the container changed, its content did not: {digests}")
+    } else if old.size == new.size {
+        f.write_str(&digests)
+    } else {
+        write!(f, "{digests}, {} -> {}", HumanSize(old.size), HumanSize(new.size))
+    }
+}
+
+/// By how much a number changed: ` (+1.03 %)`; nothing where that has no meaning.
+fn share(f: &mut fmt::Formatter<'_>, old: f64, new: f64) -> fmt::Result {
+    let percent = (new - old) / old.abs() * 100.0;
+    match percent.abs() {
+        size if !size.is_finite() || size == 0.0 => Ok(()),
+        size if !(0.01..1e6).contains(&size) => write!(f, " ({percent:+.1e} %)"),
+        _ => write!(f, " ({percent:+.2} %)"),
+    }
+}
+
+/// What is locked: `sha256 1a2b…, 56.2 KiB`, `tree 1a2b…, 3 files, 11 B`.
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = HumanSize(self.size());
+        match self {
+            Content::File { sha256, .. } => write!(f, "sha256 {}, {size}", sha256.short()),
+            Content::Tree { tree, count: 1, .. } => write!(f, "tree {}, 1 file, {size}", tree.short()),
+            Content::Tree { tree, count, .. } => write!(f, "tree {}, {count} files, {size}", tree.short()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

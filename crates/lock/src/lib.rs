@@ -13,7 +13,7 @@ mod satisfies;
 mod scan;
 mod write;
 
-pub use diff::{Difference, diff};
+pub use diff::{Action, Change, FileChanges, Subject, Why, diff};
 pub use error::{LockError, Merge};
 pub use heal::{Healed, heal};
 pub use pin::{

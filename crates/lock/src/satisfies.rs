@@ -260,45 +260,54 @@ impl Reason {
     }
 }
 
-/// `key: old -> new`.
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let none = || "none".to_owned();
+impl Reason {
+    /// The key that differs, the pin's value and the request's, in words; none where there is no value.
+    pub(crate) fn parts(&self) -> (&'static str, Option<String>, Option<String>) {
         let urls = |urls: &[SourceUrl]| list(&urls.iter().map(SourceUrl::redacted).collect::<Vec<_>>());
-        let (key, old, new) = match self {
-            Reason::Source { old, new } => ("source", old.clone(), new.clone()),
-            Reason::Url { old, new } => ("url", old.redacted(), new.redacted()),
-            Reason::Path { key, old, new } => (*key, old.clone(), new.clone()),
+        let some = |text: &str| Some(text.to_owned());
+        match self {
+            Reason::Source { old, new } => ("source", some(old), some(new)),
+            Reason::Url { old, new } => ("url", Some(old.redacted()), Some(new.redacted())),
+            Reason::Path { key, old, new } => (*key, some(old), some(new)),
             Reason::Mirrors { old, new } => ("mirrors", urls(old), urls(new)),
-            Reason::Checksum { old, new, .. } if old == new => {
-                return f.write_str("checksum: what is locked is not what it states");
-            }
             Reason::Checksum { old, new, .. } => {
-                let words = |c: &Option<Checksum>| c.as_ref().map_or_else(none, Checksum::to_string);
-                ("checksum", words(old), words(new))
+                ("checksum", old.as_ref().map(Checksum::to_string), new.as_ref().map(Checksum::to_string))
             }
-            Reason::Size { old, new } => ("size", old.to_string(), new.to_string()),
-            Reason::Rev { old, new } => ("rev", old.clone().unwrap_or_else(none), new.clone().unwrap_or_else(none)),
+            Reason::Size { old, new } => ("size", Some(old.to_string()), Some(new.to_string())),
+            Reason::Rev { old, new } => ("rev", old.clone(), new.clone()),
             Reason::Files { old, new } => ("files", list(old), list(new)),
             Reason::Extract { old, new } => {
-                let words = |path: &Option<RelPath>| path.as_ref().map_or_else(none, RelPath::to_string);
-                ("extract", words(old), words(new))
+                ("extract", old.as_ref().map(RelPath::to_string), new.as_ref().map(RelPath::to_string))
             }
-            Reason::Unpack { new } => ("unpack", (!new).to_string(), new.to_string()),
-            Reason::Requirement { old, new, .. } => ("version", old.clone(), new.clone()),
-            Reason::Version { request, locked } => {
-                return write!(f, "version: {locked} is locked and does not satisfy {request}");
-            }
-            Reason::From { old, new } => ("from", old.clone(), new.clone()),
+            Reason::Unpack { new } => ("unpack", Some((!new).to_string()), Some(new.to_string())),
+            Reason::Requirement { old, new, .. } => ("version", some(old), some(new)),
+            Reason::Version { request, locked } => ("version", Some(locked.to_string()), some(request)),
+            Reason::From { old, new } => ("from", some(old), some(new)),
             Reason::Probe { old, new } => ("probe", list(old), list(new)),
-            Reason::Match { old, new } => ("match", (*old).to_owned(), (*new).to_owned()),
-        };
-        write!(f, "{key}: {old} -> {new}")
+            Reason::Match { old, new } => ("match", some(old), some(new)),
+        }
     }
 }
 
-fn list(texts: &[String]) -> String {
-    if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
+/// `key: old -> new`.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Checksum { old, new, .. } if old == new => {
+                return f.write_str("checksum: what is locked is not what it states");
+            }
+            Reason::Version { request, locked } => {
+                return write!(f, "version: {locked} is locked and does not satisfy {request}");
+            }
+            _ => {}
+        }
+        let (key, old, new) = self.parts();
+        write!(f, "{key}: {} -> {}", old.as_deref().unwrap_or("none"), new.as_deref().unwrap_or("none"))
+    }
+}
+
+fn list(texts: &[String]) -> Option<String> {
+    (!texts.is_empty()).then(|| texts.join(", "))
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 mod change;
 mod resolve;
 
-pub use change::{Action, Change, Subject, Why};
 pub use resolve::{Mode, Resolution, ResolveError, resolve, settle, stale};
+pub use trainlock_lock::{Action, Change, Subject, Why};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

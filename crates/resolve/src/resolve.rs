@@ -4,11 +4,13 @@
 //! that leaves the content as it is), stated (the manifest gives sha256 and size), or to be asked for. Content of the
 //! repository is always looked at. [`stale`] ends there; [`resolve`] then asks, all at once.
 
-use crate::change::{self, Action, Change, Subject, Why};
+use crate::change;
 use crate::{BoxError, DataAnswer, Provider, Wanted};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use trainlock_lock::{Content, DataPin, Healed, Lock, Reason, ToolPin, satisfies, tool_satisfies};
+use trainlock_lock::{
+    Action, Change, Content, DataPin, Healed, Lock, Reason, Subject, ToolPin, Why, satisfies, tool_satisfies,
+};
 use trainlock_types::{Checksum, DataRequest, DataSource, Name, Params, ToolRequest, nearest};
 
 /// How far locking may go.
@@ -261,7 +263,7 @@ impl Entry<'_> {
     fn change(&self) -> Option<Action> {
         let Some(old) = self.old else {
             let what = match &self.verdict {
-                Verdict::Found(found) => Some(change::content(&found.0.content)),
+                Verdict::Found(found) => Some(found.0.content.to_string()),
                 Verdict::Keep | Verdict::Ask | Verdict::Look => None,
             };
             return Some(Action::Added { what });

@@ -54,7 +54,8 @@ pub enum Finding {
     },
     /// Other content, and so has a step that it needs.
     Follows {
-        /// That step.
+        /// That step. (`step` is the name of the one that follows it.)
+        #[serde(rename = "because-of")]
         step: String,
     },
     /// Sealed for other classes alone, and its bytes are not theirs.

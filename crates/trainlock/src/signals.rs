@@ -27,7 +27,7 @@ pub(crate) fn cancel_on_signals(fetching: trainlock_fetch::Cancel) -> std::io::R
 }
 
 /// Whether whoever started this program wants it to outlive the terminal, as `nohup` does.
-fn hangup_is_ignored() -> bool {
+pub(crate) fn hangup_is_ignored() -> bool {
     let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
     mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).is_some_and(|m| m & 1 << (SIGHUP - 1) != 0)

@@ -1,6 +1,7 @@
 //! The lock's format, its file, and merging.
 
 #[cfg(unix)]
+mod diff;
 mod file;
 mod format;
 mod invent;

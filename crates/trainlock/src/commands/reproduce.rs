@@ -1,28 +1,44 @@
 //! `trainlock reproduce`.
+//!
+//! The repository is a stranger's. Nothing of it is run but its steps, in the sandbox; what could reach further is refused
+//! before the first of them: links that lead out of the checkout, a `.trainlock` folder that claims what was done,
+//! a command of its own choice that asks a tool for its version.
 
-use crate::cli::Global;
+mod child;
+mod clone;
+mod report;
+
+use self::child::Watch;
+use self::clone::{Address, Checkout};
+use self::report::Report;
+use crate::cli::{Color, Global};
 use crate::exit::{Exit, Failure};
+use crate::project;
 use crate::ui::Ui;
 use fs_err as fs;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use trainlock_lock::Lock;
-use trainlock_run::record::{self, RunRecord};
+use trainlock_lock::{Lock, LockError, ResultPin};
+use trainlock_manifest::Workspace;
+use trainlock_types::{RelPath, ToolProvider};
 
 /// Clone a repository, train it, compare with its sealed results
 ///
-/// Everything is verified, in a clean folder. The steps are a stranger's code: they run with `sandbox = "required"`, whatever the manifest says. A report folder
-/// says what came of it. The exit code is that of `train`: 0 reproduced or equivalent, 5 diverged.
+/// One commit is checked out in a clean folder, every input is verified, and every step runs, whatever the store has. The steps are a
+/// stranger's code: they run with `sandbox = "required"`, whatever the manifest says. A report folder says what came of
+/// it. The exit code is that of `train`: 0 reproduced or equivalent, 5 diverged, or nothing is sealed.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  trainlock reproduce https://example.org/team/digits.git\n  trainlock reproduce git@example.org:team/digits.git --rev v1.0\n  trainlock reproduce ./digits.bundle --profile smoke"
 )]
 pub(crate) struct Args {
-    /// The repository: a URL, a folder, or a bundle file
+    /// The repository: a URL, a folder, or a bundle file; --manifest-path is relative to its top
+    #[arg(value_name = "GIT-URL")]
     url: String,
     /// Branch, tag or commit [default: the repository's own]
-    #[arg(long)]
+    #[arg(long, value_name = "REV")]
     rev: Option<String>,
     /// The profile
     #[arg(long, value_name = "NAME")]
@@ -30,198 +46,255 @@ pub(crate) struct Args {
     /// Work in this folder, which must be empty, and leave it there
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
-    /// Where the report goes [default: trainlock-report-NAME-COMMIT in the current folder]
+    /// Leave the temporary folder there
+    #[arg(long, conflicts_with = "into")]
+    keep: bool,
+    /// Where the report goes: a new folder [default: trainlock-report-NAME-COMMIT in the current folder]
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
 }
 
-/// Protocols that git may use: none that runs a command of the address's choice.
-const PROTOCOLS: &str = "file:git:http:https:ssh";
-
 pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure> {
-    if args.url.starts_with('-') || args.url.contains("::") {
-        return Err(Failure::new(Exit::Invalid, format!("`{}` is no repository that can be cloned", args.url)));
+    let address = Address::new(&args.url)?;
+    let manifest = global.manifest_path.as_deref().unwrap_or(Path::new("train.toml"));
+    let manifest = manifest.to_str().map(RelPath::parse).and_then(Result::ok).ok_or_else(|| {
+        Failure::new(Exit::Invalid, "--manifest-path is relative to the top of the repository, and stays in it")
+    })?;
+    if let Some(report) = args.report.as_ref().filter(|report| report.symlink_metadata().is_ok()) {
+        return Err(Failure::new(Exit::Invalid, format!("`{}` is there already", report.display())));
     }
-    if let Some(rev) = args.rev.as_ref().filter(|rev| rev.starts_with('-')) {
-        return Err(Failure::new(Exit::Invalid, format!("`{rev}` is no revision")));
-    }
-    let temporary = tempfile::Builder::new().prefix("trainlock-reproduce-").tempdir()?;
-    let folder = match &args.into {
-        Some(into) => {
-            fs::create_dir_all(into)?;
-            if fs::read_dir(into)?.next().is_some() {
-                return Err(Failure::new(Exit::Invalid, format!("`{}` is not empty", into.display())));
-            }
-            fs::canonicalize(into)?
-        }
-        None => temporary.path().join("clone"),
-    };
-    ui.status("Cloning", redacted(&args.url));
-    git(&mut Command::new("git"), &["clone", "--quiet", "--no-checkout", "--", &args.url, &folder.to_string_lossy()])?;
-    let wanted = args.rev.clone().unwrap_or_else(|| "HEAD".to_owned());
-    let commit = ["refs/remotes/origin/", "refs/tags/", ""]
-        .iter()
-        .find_map(|place| {
-            let name = format!("{place}{wanted}^{{commit}}");
-            git(Command::new("git").arg("-C").arg(&folder), &["rev-parse", "--verify", "--quiet", &name]).ok()
-        })
-        .ok_or_else(|| Failure::new(Exit::Failed, format!("the repository has no revision `{wanted}`")))?;
-    git(Command::new("git").arg("-C").arg(&folder), &["checkout", "--quiet", "--detach", &commit])?;
-    let manifest = folder.join(global.manifest_path.as_deref().unwrap_or(Path::new("train.toml")));
-    let root = manifest.parent().unwrap_or(&folder).to_owned();
-    let lock = Lock::load(&root.join("train.lock")).map_err(|e| Failure::from_error(Exit::Failed, &e))?;
-    let Some(lock) = lock else {
-        return Err(Failure::new(Exit::Stale, format!("the repository has no train.lock at {}", &commit[..12])));
-    };
-    ui.status("Checked out", &commit[..12]);
-    let sealed = lock.results.iter().any(|r| r.profile.as_deref() == args.profile.as_deref());
-    if !sealed {
-        ui.warning("nothing is sealed in its train.lock: what comes out can't be compared with anything");
-    }
+    let watch = Watch::new()?;
+    let mut place = Place::new(args)?;
+    ui.status("Cloning", &address.shown);
+    let checkout = clone::clone(&address, args.rev.as_deref(), &place.folder, &watch)?;
+    place.cloned = true;
+    told(&checkout, ui);
 
-    let mut train = Command::new(std::env::current_exe()?);
-    train.arg("-C").arg(&root).args(["train", "--locked", "--config", "sandbox=required"]);
-    for pair in &global.config {
-        train.args(["--config", pair]);
+    let file = manifest.on(&place.folder);
+    let lock = looked_at(&file, &place.folder, global)?;
+    let profile = args.profile.as_deref();
+    let sealed: Vec<&ResultPin> = lock.results.iter().filter(|r| r.profile.as_deref() == profile).collect();
+    if sealed.is_empty() {
+        ui.warning("nothing is sealed in its train.lock: there will be nothing to compare with");
+    } else {
+        let classes: BTreeSet<&str> = sealed.iter().map(|r| r.class.as_str()).collect();
+        let steps: BTreeSet<_> = sealed.iter().map(|r| (&r.member, &r.step)).collect();
+        let steps = if steps.len() == 1 { "1 step".to_owned() } else { format!("{} steps", steps.len()) };
+        ui.note("Sealed", format!("{steps}, for {}", classes.into_iter().collect::<Vec<_>>().join(", ")));
     }
-    if let Some(profile) = &args.profile {
-        train.args(["--profile", profile]);
+    // Made before hours are spent, so that they are not spent for a folder that can't be written.
+    let report = Report::begin(args.report.as_deref(), &address.name, &checkout.commit)?;
+
+    let status = watch.run(&mut train(args, global, &file)?)?;
+    if watch.is_interrupted() {
+        return Err(Failure::new(Exit::Interrupted, "interrupted: nothing is reported"));
     }
-    if ui.json() {
-        train.arg("--json");
-    }
-    let status = train.stdin(Stdio::null()).status()?;
-    let code = status.code().unwrap_or(130);
-    let exit = match code {
-        0 if !sealed => Exit::Diverged,
-        0 => Exit::Done,
-        2 => Exit::Invalid,
-        3 => Exit::Stale,
-        4 => Exit::Unverified,
-        5 => Exit::Diverged,
-        130 => Exit::Interrupted,
+    let exit = match status.code() {
+        Some(0) if sealed.is_empty() => Exit::Diverged,
+        Some(0) => Exit::Done,
+        Some(2) => Exit::Invalid,
+        Some(3) => Exit::Stale,
+        Some(4) => Exit::Unverified,
+        Some(5) => Exit::Diverged,
+        Some(130) => Exit::Interrupted,
         _ => Exit::Failed,
     };
-    let runs = root.join(".trainlock/runs");
-    let run = match record::ids(&runs)?.pop() {
-        Some(id) => Some((runs.join(&id), record::read(&runs, &id)?)),
-        None => None,
+    let root = file.parent().unwrap_or(&place.folder);
+    let asked = report::Asked {
+        repository: &address.shown,
+        rev: args.rev.as_deref(),
+        commit: &checkout.commit,
+        manifest: manifest.as_str(),
+        profile,
     };
-    let name = folder_name(&args.url);
-    let report =
-        args.report.clone().unwrap_or_else(|| PathBuf::from(format!("trainlock-report-{name}-{}", &commit[..12])));
-    let report = write_report(report, args, &commit, &lock, exit, run.as_ref())?;
-    ui.status("Reported", report.display());
-    if !sealed && code == 0 {
+    let folder = report.write(&asked, &lock, &sealed, exit, &root.join(".trainlock/runs"))?;
+    ui.status("Reported", folder.display());
+    if ui.json() {
+        ui.print_json(&json!({ "event": "report", "folder": folder, "exit-code": exit as u8 }));
+    }
+    place.finish(ui);
+    if sealed.is_empty() && status.success() {
         return Err(Failure::new(Exit::Diverged, "it ran, but nothing is sealed: there is nothing to compare with")
-            .hint("whoever owns the repository can `trainlock seal` it"));
+            .hint("whoever owns the repository can `trainlock seal` it, and commit train.lock"));
     }
     Ok(exit)
 }
 
-/// Runs git for what it prints.
-fn git(command: &mut Command, args: &[&str]) -> Result<String, Failure> {
-    let output = command
-        .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "submodule.recurse=false"])
-        .args(args)
-        .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| Failure::new(Exit::Failed, format!("can't start git: {e}")))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+/// What is to know of a checkout before it is trained.
+fn told(checkout: &Checkout, ui: &Ui) {
+    ui.status("Checked out", &checkout.commit[..12]);
+    let Checkout { submodules, pointers, .. } = checkout;
+    if !submodules.is_empty() {
+        let shown: Vec<String> = submodules.iter().take(5).map(|path| path.escape_debug().to_string()).collect();
+        let more = if submodules.len() > 5 { format!(" and {} more", submodules.len() - 5) } else { String::new() };
+        ui.warning(&format!("submodules are not followed: {}{more}", shown.join(", ")));
     }
-    let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(Failure::new(Exit::Failed, format!("git {} failed: {}", args[0], redacted(&why))))
+    if *pointers > 0 {
+        let files = if *pointers == 1 { "1 file is".to_owned() } else { format!("{pointers} files are") };
+        ui.warning(&format!("{files} kept by Git LFS, which is not asked: only the pointers are here"));
+    }
 }
 
-/// A text without the credentials of addresses in it.
-fn redacted(text: &str) -> String {
-    let mut parts = text.split("://");
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let end = part.find(['/', ' ', '\'']).unwrap_or(part.len());
-        let host = part[..end].rsplit('@').next().unwrap_or_default();
-        out.push_str("://");
-        out.push_str(host);
-        out.push_str(&part[end..]);
+/// The lock beside the manifest, after both were looked at: they are this checkout's own, and ask for nothing that the sandbox does
+/// not hold.
+fn looked_at(file: &Path, folder: &Path, global: &Global) -> Result<Lock, Failure> {
+    let shown = |path: &Path| path.strip_prefix(folder).unwrap_or(path).display().to_string();
+    let is_file = |path: &Path| path.symlink_metadata().is_ok_and(|m| m.is_file());
+    if !is_file(file) {
+        return Err(Failure::new(Exit::Invalid, format!("the repository has no `{}`", shown(file)))
+            .hint("--manifest-path says where in the repository it is"));
     }
-    out
-}
-
-/// What a repository is called: the last part of its address.
-fn folder_name(url: &str) -> String {
-    let last = url.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
-    let last = last.trim_end_matches(".git").trim_end_matches(".bundle");
-    let name: String =
-        last.chars().map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '-' }).collect();
-    if name.is_empty() { "repository".to_owned() } else { name }
-}
-
-/// Writes the report's folder; one that is there already is not touched, and another name is taken.
-fn write_report(
-    wanted: PathBuf,
-    args: &Args,
-    commit: &str,
-    lock: &Lock,
-    exit: Exit,
-    run: Option<&(PathBuf, RunRecord)>,
-) -> Result<PathBuf, Failure> {
-    let mut folder = wanted.clone();
-    let mut number = 2;
-    while folder.exists() {
-        folder = PathBuf::from(format!("{}-{number}", wanted.display()));
-        number += 1;
+    let workspace = project::load(&Global { manifest_path: Some(file.to_owned()), ..global.clone() })?;
+    let lock = file.with_file_name("train.lock");
+    // A manifest above the checkout could make it a member of a workspace that is not the repository's.
+    if !fs::canonicalize(&workspace.root)?.starts_with(fs::canonicalize(folder)?) {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("its `{}` belongs to the workspace of `{}`", shown(file), workspace.root.display()),
+        )
+        .hint("choose a folder with --into that no train.toml is above"));
     }
-    fs::create_dir_all(&folder)?;
-    let verdict = run.and_then(|(_, r)| r.verdict);
-    let facts = json!({
-        "repository": redacted(&args.url),
-        "commit": commit,
-        "profile": args.profile,
-        "lock": lock.digest().to_string(),
-        "verdict": verdict,
-        "exit-code": exit as u8,
-        "steps": run.map(|(_, r)| &r.judged),
-    });
-    fs::write(folder.join("verdict.json"), serde_json::to_vec_pretty(&facts).expect("facts are JSON"))?;
-    let mut text = format!(
-        "# {}\n\n- commit {commit}\n- train.lock sha256 {}\n- verdict: {}\n",
-        redacted(&args.url),
-        lock.digest(),
-        verdict.map_or("none".to_owned(), |v| format!("{v:?}").to_lowercase()),
-    );
-    if let Some((runs, run)) = run {
-        let machine = &run.machine;
-        text.push_str(&format!(
-            "- machine: {}, {} cpus, {}, {}\n\n## Steps\n\n",
-            machine.cpu, machine.cpus, machine.kernel, machine.libc
-        ));
-        for step in &run.steps {
-            let judged = run.judged.iter().find(|j| j.step == step.step);
-            let words = judged.map_or("not compared".to_owned(), |j| j.finding.to_string());
-            text.push_str(&format!(
-                "- **{}**: {}, {words}\n",
-                step.step,
-                step.outcome.as_deref().unwrap_or("not tried")
-            ));
-            if let Some(isolation) = &step.isolation {
-                text.push_str(&format!("  - isolation: {isolation}\n"));
-            }
-            for output in &step.outputs {
-                text.push_str(&format!("  - `{}` sha256 {}\n", output.path, output.sha256));
-            }
-            for (name, value) in &step.metrics {
-                text.push_str(&format!("  - {name} = {value}\n"));
-            }
+    if workspace.root.join("train.lock") != lock
+        && fs::canonicalize(&workspace.root)? != fs::canonicalize(file.parent().unwrap_or(folder))?
+    {
+        return Err(Failure::new(
+            Exit::Invalid,
+            format!("`{}` is a member of a workspace: its lock stands at the workspace's root", shown(file)),
+        )
+        .hint("give the root's manifest with --manifest-path"));
+    }
+    holds_no_probe(&workspace)?;
+    if !is_file(&lock) {
+        return Err(Failure::new(Exit::Stale, format!("the repository has no `{}`", shown(&lock)))
+            .hint("without a lock there is nothing to reproduce: whoever owns the repository can `trainlock lock` and commit it"));
+    }
+    match Lock::load(&lock) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(Failure::new(Exit::Stale, format!("`{}` is gone", shown(&lock)))),
+        Err(LockError::Syntax(diagnostic) | LockError::Invalid(diagnostic)) => {
+            Err(Failure::placed(Exit::Invalid, vec![*diagnostic]))
         }
-        for entry in fs::read_dir(runs)? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                fs::copy(entry.path(), folder.join(entry.file_name()))?;
-            }
+        Err(error) => Err(Failure::from_error(Exit::Invalid, &error)),
+    }
+}
+
+/// The words that ask a program for its version, and nothing else.
+const PLAIN: [&str; 6] = ["--version", "-version", "-V", "-v", "version", "--Version"];
+
+/// An error if a tool is asked for its version by a command that may do anything: it would run outside the sandbox.
+fn holds_no_probe(workspace: &Workspace) -> Result<(), Failure> {
+    for tool in workspace.members.iter().flat_map(|member| &member.tools) {
+        let ToolProvider::Host { probe, .. } = &tool.request.provider else { continue };
+        let plain = match &probe[..] {
+            [] => true,
+            [program, word] => !program.contains('/') && PLAIN.contains(&word.as_str()),
+            _ => false,
+        };
+        if !plain {
+            let command = probe.join(" ").escape_debug().to_string();
+            return Err(Failure::new(
+                Exit::Failed,
+                format!(
+                    "tool `{}` is asked for its version by a command of the repository's own: `{command}`",
+                    tool.request.name
+                ),
+            )
+            .hint("a probe runs outside the sandbox: clone the repository, look at it, and train it yourself"));
         }
     }
-    fs::write(folder.join("report.md"), text)?;
-    Ok(folder)
+    Ok(())
+}
+
+/// This very program, about to train.
+fn train(args: &Args, global: &Global, file: &Path) -> Result<Command, Failure> {
+    let mut train = Command::new(std::env::current_exe()?);
+    train.current_dir(file.parent().unwrap_or(Path::new("/"))).stdin(Stdio::null());
+    train.arg("train").args(["--locked", "--workspace", "--force"]).arg("--manifest-path").arg(file);
+    for pair in &global.config {
+        train.args(["--config", pair]);
+    }
+    // The last word counts.
+    train.args(["--config", "sandbox=required"]);
+    if let Some(profile) = &args.profile {
+        train.args(["--profile", profile]);
+    }
+    let color = match global.color {
+        Color::Auto => "auto",
+        Color::Always => "always",
+        Color::Never => "never",
+    };
+    train.args(["--color", color]);
+    train.args(std::iter::repeat_n("--verbose", usize::from(global.verbose)));
+    train.args(global.quiet.then_some("--quiet")).args(global.json.then_some("--json"));
+    for name in clone::FORGOTTEN {
+        train.env_remove(name);
+    }
+    Ok(train)
+}
+
+/// The folder that the repository is cloned into; what was made is taken away when this is dropped, unless it is to stay.
+#[derive(Debug)]
+struct Place {
+    folder: PathBuf,
+    /// Whether the clone came to its end.
+    cloned: bool,
+    /// The user's folder, which stays; a temporary one has this name of its own above the clone.
+    temporary: Option<PathBuf>,
+    keep: bool,
+}
+
+impl Place {
+    fn new(args: &Args) -> Result<Place, Failure> {
+        if let Some(into) = &args.into {
+            fs::create_dir_all(into)?;
+            if fs::read_dir(into)?.next().is_some() {
+                return Err(Failure::new(Exit::Invalid, format!("`{}` is not empty", into.display())));
+            }
+            return Ok(Place { folder: fs::canonicalize(into)?, cloned: false, temporary: None, keep: false });
+        }
+        let temporary = tempfile::Builder::new().prefix("trainlock-reproduce-").tempdir()?.keep();
+        let temporary = fs::canonicalize(temporary)?;
+        let folder = temporary.join("clone");
+        let place = Place { folder, cloned: false, temporary: Some(temporary), keep: args.keep };
+        fs::create_dir(&place.folder)?;
+        Ok(place)
+    }
+
+    /// Says where the clone is, if it stays.
+    fn finish(self, ui: &Ui) {
+        if self.keep || self.temporary.is_none() {
+            ui.status("Kept", self.folder.display());
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        match &self.temporary {
+            Some(temporary) if !self.keep => remove(temporary),
+            // Half a clone would be in the way of the next.
+            None if !self.cloned => {
+                for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+                    remove(&entry.path());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Takes a folder away, even where steps made folders that can't be written to. What can't be removed stays: it is in the place for
+/// temporary things.
+fn remove(path: &Path) {
+    if fs::remove_dir_all(path).is_ok() || fs::remove_file(path).is_ok() {
+        return;
+    }
+    let mut open = vec![path.to_owned()];
+    while let Some(folder) = open.pop() {
+        let _ = fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            open.extend(entry.file_type().is_ok_and(|kind| kind.is_dir()).then(|| entry.path()));
+        }
+    }
+    let _ = fs::remove_dir_all(path);
 }
