@@ -9,6 +9,12 @@ use trainlock_types::{
     DataSource, Digest, Entry, Listing, Name, Params, RelPath, SourceUrl, ToolMatch, ToolProvider, Value,
 };
 
+/// A block's known keys, while it is read.
+pub(crate) trait Raw<'a, 'p>: Default {
+    /// The place of a key's statement; none for a key that this version does not know.
+    fn field(&mut self, key: &str) -> Option<&mut Option<&'p Pair<'a>>>;
+}
+
 /// Declares a block's known keys: a field each, and the function that finds it by its key.
 macro_rules! raw {
     ($name:ident { $($field:ident = $key:literal),* $(,)? }) => {
@@ -17,10 +23,12 @@ macro_rules! raw {
             $($field: Option<&'p Pair<'a>>,)*
         }
 
-        impl<'a, 'p> $name<'a, 'p> {
+        impl $name<'_, '_> {
             const KEYS: &'static [&'static str] = &[$($key),*];
+        }
 
-            pub(crate) fn field(&mut self, key: &str) -> Option<&mut Option<&'p Pair<'a>>> {
+        impl<'a, 'p> Raw<'a, 'p> for $name<'a, 'p> {
+            fn field(&mut self, key: &str) -> Option<&mut Option<&'p Pair<'a>>> {
                 match key {
                     $($key => Some(&mut self.$field),)*
                     _ => None,

@@ -3,10 +3,12 @@
 //! Any layout of the right tables is read; only the canonical one is written. The reader is strict
 //! for a lock, and lenient for healing: then what is not whole is left out and counted.
 
-use crate::entry::{RawData, RawResult, RawTool, boolean, count, dotted, integer, is_known, need, params, text, twice};
+use crate::entry::{
+    Raw, RawData, RawResult, RawTool, boolean, count, dotted, integer, is_known, need, params, text, twice,
+};
 use crate::pin::Section;
 use crate::scan::{Header, Item, Pair, Scanner, Wrong};
-use crate::{DataPin, Determinism, Lock, LockError, Merge, ResultPin, Switches, ToolPin, VERSION};
+use crate::{Determinism, Lock, LockError, Merge, Switches, VERSION};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, btree_map};
@@ -221,18 +223,18 @@ impl<'a> Reader<'a> {
         let path = &parts[..header.path.len().min(parts.len())];
         match (path, header.array) {
             (["data"], true) => self.entries(header, pairs, Section::Data, |reader, pairs| {
-                let pin = reader.data(header, pairs)?;
-                reader.lock.data.push(pin);
+                let (raw, extra): (RawData<'_, '_>, _) = reader.raw_block(header, pairs)?;
+                reader.lock.data.push(raw.pin(header, extra)?);
                 Ok(())
             }),
             (["tool"], true) => self.entries(header, pairs, Section::Tool, |reader, pairs| {
-                let pin = reader.tool(header, pairs)?;
-                reader.lock.tools.push(pin);
+                let (raw, extra): (RawTool<'_, '_>, _) = reader.raw_block(header, pairs)?;
+                reader.lock.tools.push(raw.pin(header, extra)?);
                 Ok(())
             }),
             (["result"], true) => self.entries(header, pairs, Section::Result, |reader, pairs| {
-                let pin = reader.result(header, pairs)?;
-                reader.lock.results.push(pin);
+                let (raw, extra): (RawResult<'_, '_>, _) = reader.raw_block(header, pairs)?;
+                reader.lock.results.push(raw.pin(header, extra)?);
                 Ok(())
             }),
             (["determinism", "switches", architecture], false) => self.switches(header, None, architecture, pairs),
@@ -355,9 +357,13 @@ impl<'a> Reader<'a> {
         extra.push_str(self.text[pair.key_span.start..pair.end].trim_end());
     }
 
-    fn data(&mut self, header: &Header<'a>, pairs: &[Pair<'a>]) -> Result<DataPin, Flaw> {
-        let mut raw: RawData<'a, '_> = RawData::default();
-        let mut extra = String::new();
+    /// A block's statements by their keys, and the lines whose keys are not known.
+    fn raw_block<'p, R: Raw<'a, 'p>>(
+        &mut self,
+        header: &Header<'a>,
+        pairs: &'p [Pair<'a>],
+    ) -> Result<(R, String), Flaw> {
+        let (mut raw, mut extra) = (R::default(), String::new());
         for pair in pairs {
             match raw.field(&pair.key) {
                 Some(_) if pair.dotted => return dotted(pair),
@@ -366,47 +372,10 @@ impl<'a> Reader<'a> {
                 None => self.keep(pair, &mut extra),
             }
         }
-        let pin = raw.pin(header, extra)?;
-        if self.lenient && !pin.extra.is_empty() && toml::de::DeTable::parse(&pin.extra).is_err() {
+        if self.lenient && !extra.is_empty() && toml::de::DeTable::parse(&extra).is_err() {
             return shape(header);
         }
-        Ok(pin)
-    }
-
-    fn tool(&mut self, header: &Header<'a>, pairs: &[Pair<'a>]) -> Result<ToolPin, Flaw> {
-        let mut raw: RawTool<'a, '_> = RawTool::default();
-        let mut extra = String::new();
-        for pair in pairs {
-            match raw.field(&pair.key) {
-                Some(_) if pair.dotted => return dotted(pair),
-                Some(Some(_)) => return twice(pair),
-                Some(field) => *field = Some(pair),
-                None => self.keep(pair, &mut extra),
-            }
-        }
-        let pin = raw.pin(header, extra)?;
-        if self.lenient && !pin.extra.is_empty() && toml::de::DeTable::parse(&pin.extra).is_err() {
-            return shape(header);
-        }
-        Ok(pin)
-    }
-
-    fn result(&mut self, header: &Header<'a>, pairs: &[Pair<'a>]) -> Result<ResultPin, Flaw> {
-        let mut raw: RawResult<'a, '_> = RawResult::default();
-        let mut extra = String::new();
-        for pair in pairs {
-            match raw.field(&pair.key) {
-                Some(_) if pair.dotted => return dotted(pair),
-                Some(Some(_)) => return twice(pair),
-                Some(field) => *field = Some(pair),
-                None => self.keep(pair, &mut extra),
-            }
-        }
-        let pin = raw.pin(header, extra)?;
-        if self.lenient && !pin.extra.is_empty() && toml::de::DeTable::parse(&pin.extra).is_err() {
-            return shape(header);
-        }
-        Ok(pin)
+        Ok((raw, extra))
     }
 
     /// What a level means on one architecture; its member's table stands before it.

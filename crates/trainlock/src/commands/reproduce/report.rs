@@ -142,9 +142,18 @@ fn pin<'a>(sealed: &[&'a ResultPin], step: &str, class: Option<&str>) -> Option<
 }
 
 fn step_facts(name: &str, step: &Value, judged: Option<&Value>, pin: Option<&ResultPin>) -> Value {
-    let found = step["outputs"].as_array().cloned().unwrap_or_default();
+    let mut found = step["outputs"].as_array().cloned().unwrap_or_default();
+    // The record's paths are relative to the member's folder, the lock's to the workspace: the latter are shown.
+    for output in &mut found {
+        let path = output["path"].as_str().unwrap_or_default();
+        let same =
+            |sealed: &str| sealed.strip_suffix(path).is_some_and(|above| above.is_empty() || above.ends_with('/'));
+        let sealed = pin.iter().flat_map(|pin| &pin.outputs).find(|sealed| same(sealed.path.as_str()));
+        if let Some(sealed) = sealed {
+            output["path"] = json!(sealed.path.as_str());
+        }
+    }
     let paths = found.iter().filter_map(|output| output["path"].as_str());
-    // The record's paths are relative to the member's folder, as the lock's are.
     let paths: BTreeSet<&str> =
         paths.chain(pin.iter().flat_map(|pin| pin.outputs.iter().map(|o| o.path.as_str()))).collect();
     let outputs: Vec<Value> = paths
