@@ -6,8 +6,10 @@
 
 mod cancel;
 pub mod determinism;
+mod equipment;
 mod machine;
 mod process;
+pub mod python;
 pub mod sandbox;
 mod stage;
 mod tools;
@@ -15,6 +17,7 @@ mod vars;
 
 pub use cancel::Cancel;
 pub use determinism::HostLibrary;
+pub use equipment::{Equipment, FetchedTool, Packages, Place, Tool};
 pub use machine::Machine;
 pub use process::{Ended, Invocation, ProcessError, Stop, run};
 pub use sandbox::{Isolation, Sandbox, Tier};

@@ -25,6 +25,11 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// The C library alone, as [`Machine::libc`] names it.
+    pub fn libc_here() -> String {
+        libc_name()
+    }
+
     /// Reads the facts; what can't be had is left empty.
     pub fn here() -> Machine {
         let uname = rustix::system::uname();

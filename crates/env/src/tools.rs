@@ -367,6 +367,7 @@ mod tests {
             version: "*".into(),
             requirement: semver::VersionReq::STAR,
             provider: ToolProvider::Host { probe: vec![], accept: ToolMatch::Version },
+            platforms: Vec::new(),
         }
     }
 

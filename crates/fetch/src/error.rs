@@ -106,6 +106,9 @@ impl FetchError {
                 Reason::Mismatch { mismatch: Mismatch::Sha256 { .. } | Mismatch::Size { .. }, .. } => {
                     Some(format!("if the change upstream is meant, run `trainlock update {name}`"))
                 }
+                Reason::Gone { package } => Some(format!(
+                    "look whether the machine's package index is the one that was locked with; else move to a version that it has: trainlock update {package}"
+                )),
                 Reason::Certificate(_) => {
                     Some("set SSL_CERT_FILE to a PEM file with your authority's certificate".to_owned())
                 }
@@ -193,6 +196,12 @@ pub enum Reason {
     /// 404 or 410.
     #[error("not found (status {0})")]
     NotFound(u16),
+    /// A locked file that the package index no longer has.
+    #[error("the package index no longer has this file of {package}: it was deleted, or the index is another one")]
+    Gone {
+        /// The package.
+        package: String,
+    },
     /// 401, 403 or 407.
     #[error("the server wants credentials or refuses them (status {status})")]
     Denied {

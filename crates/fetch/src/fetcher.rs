@@ -19,7 +19,7 @@ use trainlock_types::{DataRequest, DataSource, Digest, Event, Events, Listing, R
 ///
 /// Its methods block, and may not be called from within an async runtime.
 pub struct Fetcher {
-    settings: Settings,
+    pub(crate) settings: Settings,
     events: Events,
     net: OnceLock<Result<Net, String>>,
     transfers: AtomicU64,
@@ -171,7 +171,7 @@ impl Fetcher {
     }
 
     /// Calls `work` for all items, on as many threads as there may be connections.
-    fn each<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    pub(crate) fn each<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
         let workers = self.settings.max_connections.max(1).min(items.len());
         if workers <= 1 {
             return items.iter().map(work).collect();
@@ -279,7 +279,7 @@ impl Fetcher {
     }
 
     /// Brings a file into the store from the first source that has it; its digest and size in bytes.
-    fn download(
+    pub(crate) fn download(
         &self,
         session: &Session,
         name: &str,
@@ -352,19 +352,23 @@ impl Fetcher {
         progress: &mut Progress<'_>,
     ) -> Result<(Digest, u64), Failure> {
         match source {
-            SourceUrl::Http(_) if self.settings.offline => Err(Reason::Offline.into()),
-            SourceUrl::Http(url) => {
-                let net = self.net.get_or_init(|| Net::start(&self.settings));
-                let net = net.as_ref().map_err(|e| Reason::Setup(e.clone()))?;
-                http::fetch(net, session, url, expect, progress)
-            }
+            SourceUrl::Http(url) => http::fetch(self.net()?, session, url, expect, progress),
             SourceUrl::File(url) => file::fetch(session, url, expect, progress, &self.settings.cancel),
             other => Err(Reason::Unsupported(kind(other)).into()),
         }
     }
 
+    /// The network, set up when it is first needed.
+    pub(crate) fn net(&self) -> Result<&Net, Failure> {
+        if self.settings.offline {
+            return Err(Reason::Offline.into());
+        }
+        let net = self.net.get_or_init(|| Net::start(&self.settings));
+        Ok(net.as_ref().map_err(|e| Reason::Setup(e.clone()))?)
+    }
+
     /// Puts one member of an archive of the store into the store; its digest and size in bytes.
-    fn extract(
+    pub(crate) fn extract(
         &self,
         session: &Session,
         name: &str,
@@ -400,7 +404,7 @@ impl Fetcher {
     }
 
     /// Puts the tree of an archive of the store into the store.
-    fn unpack(
+    pub(crate) fn unpack(
         &self,
         session: &Session,
         name: &str,
@@ -418,7 +422,7 @@ impl Fetcher {
     }
 
     /// For an archive of this size of which nothing else is known.
-    fn limits(&self, size: u64) -> Limits {
+    pub(crate) fn limits(&self, size: u64) -> Limits {
         let bytes = size.saturating_mul(self.settings.unpack_ratio).saturating_add(self.settings.unpack_more);
         Limits { decoded: bytes, size: bytes, count: self.settings.unpack_count }
     }
@@ -480,7 +484,7 @@ fn unreadable(name: &str, path: &std::path::Path, source: std::io::Error) -> Fet
 }
 
 /// The archive as a file of the store.
-fn open(session: &Session, name: &str, sha256: &Digest) -> Result<fs_err::File, FetchError> {
+pub(crate) fn open(session: &Session, name: &str, sha256: &Digest) -> Result<fs_err::File, FetchError> {
     let path = session.store().object(sha256, None).map_err(|e| store(name, e))?;
     let path = path.ok_or_else(|| store(name, StoreError::Missing(*sha256)))?;
     fs_err::File::open(&path).map_err(|e| unreadable(name, &path, e))

@@ -39,7 +39,7 @@ pub(crate) fn fetch(
     file.finish()
 }
 
-fn check_status(head: &Head) -> Result<(), Reason> {
+pub(crate) fn check_status(head: &Head) -> Result<(), Reason> {
     match head.status {
         200 => Ok(()),
         status @ (404 | 410) => Err(Reason::NotFound(status)),

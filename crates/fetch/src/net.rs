@@ -8,7 +8,7 @@ use crate::netrc::{Login, Netrc};
 use crate::retry::retry_after;
 use crate::settings::Settings;
 use reqwest::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER,
 };
 use reqwest::{Client, StatusCode};
 use std::error::Error;
@@ -83,10 +83,15 @@ impl Net {
 
     /// Asks for a URL. May not be called from within an async runtime.
     pub(crate) fn get(&self, url: &Url) -> Result<(Head, Body), Failure> {
+        self.get_as(url, None)
+    }
+
+    /// Asks for a URL in one of the media types that `accept` names.
+    pub(crate) fn get_as(&self, url: &Url, accept: Option<&'static str>) -> Result<(Head, Body), Failure> {
         let (head_to, head) = oneshot::channel();
         let (body_to, body) = mpsc::channel(BUFFERS_AHEAD);
         let (shared, url) = (Arc::clone(&self.shared), url.clone());
-        self.handle.spawn(async move { shared.transfer(url, head_to, body_to).await });
+        self.handle.spawn(async move { shared.transfer(url, accept, head_to, body_to).await });
         match head.blocking_recv() {
             Ok(Ok(head)) => Ok((head, body)),
             Ok(Err(failure)) => Err(failure),
@@ -129,11 +134,12 @@ impl Shared {
     async fn transfer(
         &self,
         url: Url,
+        accept: Option<&'static str>,
         head_to: oneshot::Sender<Result<Head, Failure>>,
         body_to: mpsc::Sender<Result<Vec<u8>, Failure>>,
     ) {
         let started = tokio::select! {
-            started = self.start(url) => started,
+            started = self.start(url, accept) => started,
             () = self.settings.cancel.thrown() => Err(Failure::Interrupted),
         };
         let (head, response) = match started {
@@ -157,11 +163,14 @@ impl Shared {
     }
 
     /// Follows redirects to the head of the answer.
-    async fn start(&self, mut url: Url) -> Result<(Head, reqwest::Response), Failure> {
+    async fn start(&self, mut url: Url, accept: Option<&'static str>) -> Result<(Head, reqwest::Response), Failure> {
         let first_host = url.host_str().map(str::to_owned);
         for _ in 0..=REDIRECTS {
             let login = self.login(&url, url.host_str() == first_host.as_deref());
             let mut request = self.shared_request(&url);
+            if let Some(accept) = accept {
+                request = request.header(ACCEPT, accept);
+            }
             if let Some(login) = login {
                 request = request.basic_auth(&login.user, Some(&login.password));
             }

@@ -2,12 +2,12 @@
 //!
 //! [`diff`] compares what two locks hold. Locking tells what it is about to change with the same [`Change`]s.
 
-use crate::satisfies::{satisfies, tool_satisfies};
-use crate::{Content, DataPin, Determinism, Lock, Reason, ResultPin, SealedKind, SealedOutput, ToolPin};
+use crate::satisfies::{python_satisfies, satisfies, tool_satisfies};
+use crate::{Content, DataPin, Determinism, Lock, PackagePin, Reason, ResultPin, SealedKind, SealedOutput, ToolPin};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use trainlock_types::{DataRequest, Digest, HumanSize, Listing, Name, Params, RelPath, ToolRequest, Value};
+use trainlock_types::{DataRequest, Digest, HumanSize, Listing, Name, Params, PinnedFile, RelPath, ToolRequest, Value};
 
 /// One difference between an old lock and a new one, or what is wanted of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +31,18 @@ pub enum Subject {
     /// A tool.
     Tool {
         /// The tool.
+        name: Name,
+        /// The member; none for the root project.
+        member: Option<Name>,
+    },
+    /// What a member's python packages are resolved from.
+    Python {
+        /// The member; none for the root project.
+        member: Option<Name>,
+    },
+    /// A python package.
+    Package {
+        /// The package.
         name: Name,
         /// The member; none for the root project.
         member: Option<Name>,
@@ -112,6 +124,20 @@ pub enum Why {
         /// The new one.
         new: semver::Version,
     },
+    /// Other versions of a python package: one each, or several for several platforms.
+    Versions {
+        /// The locked ones.
+        old: Vec<String>,
+        /// The new ones.
+        new: Vec<String>,
+    },
+    /// Files of the same version, other than those that were locked.
+    Files {
+        /// Those that are gone, by name.
+        old: Vec<String>,
+        /// Those that are new, by name.
+        new: Vec<String>,
+    },
     /// Another value of a hyperparameter.
     Value {
         /// The locked one.
@@ -185,6 +211,15 @@ pub fn diff(old: &Lock, new: &Lock) -> Vec<Change> {
     compare(&mut changes, &old.data, &new.data, place, |pin| Some(pin.content.to_string()), data);
     let place = |pin: &ToolPin| Subject::Tool { name: pin.name.clone(), member: pin.member.clone() };
     compare(&mut changes, &old.tools, &new.tools, place, |pin| Some(pin.version.to_string()), tool);
+    compare(
+        &mut changes,
+        &old.python,
+        &new.python,
+        |pin| Subject::Python { member: pin.member.clone() },
+        |pin| Some(format!("for {}", pin.python)),
+        |old, new| python_satisfies(old, &new.request(), &new.python).into_iter().map(Why::Request).collect(),
+    );
+    changes.extend(package_changes(&old.packages, &new.packages));
     let tables = |lock: &'_ Lock| lock.determinism.clone().into_iter().collect::<Vec<_>>();
     compare(
         &mut changes,
@@ -266,6 +301,54 @@ fn data(old: &DataPin, new: &DataPin) -> Vec<Why> {
     why
 }
 
+/// What is different in new python packages, each package by its name: it may be there in several versions.
+pub fn package_changes(old: &[PackagePin], new: &[PackagePin]) -> BTreeMap<Subject, Action> {
+    let grouped = |pins: &'_ [PackagePin]| -> Vec<(Subject, Vec<PackagePin>)> {
+        let mut groups: BTreeMap<Subject, Vec<PackagePin>> = BTreeMap::new();
+        for pin in pins {
+            let subject = Subject::Package { name: pin.name.clone(), member: pin.member.clone() };
+            groups.entry(subject).or_default().push(pin.clone());
+        }
+        groups.into_iter().collect()
+    };
+    let versions = |pins: &[PackagePin]| pins.iter().map(|p| p.version.clone()).collect::<Vec<_>>();
+    let mut changes = BTreeMap::new();
+    compare(
+        &mut changes,
+        &grouped(old),
+        &grouped(new),
+        |(subject, _)| subject.clone(),
+        |(_, pins)| Some(versions(pins).join(", ")),
+        |(_, old), (_, new)| {
+            let (before, after) = (versions(old), versions(new));
+            if before != after {
+                return vec![Why::Versions { old: before, new: after }];
+            }
+            let files = |pins: &[PackagePin]| {
+                let of = |p: &PackagePin| p.wheels.iter().chain(&p.source).cloned().collect::<Vec<_>>();
+                pins.iter().flat_map(of).collect::<BTreeSet<_>>()
+            };
+            let (before, after) = (files(old), files(new));
+            let only = |a: &BTreeSet<_>, b: &BTreeSet<_>| {
+                a.difference(b).map(|f: &PinnedFile| f.file.clone()).collect::<Vec<_>>()
+            };
+            let mut why = Vec::new();
+            if before != after {
+                why.push(Why::Files { old: only(&before, &after), new: only(&after, &before) });
+            }
+            let markers = |pins: &[PackagePin]| pins.iter().filter_map(|p| p.marker.clone()).collect::<Vec<_>>();
+            let (before, after) = (markers(old), markers(new));
+            if before != after {
+                why.push(Why::Fact { key: "marker", old: before.join("; "), new: after.join("; ") });
+            }
+            let unknown = |pins: &[PackagePin]| pins.iter().map(|p| p.extra.clone()).collect::<Vec<_>>();
+            why.extend((unknown(old) != unknown(new)).then_some(Why::Unknown));
+            why
+        },
+    );
+    changes
+}
+
 fn tool(old: &ToolPin, new: &ToolPin) -> Vec<Why> {
     let request = ToolRequest {
         member: new.member.clone(),
@@ -273,15 +356,28 @@ fn tool(old: &ToolPin, new: &ToolPin) -> Vec<Why> {
         version: new.request.clone(),
         requirement: semver::VersionReq::STAR,
         provider: new.provider.clone(),
+        platforms: new.platforms.clone(),
     };
     // Whether the old version satisfies the new requirement is no difference between the two.
     let reasons = tool_satisfies(old, &request).into_iter().filter(|reason| !matches!(reason, Reason::Version { .. }));
     let mut why: Vec<Why> = reasons.map(Why::Request).collect();
     if old.version != new.version {
         why.push(Why::Version { old: old.version.clone(), new: new.version.clone() });
+    } else {
+        why.extend(artifacts(old, new));
     }
     why.extend((old.extra != new.extra).then_some(Why::Unknown));
     why
+}
+
+/// In what the files of a fetched tool differ.
+pub fn artifacts(old: &ToolPin, new: &ToolPin) -> Option<Why> {
+    let only = |a: &ToolPin, b: &ToolPin| -> Vec<String> {
+        let other = a.artifacts.iter().filter(|(platform, artifact)| b.artifacts.get(platform) != Some(*artifact));
+        other.map(|(_, artifact)| artifact.file.file.clone()).collect()
+    };
+    let (old, new) = (only(old, new), only(new, old));
+    (!old.is_empty() || !new.is_empty()).then_some(Why::Files { old, new })
 }
 
 impl Determinism {
@@ -445,6 +541,8 @@ impl Why {
             Why::Source { old, new } => ("source".to_owned(), old.clone(), new.clone()),
             Why::Version { old, new } => ("version".to_owned(), Some(old.to_string()), Some(new.to_string())),
             Why::Value { old, new } => ("value".to_owned(), Some(old.to_string()), Some(new.to_string())),
+            Why::Versions { old, new } => ("version".to_owned(), Some(old.join(", ")), Some(new.join(", "))),
+            Why::Files { old, new } => ("files".to_owned(), Some(old.join(", ")), Some(new.join(", "))),
             Why::Fact { key, old, new } => ((*key).to_owned(), Some(old.clone()), Some(new.clone())),
             Why::Switch { architecture, name, old, new } => {
                 (format!("switches.{architecture}.{name}"), old.clone(), new.clone())
@@ -479,11 +577,11 @@ impl Serialize for Change {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("kind", self.subject.kind())?;
         let member = match &self.subject {
-            Subject::Data { name, member } | Subject::Tool { name, member } => {
+            Subject::Data { name, member } | Subject::Tool { name, member } | Subject::Package { name, member } => {
                 map.serialize_entry("name", name)?;
                 member.as_ref()
             }
-            Subject::Determinism { member } => member.as_ref(),
+            Subject::Python { member } | Subject::Determinism { member } => member.as_ref(),
             Subject::Param { profile, member, key } => {
                 map.serialize_entry("name", key)?;
                 map.serialize_entry("profile", profile)?;
@@ -520,11 +618,13 @@ impl fmt::Display for Change {
 }
 
 impl Subject {
-    /// Its kind, in one word: `data`, `tool`, `determinism`, `param`, `result`.
+    /// Its kind, in one word: `data`, `tool`, `python`, `package`, `determinism`, `param`, `result`.
     pub fn kind(&self) -> &'static str {
         match self {
             Subject::Data { .. } => "data",
             Subject::Tool { .. } => "tool",
+            Subject::Python { .. } => "python",
+            Subject::Package { .. } => "package",
             Subject::Determinism { .. } => "determinism",
             Subject::Param { .. } => "param",
             Subject::Result { .. } => "result",
@@ -535,8 +635,12 @@ impl Subject {
     pub fn name(&self) -> String {
         let prefix = |member: &Option<Name>| member.as_ref().map_or(String::new(), |m| format!("{m}/"));
         match self {
-            Subject::Data { member, name } | Subject::Tool { member, name } => format!("{}{name}", prefix(member)),
-            Subject::Determinism { member } => member.as_ref().map(Name::to_string).unwrap_or_default(),
+            Subject::Data { member, name } | Subject::Tool { member, name } | Subject::Package { member, name } => {
+                format!("{}{name}", prefix(member))
+            }
+            Subject::Python { member } | Subject::Determinism { member } => {
+                member.as_ref().map(Name::to_string).unwrap_or_default()
+            }
             Subject::Param { member, profile, key } => {
                 let key = key.as_ref().map_or(String::new(), |key| format!(" {key}"));
                 let profile = profile.as_ref().map_or(String::new(), |profile| format!("{profile} "));
@@ -609,6 +713,11 @@ impl fmt::Display for Why {
             Why::Source { old, new } => write!(f, "source: {} -> {}", place(old), place(new)),
             Why::Version { old, new } => write!(f, "version: {old} -> {new}"),
             Why::Value { old, new } => write!(f, "{old} -> {new}"),
+            Why::Versions { old, new } => write!(f, "version: {} -> {}", old.join(", "), new.join(", ")),
+            Why::Files { old, new } => {
+                let list = |files: &[String]| if files.is_empty() { "none".to_owned() } else { files.join(", ") };
+                write!(f, "files of the same version: {} -> {}", list(old), list(new))
+            }
             Why::Fact { key, old, new } => write!(f, "{key}: {old} -> {new}"),
             Why::Switch { architecture, name, old, new } => {
                 write!(f, "{name} on {architecture}: {} -> {}", none(old), none(new))

@@ -2,11 +2,12 @@
 
 use crate::read::{Flaw, invalid};
 use crate::scan::{self, Header, Pair, Typed};
-use crate::{Content, DataPin, ResultPin, SealedOutput, ToolPin};
+use crate::{Content, DataPin, HashFrom, PackagePin, PythonPin, ResultPin, SealedOutput, ToolArtifact, ToolPin};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use trainlock_types::{
-    DataSource, Digest, Entry, Listing, Name, Params, RelPath, SourceUrl, ToolMatch, ToolProvider, Value,
+    DataSource, Digest, Entry, FetchedTool, Listing, Name, Params, PinnedFile, Platform, RelPath, SourceUrl, ToolFrom,
+    ToolMatch, ToolProvider, Value,
 };
 
 /// A block's known keys, while it is read.
@@ -69,6 +70,34 @@ raw!(RawTool {
     probe = "probe",
     accept = "match",
     version = "version",
+    package = "package",
+    bin = "bin",
+    repo = "repo",
+    index = "index",
+    asset = "asset",
+    lacking = "lacking",
+    hash_from = "hash-from",
+    artifacts = "artifacts",
+    programs = "programs",
+});
+
+raw!(RawPython {
+    python = "python",
+    member = "member",
+    dependencies = "dependencies",
+    constraints = "constraints",
+    sdist = "sdist",
+    platforms = "platforms",
+    exclude_newer = "exclude-newer",
+});
+
+raw!(RawPackage {
+    name = "name",
+    member = "member",
+    version = "version",
+    marker = "marker",
+    wheels = "wheels",
+    source = "source",
 });
 
 raw!(RawResult {
@@ -87,6 +116,8 @@ pub(crate) fn is_known(block: &str, key: &str) -> bool {
     let keys = match block {
         "data" => RawData::KEYS,
         "tool" => RawTool::KEYS,
+        "python" => RawPython::KEYS,
+        "package" => RawPackage::KEYS,
         _ => RawResult::KEYS,
     };
     keys.contains(&key)
@@ -198,11 +229,46 @@ impl RawTool<'_, '_> {
                     }
                 },
             },
-            other => match self.probe.or(self.accept) {
-                Some(pair) => {
+            other => match (self.probe.or(self.accept), ToolFrom::ALL.into_iter().find(|f| f.as_str() == other)) {
+                (Some(pair), _) => {
                     return invalid(&pair.key_span, format!("`{}` belongs to `from = \"host\"`", pair.key));
                 }
-                None => ToolProvider::Other(other.to_owned()),
+                (None, None) => return invalid(&from.value_span, format!("no trainlock knows the provider `{other}`")),
+                (None, Some(from)) => ToolProvider::Fetched(FetchedTool {
+                    from,
+                    package: owned_text(self.package)?,
+                    bin: owned_text(self.bin)?,
+                    repo: owned_text(self.repo)?,
+                    index: owned_text(self.index)?,
+                    asset: by_platform(self.asset, |file| Some(file.to_owned()))?,
+                }),
+            },
+        };
+        let files = by_platform(self.artifacts, PinnedFile::parse)?;
+        let mut programs = by_platform(self.programs, |text| {
+            let (sha256, path) = text.split_once(' ')?;
+            Some((RelPath::parse(path).ok()?, sha256.parse().ok()?))
+        })?;
+        let artifacts: BTreeMap<Platform, ToolArtifact> = files
+            .into_iter()
+            .map(|(platform, file)| (platform, ToolArtifact { file, program: programs.remove(&platform) }))
+            .collect();
+        if let Some(pair) = self.programs.filter(|_| !programs.is_empty()) {
+            return invalid(&pair.key_span, "`programs` names a platform that `artifacts` does not");
+        }
+        let mut platforms: Vec<Platform> = artifacts.keys().copied().collect();
+        if let Some(pair) = self.lacking {
+            for text in texts(pair)? {
+                platforms.push(fits(pair, text.parse::<Platform>())?);
+            }
+        }
+        platforms.sort();
+        platforms.dedup();
+        let hash_from = match self.hash_from.map(|pair| Ok::<_, Flaw>((pair, text(pair)?))).transpose()? {
+            None => None,
+            Some((pair, word)) => match HashFrom::ALL.into_iter().find(|f| f.as_str() == word) {
+                Some(from) => Some(from),
+                None => return invalid(&pair.value_span, "`hash-from` is `index`, `publisher` or `first-download`"),
             },
         };
         Ok(ToolPin {
@@ -211,6 +277,51 @@ impl RawTool<'_, '_> {
             request: text(need(header, self.request, "request")?)?.into_owned(),
             provider,
             version: parsed(need(header, self.version, "version")?, semver::Version::parse)?,
+            platforms,
+            artifacts,
+            hash_from,
+            extra,
+        })
+    }
+}
+
+impl RawPython<'_, '_> {
+    pub(crate) fn pin(&self, header: &Header<'_>, extra: String) -> Result<PythonPin, Flaw> {
+        let platform = |pair: &Pair<'_>, text: &str| fits(pair, text.parse::<Platform>());
+        Ok(PythonPin {
+            member: self.member.map(member).transpose()?,
+            python: text(need(header, self.python, "python")?)?.into_owned(),
+            dependencies: owned(self.dependencies)?,
+            constraints: owned(self.constraints)?,
+            sdist: owned(self.sdist)?,
+            platforms: match self.platforms {
+                Some(pair) => texts(pair)?.iter().map(|text| platform(pair, text)).collect::<Result<_, _>>()?,
+                None => Vec::new(),
+            },
+            exclude_newer: owned_text(self.exclude_newer)?,
+            extra,
+        })
+    }
+}
+
+impl RawPackage<'_, '_> {
+    pub(crate) fn pin(&self, header: &Header<'_>, extra: String) -> Result<PackagePin, Flaw> {
+        let file = |pair: &Pair<'_>, line: &str| match PinnedFile::parse(line) {
+            Some(file) if !file.file.contains('/') => Ok(file),
+            _ => invalid(&pair.value_span, "a file of a package is `<sha256> <size> <name>`"),
+        };
+        let mut wheels: Vec<PinnedFile> = match self.wheels {
+            Some(pair) => texts(pair)?.iter().map(|line| file(pair, line)).collect::<Result<_, _>>()?,
+            None => Vec::new(),
+        };
+        wheels.sort_by(|a, b| a.file.cmp(&b.file));
+        Ok(PackagePin {
+            member: self.member.map(member).transpose()?,
+            name: parsed(need(header, self.name, "name")?, Name::entry)?,
+            version: text(need(header, self.version, "version")?)?.into_owned(),
+            marker: owned_text(self.marker)?,
+            wheels,
+            source: self.source.map(|pair| file(pair, &text(pair)?)).transpose()?,
             extra,
         })
     }
@@ -320,6 +431,26 @@ fn owned(pair: Option<&Pair<'_>>) -> Result<Vec<String>, Flaw> {
         Some(pair) => Ok(texts(pair)?.into_iter().map(Cow::into_owned).collect()),
         None => Ok(Vec::new()),
     }
+}
+
+fn owned_text(pair: Option<&Pair<'_>>) -> Result<Option<String>, Flaw> {
+    pair.map(|pair| Ok(text(pair)?.into_owned())).transpose()
+}
+
+/// Lines of which each begins with another platform.
+fn by_platform<T>(pair: Option<&Pair<'_>>, parse: impl Fn(&str) -> Option<T>) -> Result<BTreeMap<Platform, T>, Flaw> {
+    let mut all = BTreeMap::new();
+    let Some(pair) = pair else { return Ok(all) };
+    for line in texts(pair)? {
+        let parts = line.split_once(' ').and_then(|(platform, rest)| Some((platform.parse().ok()?, parse(rest)?)));
+        let Some((platform, value)) = parts else {
+            return invalid(&pair.value_span, format!("`{}` is not in the form that trainlock writes", pair.key));
+        };
+        if all.insert(platform, value).is_some() {
+            return invalid(&pair.value_span, format!("`{}` names {platform} twice", pair.key));
+        }
+    }
+    Ok(all)
 }
 
 pub(crate) fn integer(pair: &Pair<'_>) -> Result<i64, Flaw> {

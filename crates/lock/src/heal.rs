@@ -6,7 +6,7 @@
 //! twice, as a union merge makes it) is left out: locking brings it back.
 
 use crate::read::Reader;
-use crate::{DataPin, Lock, LockError, ResultPin, ToolPin};
+use crate::{DataPin, Lock, LockError, PythonPin, ResultPin, ToolPin};
 use std::cmp::Ordering;
 use std::path::Path;
 
@@ -40,12 +40,25 @@ pub fn heal(text: &str, path: &Path) -> Result<Healed, LockError> {
         return Err(flaw.into_error(&theirs, path));
     }
     let damaged = first.damaged.max(second.damaged);
-    let (mut lock, theirs) = (first.lock, second.lock);
+    let (mut lock, mut theirs) = (first.lock, second.lock);
+    for side in [&mut lock, &mut theirs] {
+        side.packages.sort_by(|a, b| a.place().cmp(&b.place()));
+    }
+    // Packages were resolved together. Where the sides have them differently they are resolved again, from what both
+    // sides agree on.
+    let whole = |pin: &PythonPin| {
+        let member = pin.member.as_ref();
+        damaged == 0 && theirs.python(member) == Some(pin) && lock.packages(member).eq(theirs.packages(member))
+    };
+    let python = lock.python.iter().filter(|pin| whole(pin)).cloned().collect();
+    lock.python = python;
     let (data, disputed_data) = settle(std::mem::take(&mut lock.data), theirs.data, |a, b| a.place().cmp(&b.place()));
     let (tools, disputed_tools) =
         settle(std::mem::take(&mut lock.tools), theirs.tools, |a, b| a.place().cmp(&b.place()));
     let (results, disputed_results) =
         settle(std::mem::take(&mut lock.results), theirs.results, |a, b| a.place().cmp(&b.place()));
+    let (packages, _) = settle(std::mem::take(&mut lock.packages), theirs.packages, |a, b| a.place().cmp(&b.place()));
+    lock.packages = packages;
     lock.data = data;
     lock.tools = tools;
     lock.results = results;
@@ -85,6 +98,8 @@ impl Healed {
             self.lock.data.iter_mut().for_each(|pin| pin.extra.clear());
             self.lock.tools.iter_mut().for_each(|pin| pin.extra.clear());
             self.lock.results.iter_mut().for_each(|pin| pin.extra.clear());
+            self.lock.python.iter_mut().for_each(|pin| pin.extra.clear());
+            self.lock.packages.iter_mut().for_each(|pin| pin.extra.clear());
             self.lock.determinism.values_mut().for_each(|table| {
                 table.extra.clear();
                 table.switches.values_mut().for_each(|switches| switches.extra.clear());

@@ -13,13 +13,14 @@ mod satisfies;
 mod scan;
 mod write;
 
-pub use diff::{Action, Change, FileChanges, Subject, Why, diff};
+pub use diff::{Action, Change, FileChanges, Subject, Why, artifacts, diff, package_changes};
 pub use error::{LockError, Merge};
 pub use heal::{Healed, heal};
 pub use pin::{
-    Content, DataPin, Determinism, Extra, Lock, ResultPin, ResultPlace, SealedKind, SealedOutput, Switches, ToolPin,
+    Content, DataPin, Determinism, Extra, HashFrom, Lock, PackagePin, PythonPin, ResultPin, ResultPlace, SealedKind,
+    SealedOutput, Switches, ToolArtifact, ToolPin,
 };
-pub use satisfies::{Reason, satisfies, tool_satisfies};
+pub use satisfies::{Reason, python_satisfies, satisfies, tool_satisfies};
 
 /// The version of the format that this crate reads and writes.
 pub const VERSION: i64 = 1;

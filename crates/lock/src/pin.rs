@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use trainlock_types::{
-    DataRequest, DataSource, Digest, LISTING_IN_LOCK, Listing, Name, Params, RelPath, ToolProvider, ToolRequest,
+    DataRequest, DataSource, Digest, LISTING_IN_LOCK, Listing, Name, Params, PinnedFile, Platform, PythonRequest,
+    RelPath, ToolProvider, ToolRequest,
 };
 
 /// A lock. The root project is member `None` where an entry belongs to a member; tables of params
@@ -13,6 +14,10 @@ pub struct Lock {
     pub data: Vec<DataPin>,
     /// The tools, sorted by (name, member), each once.
     pub tools: Vec<ToolPin>,
+    /// What each member's python packages were resolved from, sorted by member, each once.
+    pub python: Vec<PythonPin>,
+    /// The python packages, sorted by (name, member, version), each once.
+    pub packages: Vec<PackagePin>,
     /// Seed and level of each member.
     pub determinism: BTreeMap<Option<Name>, Determinism>,
     /// Each member's hyperparameters, by its project's name.
@@ -81,6 +86,86 @@ pub struct ToolPin {
     pub provider: ToolProvider,
     /// The version.
     pub version: semver::Version,
+    /// The platforms that were asked for; empty where nothing is fetched.
+    pub platforms: Vec<Platform>,
+    /// What is fetched, by platform; a platform that nothing is published for is missing.
+    pub artifacts: BTreeMap<Platform, ToolArtifact>,
+    /// Where the digests come from; none for tools of the host.
+    pub hash_from: Option<HashFrom>,
+    /// Lines of its block that this version does not know, as they stand.
+    pub extra: String,
+}
+
+/// The file that a fetched tool comes in on one platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolArtifact {
+    /// The file: by its name, where an index says where it lies, else by its address.
+    pub file: PinnedFile,
+    /// The program inside it and its own digest; none if the file is the program.
+    pub program: Option<(RelPath, Digest)>,
+}
+
+/// Who said what the bytes' digest is, when it was locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashFrom {
+    /// The package index.
+    Index,
+    /// The publisher, beside the file.
+    Publisher,
+    /// Nobody: it is that of the bytes that came first.
+    FirstDownload,
+}
+
+impl HashFrom {
+    /// All of them.
+    pub const ALL: [HashFrom; 3] = [HashFrom::Index, HashFrom::Publisher, HashFrom::FirstDownload];
+
+    /// The word in train.lock.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            HashFrom::Index => "index",
+            HashFrom::Publisher => "publisher",
+            HashFrom::FirstDownload => "first-download",
+        }
+    }
+}
+
+/// What the python packages of one member were resolved from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PythonPin {
+    /// The member that asks; none for the root project.
+    pub member: Option<Name>,
+    /// The interpreter's line, such as `3.11`.
+    pub python: String,
+    /// The requirements as they were asked for.
+    pub dependencies: Vec<String>,
+    /// What bounded versions besides.
+    pub constraints: Vec<String>,
+    /// Packages that may be built from source.
+    pub sdist: Vec<String>,
+    /// The platforms that were resolved for.
+    pub platforms: Vec<Platform>,
+    /// When the newest file of the resolution was uploaded: nothing later was looked at. None where the index does not say.
+    pub exclude_newer: Option<String>,
+    /// Lines of its block that this version does not know, as they stand.
+    pub extra: String,
+}
+
+/// A locked python package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackagePin {
+    /// The member that asks; none for the root project.
+    pub member: Option<Name>,
+    /// The package, its name normalized.
+    pub name: Name,
+    /// Its version, as PEP 440 writes it.
+    pub version: String,
+    /// Where it is wanted: a marker of PEP 508; none for everywhere.
+    pub marker: Option<String>,
+    /// Its wheels for the locked platforms, sorted by file name.
+    pub wheels: Vec<PinnedFile>,
+    /// Its source distribution, where it may be built.
+    pub source: Option<PinnedFile>,
     /// Lines of its block that this version does not know, as they stand.
     pub extra: String,
 }
@@ -179,6 +264,8 @@ pub(crate) enum Section {
     Top,
     Data,
     Tool,
+    Python,
+    Package,
     Determinism,
     Params,
     Profile,
@@ -196,6 +283,16 @@ impl Lock {
     pub fn tool(&self, member: Option<&Name>, name: &Name) -> Option<&ToolPin> {
         let found = self.tools.binary_search_by(|pin| pin.place().cmp(&(name, member)));
         found.ok().map(|i| &self.tools[i])
+    }
+
+    /// What a member's python packages were resolved from.
+    pub fn python(&self, member: Option<&Name>) -> Option<&PythonPin> {
+        self.python.iter().find(|pin| pin.member.as_ref() == member)
+    }
+
+    /// A member's python packages, sorted by name and version.
+    pub fn packages<'a>(&'a self, member: Option<&'a Name>) -> impl Iterator<Item = &'a PackagePin> {
+        self.packages.iter().filter(move |pin| pin.member.as_ref() == member)
     }
 
     /// The sealed results of a step under a profile, one a class.
@@ -275,13 +372,21 @@ impl DataPin {
 
 impl ToolPin {
     /// The answer to a request, as it is pinned.
-    pub fn new(request: &ToolRequest, version: semver::Version) -> ToolPin {
+    pub fn new(
+        request: &ToolRequest,
+        version: semver::Version,
+        artifacts: BTreeMap<Platform, ToolArtifact>,
+        hash_from: Option<HashFrom>,
+    ) -> ToolPin {
         ToolPin {
             member: request.member.clone(),
             name: request.name.clone(),
             request: request.version.clone(),
             provider: request.provider.clone(),
             version,
+            platforms: if artifacts.is_empty() { Vec::new() } else { request.platforms.clone() },
+            artifacts,
+            hash_from,
             extra: String::new(),
         }
     }
@@ -293,7 +398,32 @@ impl ToolPin {
 
     /// The same pin, with the request's fields written anew.
     pub fn with_request(&self, request: &ToolRequest) -> ToolPin {
-        ToolPin { request: request.version.clone(), provider: request.provider.clone(), ..self.clone() }
+        ToolPin {
+            request: request.version.clone(),
+            provider: request.provider.clone(),
+            platforms: if self.artifacts.is_empty() { Vec::new() } else { request.platforms.clone() },
+            ..self.clone()
+        }
+    }
+}
+
+impl PythonPin {
+    /// What was asked for, with all that a resolution depends on but for the interpreter.
+    pub fn request(&self) -> PythonRequest {
+        PythonRequest {
+            member: self.member.clone(),
+            dependencies: self.dependencies.clone(),
+            constraints: self.constraints.clone(),
+            sdist: self.sdist.clone(),
+            platforms: self.platforms.clone(),
+        }
+    }
+}
+
+impl PackagePin {
+    /// Where its block stands: the order of the file.
+    pub fn place(&self) -> (&Name, Option<&Name>, &str) {
+        (&self.name, self.member.as_ref(), &self.version)
     }
 }
 

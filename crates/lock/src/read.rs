@@ -4,7 +4,8 @@
 //! for a lock, and lenient for healing: then what is not whole is left out and counted.
 
 use crate::entry::{
-    Raw, RawData, RawResult, RawTool, boolean, count, dotted, integer, is_known, need, params, text, twice,
+    Raw, RawData, RawPackage, RawPython, RawResult, RawTool, boolean, count, dotted, integer, is_known, need, params,
+    text, twice,
 };
 use crate::pin::Section;
 use crate::scan::{Header, Item, Pair, Scanner, Wrong};
@@ -29,6 +30,9 @@ impl Lock {
         Ok(reader.lock)
     }
 }
+
+/// The names of all tables that are known.
+const BLOCKS: &[&str] = &["data", "tool", "python", "package", "determinism", "params", "profile", "result"];
 
 /// What is wrong with a lock, before it is told with the file's name and text.
 #[derive(Debug)]
@@ -89,7 +93,7 @@ pub(crate) struct Reader<'a> {
     version: bool,
     section: Section,
     /// Where each pin's block begins, in the order of reading.
-    places: [Vec<usize>; 3],
+    places: BTreeMap<Section, Vec<usize>>,
     /// Something is there whose text is kept unread: the toml crate must have its say.
     unread: bool,
     /// The last entry was left out, so that what belongs to it must be too.
@@ -98,7 +102,7 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str, lenient: bool) -> Reader<'a> {
-        let places = [Vec::new(), Vec::new(), Vec::new()];
+        let places = BTreeMap::new();
         let (lock, section) = (Lock::default(), Section::Top);
         Reader { text, lenient, lock, damaged: 0, version: false, section, places, unread: false, orphaned: false }
     }
@@ -173,25 +177,33 @@ impl<'a> Reader<'a> {
     }
 
     fn sort(&mut self) -> Result<(), Flaw> {
-        let Lock { data, tools, results, extra, .. } = &mut self.lock;
+        let Lock { data, tools, python, packages, results, extra, .. } = &mut self.lock;
         // In the order in which they are written.
         extra.tables.sort_by_key(|(section, _)| *section);
         if self.lenient {
             return Ok(());
         }
-        let twice = |at: usize, kind: &str, name: &Name| Flaw::Twice { at, what: format!("{kind} `{name}`") };
+        let places = &self.places;
+        let twice = |section: Section, i: usize, what: String| Flaw::Twice { at: places[&section][i], what };
         if let Some(i) = second(data.len(), |i, j| data[i].place().cmp(&data[j].place())) {
-            return Err(twice(self.places[0][i], "data", &data[i].name));
+            return Err(twice(Section::Data, i, format!("data `{}`", data[i].name)));
         }
         if let Some(i) = second(tools.len(), |i, j| tools[i].place().cmp(&tools[j].place())) {
-            return Err(twice(self.places[1][i], "tool", &tools[i].name));
+            return Err(twice(Section::Tool, i, format!("tool `{}`", tools[i].name)));
+        }
+        if let Some(i) = second(python.len(), |i, j| python[i].member.cmp(&python[j].member)) {
+            return Err(twice(Section::Python, i, "python of one project".to_owned()));
+        }
+        if let Some(i) = second(packages.len(), |i, j| packages[i].place().cmp(&packages[j].place())) {
+            return Err(twice(Section::Package, i, format!("package `{}`", packages[i].name)));
         }
         if let Some(i) = second(results.len(), |i, j| results[i].place().cmp(&results[j].place())) {
-            let at = self.places[2][i];
-            return Err(Flaw::Twice { at, what: format!("a result of step `{}` for one class", results[i].step) });
+            return Err(twice(Section::Result, i, format!("a result of step `{}` for one class", results[i].step)));
         }
         data.sort_by(|a, b| a.place().cmp(&b.place()));
         tools.sort_by(|a, b| a.place().cmp(&b.place()));
+        python.sort_by(|a, b| a.member.cmp(&b.member));
+        packages.sort_by(|a, b| a.place().cmp(&b.place()));
         results.sort_by(|a, b| a.place().cmp(&b.place()));
         Ok(())
     }
@@ -232,6 +244,16 @@ impl<'a> Reader<'a> {
                 reader.lock.tools.push(raw.pin(header, extra)?);
                 Ok(())
             }),
+            (["python"], true) => self.entries(header, pairs, Section::Python, |reader, pairs| {
+                let (raw, extra): (RawPython<'_, '_>, _) = reader.raw_block(header, pairs)?;
+                reader.lock.python.push(raw.pin(header, extra)?);
+                Ok(())
+            }),
+            (["package"], true) => self.entries(header, pairs, Section::Package, |reader, pairs| {
+                let (raw, extra): (RawPackage<'_, '_>, _) = reader.raw_block(header, pairs)?;
+                reader.lock.packages.push(raw.pin(header, extra)?);
+                Ok(())
+            }),
             (["result"], true) => self.entries(header, pairs, Section::Result, |reader, pairs| {
                 let (raw, extra): (RawResult<'_, '_>, _) = reader.raw_block(header, pairs)?;
                 reader.lock.results.push(raw.pin(header, extra)?);
@@ -259,11 +281,13 @@ impl<'a> Reader<'a> {
                 self.unread = true;
                 Ok(())
             }
-            ([block @ ("data" | "tool" | "result"), rest @ ..], _) => {
+            ([block @ ("data" | "tool" | "python" | "package" | "result"), rest @ ..], _) => {
                 let text = self.raw(header, end)?;
                 let last = match *block {
                     "data" => self.lock.data.last_mut().map(|pin| &mut pin.extra),
                     "tool" => self.lock.tools.last_mut().map(|pin| &mut pin.extra),
+                    "python" => self.lock.python.last_mut().map(|pin| &mut pin.extra),
+                    "package" => self.lock.packages.last_mut().map(|pin| &mut pin.extra),
                     _ => self.lock.results.last_mut().map(|pin| &mut pin.extra),
                 };
                 match (rest, last) {
@@ -307,7 +331,7 @@ impl<'a> Reader<'a> {
                     1 => {}
                     _ => return twice(pair),
                 }
-            } else if ["data", "tool", "determinism", "params", "profile", "result"].contains(&pair.key.as_ref()) {
+            } else if BLOCKS.contains(&pair.key.as_ref()) {
                 return invalid(&pair.key_span, format!("`{}` is not in the form that trainlock writes", pair.key));
             } else {
                 self.unread = true;
@@ -327,14 +351,14 @@ impl<'a> Reader<'a> {
         mut entry: impl FnMut(&mut Self, &[Pair<'a>]) -> Result<(), Flaw>,
     ) -> Result<(), Flaw> {
         self.section = section;
-        let (place, first) = match section {
-            Section::Data => (0, "name"),
-            Section::Tool => (1, "name"),
-            _ => (2, "step"),
+        let first = match section {
+            Section::Result => "step",
+            Section::Python => "python",
+            _ => "name",
         };
         let starts = |i: &usize| *i == 0 || pairs[*i].key == first;
         if !self.lenient {
-            self.places[place].push(header.span.start);
+            self.places.entry(section).or_default().push(header.span.start);
             return entry(self, pairs);
         }
         let mut bounds: Vec<usize> = (0..pairs.len()).filter(starts).collect();

@@ -8,12 +8,17 @@
 //! | a tool's `from`, `probe` | probed anew |
 //! | a tool's requirement | rewritten if the locked version satisfies it too, else probed anew |
 //! | a tool's `match` | rewritten |
+//! | a fetched tool's `package`, `bin`, `repo`, `index`, `asset`, platforms | looked up anew |
+//! | the requirements, constraints, `sdist`, platforms of python packages, the interpreter's line | resolved anew |
 //!
 //! `to` is no part of a pin.
 
-use crate::{Content, DataPin, ToolPin};
+use crate::{Content, DataPin, PythonPin, ToolPin};
 use std::fmt;
-use trainlock_types::{Checksum, DataRequest, DataSource, RelPath, SourceUrl, ToolProvider, ToolRequest};
+use trainlock_types::{
+    Checksum, DataRequest, DataSource, FetchedTool, Platform, PythonRequest, RelPath, SourceUrl, ToolProvider,
+    ToolRequest,
+};
 
 /// Something in which a pin differs from its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +120,15 @@ pub enum Reason {
     },
     /// Another command that prints a tool's version.
     Probe {
+        /// The pin's.
+        old: Vec<String>,
+        /// The request's.
+        new: Vec<String>,
+    },
+    /// Another option of a tool's provider, or of what python packages are resolved from.
+    Option {
+        /// The key.
+        key: &'static str,
         /// The pin's.
         old: Vec<String>,
         /// The request's.
@@ -224,16 +238,40 @@ pub fn tool_satisfies(pin: &ToolPin, request: &ToolRequest) -> Vec<Reason> {
                 reasons.push(Reason::Match { old: accept.as_str(), new: new_accept.as_str() });
             }
         }
-        (old, new) if old == new => {}
-        (old, new) => reasons.push(Reason::From { old: provider(old).to_owned(), new: provider(new).to_owned() }),
+        (ToolProvider::Fetched(old), ToolProvider::Fetched(new)) if old.from == new.from => {
+            let one = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
+            let assets = |tool: &FetchedTool| tool.asset.iter().map(|(p, file)| format!("{p} {file}")).collect();
+            option(&mut reasons, "package", one(&old.package), one(&new.package));
+            option(&mut reasons, "bin", one(&old.bin), one(&new.bin));
+            option(&mut reasons, "repo", one(&old.repo), one(&new.repo));
+            option(&mut reasons, "index", one(&old.index), one(&new.index));
+            option(&mut reasons, "asset", assets(old), assets(new));
+            let words = |platforms: &[Platform]| platforms.iter().map(Platform::to_string).collect();
+            if !pin.artifacts.is_empty() {
+                option(&mut reasons, "platforms", words(&pin.platforms), words(&request.platforms));
+            }
+        }
+        (old, new) => reasons.push(Reason::From { old: old.as_str().to_owned(), new: new.as_str().to_owned() }),
     }
     reasons
 }
 
-fn provider(provider: &ToolProvider) -> &str {
-    match provider {
-        ToolProvider::Host { .. } => "host",
-        ToolProvider::Other(name) => name,
+/// In what python packages' pin differs from what is asked for; empty if it satisfies it. `python` is the line of the
+/// interpreter that is locked, such as `3.11`.
+pub fn python_satisfies(pin: &PythonPin, request: &PythonRequest, python: &str) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    option(&mut reasons, "python", vec![pin.python.clone()], vec![python.to_owned()]);
+    option(&mut reasons, "dependencies", pin.dependencies.clone(), request.dependencies.clone());
+    option(&mut reasons, "constraints", pin.constraints.clone(), request.constraints.clone());
+    option(&mut reasons, "sdist", pin.sdist.clone(), request.sdist.clone());
+    let words = |platforms: &[Platform]| platforms.iter().map(Platform::to_string).collect();
+    option(&mut reasons, "platforms", words(&pin.platforms), words(&request.platforms));
+    reasons
+}
+
+fn option(reasons: &mut Vec<Reason>, key: &'static str, old: Vec<String>, new: Vec<String>) {
+    if old != new {
+        reasons.push(Reason::Option { key, old, new });
     }
 }
 
@@ -284,6 +322,7 @@ impl Reason {
             Reason::Version { request, locked } => ("version", Some(locked.to_string()), some(request)),
             Reason::From { old, new } => ("from", some(old), some(new)),
             Reason::Probe { old, new } => ("probe", list(old), list(new)),
+            Reason::Option { key, old, new } => (*key, list(old), list(new)),
             Reason::Match { old, new } => ("match", some(old), some(new)),
         }
     }
@@ -301,6 +340,17 @@ impl fmt::Display for Reason {
             }
             _ => {}
         }
+        if let Reason::Option { key, old, new } = self {
+            // Of long lists, what differs.
+            let only =
+                |a: &[String], b: &[String]| list(&a.iter().filter(|x| !b.contains(x)).cloned().collect::<Vec<_>>());
+            return match (only(old, new), only(new, old)) {
+                (Some(gone), Some(came)) => write!(f, "{key}: {gone} -> {came}"),
+                (Some(gone), None) => write!(f, "{key}: no longer {gone}"),
+                (None, Some(came)) => write!(f, "{key}: new {came}"),
+                (None, None) => write!(f, "{key}: in another order"),
+            };
+        }
         let (key, old, new) = self.parts();
         write!(f, "{key}: {} -> {}", old.as_deref().unwrap_or("none"), new.as_deref().unwrap_or("none"))
     }
@@ -313,7 +363,7 @@ fn list(texts: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trainlock_types::{Digest, Name, ToolMatch};
+    use trainlock_types::{Digest, Name, ToolFrom, ToolMatch};
 
     const MD5: &str = "md5:9e107d9d372bb6826bd81d3542a419d6";
 
@@ -446,19 +496,25 @@ mod tests {
             version: version.to_owned(),
             requirement: version.parse().unwrap(),
             provider,
+            platforms: Vec::new(),
         };
         let host = |probe: &[&str], accept| ToolProvider::Host {
             probe: probe.iter().map(|w| (*w).to_owned()).collect(),
             accept,
         };
-        let pin = ToolPin::new(&request("^6", host(&[], ToolMatch::Version)), "6.1.1".parse().unwrap());
+        let pin = ToolPin::new(
+            &request("^6", host(&[], ToolMatch::Version)),
+            "6.1.1".parse().unwrap(),
+            Default::default(),
+            None,
+        );
         let cases: [(ToolRequest, &[&str], bool); 6] = [
             (request("^6", host(&[], ToolMatch::Version)), &[], false),
             (request("^6.1", host(&[], ToolMatch::Version)), &["version: ^6 -> ^6.1"], false),
             (request("^7", host(&[], ToolMatch::Version)), &["version: ^6 -> ^7"], true),
             (request("^6", host(&["ffmpeg", "-v"], ToolMatch::Version)), &["probe: none -> ffmpeg, -v"], true),
             (request("^6", host(&[], ToolMatch::Requirement)), &["match: version -> requirement"], false),
-            (request("^6", ToolProvider::Other("pypi".to_owned())), &["from: host -> pypi"], true),
+            (request("^6", ToolProvider::Fetched(FetchedTool::new(ToolFrom::Pypi))), &["from: host -> pypi"], true),
         ];
         for (new, expected, relocks) in cases {
             let reasons = tool_satisfies(&pin, &new);

@@ -3,7 +3,7 @@
 //! The text is a pure function of the [`Lock`]'s content:
 //!
 //! - a comment of two lines, `version = 1`, then the parts in this order: `[[data]]` and `[[tool]]`
-//!   blocks sorted by (name, member), `[determinism]`, `[params.MEMBER]`, `[profile.PROFILE.MEMBER]`,
+//!   blocks sorted by (name, member), `[[python]]` by member, `[[package]]` by (name, member, version), `[determinism]`, `[params.MEMBER]`, `[profile.PROFILE.MEMBER]`,
 //!   `[[result]]` blocks sorted by (step, member, profile, class);
 //! - one block an entry, one fact a line, a blank line between blocks, keys in the order of the
 //!   functions below: first who asks, then the request repeated, then what was found;
@@ -17,6 +17,9 @@
 //! - a result has a line an output, `<sha256>[+x|/] <size> <path>` (`/`: a folder's listing), a line an output
 //!   whose container may differ while its content is the same, `<sha256 of the content> <path>`, and a line a metric,
 //!   `<number> <name>`;
+//! - a fetched tool has a line a platform, `<platform> <sha256> <size> <file>` (an address, where no index says where the
+//!   file lies) and `<platform> <sha256> <path in the file>` of the program; a package a line a wheel,
+//!   `<sha256> <size> <file>`: an index's address stands nowhere;
 //! - keys that this version does not know stand behind the known ones of their block, byte for byte as
 //!   they were, and tables that it does not know behind the part that they followed.
 //!
@@ -24,9 +27,11 @@
 //! trainlock that reads it.
 
 use crate::pin::Section;
-use crate::{Content, DataPin, Determinism, Lock, ResultPin, SealedOutput, ToolPin, VERSION};
+use crate::{
+    Content, DataPin, Determinism, Lock, PackagePin, PythonPin, ResultPin, SealedOutput, ToolArtifact, ToolPin, VERSION,
+};
 use std::fmt::Write as _;
-use trainlock_types::{DataSource, Digest, Params, SourceUrl, ToolMatch, ToolProvider, quoted};
+use trainlock_types::{DataSource, Digest, Params, PinnedFile, Platform, SourceUrl, ToolMatch, ToolProvider, quoted};
 
 const HEAD: &str = "\
 # Written by trainlock: what train.toml asks for, pinned by content. Commit this file.
@@ -52,6 +57,14 @@ impl Lock {
             tool(&mut out, pin);
         }
         self.unknown_after(Section::Tool, &mut out);
+        for pin in sorted(&self.python, |pin| pin.member.as_ref()) {
+            python(&mut out, pin);
+        }
+        self.unknown_after(Section::Python, &mut out);
+        for pin in sorted(&self.packages, |pin| pin.place()) {
+            package(&mut out, pin);
+        }
+        self.unknown_after(Section::Package, &mut out);
         for (member, table) in &self.determinism {
             match member {
                 None => out.push_str("\n[determinism]\n"),
@@ -174,9 +187,65 @@ fn tool(out: &mut String, pin: &ToolPin) {
                 text(out, "match", accept.as_str());
             }
         }
-        ToolProvider::Other(name) => text(out, "from", name),
+        ToolProvider::Fetched(tool) => {
+            text(out, "from", tool.from.as_str());
+            let options =
+                [("package", &tool.package), ("bin", &tool.bin), ("repo", &tool.repo), ("index", &tool.index)];
+            for (key, value) in options {
+                if let Some(value) = value {
+                    text(out, key, value);
+                }
+            }
+            texts(out, "asset", &tool.asset.iter().map(|(p, file)| format!("{p} {file}")).collect::<Vec<_>>());
+        }
     }
     text(out, "version", &pin.version.to_string());
+    // A platform that nothing is published for is named all the same: it was asked for.
+    let lacking: Vec<String> =
+        pin.platforms.iter().filter(|p| !pin.artifacts.contains_key(p)).map(Platform::to_string).collect();
+    texts(out, "lacking", &lacking);
+    if let Some(from) = pin.hash_from {
+        text(out, "hash-from", from.as_str());
+    }
+    let artifact = |(platform, a): (&Platform, &ToolArtifact)| format!("{platform} {}", a.file);
+    texts(out, "artifacts", &pin.artifacts.iter().map(artifact).collect::<Vec<_>>());
+    let program = |(platform, a): (&Platform, &ToolArtifact)| {
+        a.program.as_ref().map(|(path, sha256)| format!("{platform} {sha256} {path}"))
+    };
+    texts(out, "programs", &pin.artifacts.iter().filter_map(program).collect::<Vec<_>>());
+    unknown(out, &pin.extra);
+}
+
+fn python(out: &mut String, pin: &PythonPin) {
+    out.push_str("\n[[python]]\n");
+    text(out, "python", &pin.python);
+    if let Some(member) = &pin.member {
+        text(out, "member", member);
+    }
+    texts(out, "dependencies", &pin.dependencies);
+    texts(out, "constraints", &pin.constraints);
+    texts(out, "sdist", &pin.sdist);
+    texts(out, "platforms", &pin.platforms.iter().map(Platform::to_string).collect::<Vec<_>>());
+    if let Some(newest) = &pin.exclude_newer {
+        text(out, "exclude-newer", newest);
+    }
+    unknown(out, &pin.extra);
+}
+
+fn package(out: &mut String, pin: &PackagePin) {
+    out.push_str("\n[[package]]\n");
+    text(out, "name", &pin.name);
+    if let Some(member) = &pin.member {
+        text(out, "member", member);
+    }
+    text(out, "version", &pin.version);
+    if let Some(marker) = &pin.marker {
+        text(out, "marker", marker);
+    }
+    texts(out, "wheels", &pin.wheels.iter().map(PinnedFile::to_string).collect::<Vec<_>>());
+    if let Some(source) = &pin.source {
+        text(out, "source", &source.to_string());
+    }
     unknown(out, &pin.extra);
 }
 

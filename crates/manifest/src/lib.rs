@@ -1,6 +1,7 @@
 //! train.toml: from text with places to a validated workspace.
 //!
-//! This crate reads manifests and looks for members; it writes nothing, and looks at no other file.
+//! This crate reads manifests, looks for members, and reads the files that name python packages; it writes nothing, and looks
+//! at no other file.
 //!
 //! The passes, in order: syntax (`plain`, and the `toml` crate where that gives up), shape (`shape`, over the table in `keys`), names and references (`params`,
 //! `data`, `tools`, `steps`), graph (`graph`). Each tells all mistakes that it finds, and leaves alone what an earlier
@@ -17,6 +18,7 @@ mod members;
 mod model;
 mod params;
 mod plain;
+mod python;
 mod schema;
 mod shape;
 mod steps;
@@ -31,6 +33,7 @@ pub use model::{
     Resources, Run, Sandbox, Service, Step, StepId, Tool, UnknownProfile, Workspace, leaves,
 };
 pub use params::{ValueError, parse_value};
+pub use python::python_request;
 pub use schema::{reference, schema};
 pub use template::{Piece, Template};
 pub mod edit;

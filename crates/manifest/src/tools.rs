@@ -4,8 +4,9 @@ use crate::document::{Report, Text, View};
 use crate::entries::{Described, Scope, path};
 use crate::model::{Python, PythonFrom, Tool};
 use semver::VersionReq;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use trainlock_types::{Name, SourceText, ToolMatch, ToolProvider, ToolRequest};
+use trainlock_types::{FetchedTool, Name, Platform, SourceText, ToolFrom, ToolMatch, ToolProvider, ToolRequest};
 
 /// Reads a member's `[tools]`.
 pub(crate) fn read(scope: &Scope<'_>, report: &mut Report) -> Vec<Tool> {
@@ -78,11 +79,66 @@ pub(crate) fn request(
             if !sound {
                 return None;
             }
-            let default = if name.as_str() == "python" { "python" } else { "pypi" };
-            ToolProvider::Other(other.unwrap_or(default).to_owned())
+            let from = match other {
+                Some(word) => ToolFrom::ALL.into_iter().find(|from| from.as_str() == word)?,
+                None if name.as_str() == "python" => ToolFrom::Python,
+                None => ToolFrom::Pypi,
+            };
+            ToolProvider::Fetched(fetched(from, &name, described, report)?)
         }
     };
-    Some(ToolRequest { member, name, version: version.text.to_owned(), requirement: requirement?, provider })
+    let version = version.text.to_owned();
+    Some(ToolRequest { member, name, version, requirement: requirement?, provider, platforms: Vec::new() })
+}
+
+/// The options of a fetched tool: each provider has its own.
+fn fetched(from: ToolFrom, name: &Name, described: &Described<'_>, report: &mut Report) -> Option<FetchedTool> {
+    let mut tool = FetchedTool::new(from);
+    let source = described.within.source;
+    let view = described.within.view(&described.entry);
+    let Some(view) = &view else {
+        return (from == ToolFrom::Pypi || from == ToolFrom::Python).then_some(tool);
+    };
+    let (allowed, needed): (&[&str], Option<(&str, String)>) = match from {
+        ToolFrom::Pypi | ToolFrom::Npm => (&["package", "bin"], None),
+        ToolFrom::Github => (&["repo", "asset", "bin"], Some(("repo", "repo = \"owner/name\"".to_owned()))),
+        ToolFrom::Index => (&["index", "bin"], Some(("index", format!("index = \"tools/{name}.toml\"")))),
+        ToolFrom::Python => (&[], None),
+    };
+    let mut sound = true;
+    for key in ["package", "bin", "repo", "index", "asset"] {
+        if let Some(entry) = view.get(key).filter(|_| !allowed.contains(&key)) {
+            sound = false;
+            let allowed = allowed.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
+            report.error(source, entry.span, format!("`{key}` is no option of tools from `{}`", from.as_str())).help(
+                if allowed.is_empty() { "leave it out".to_owned() } else { format!("its options are {allowed}") },
+            );
+        }
+    }
+    let text = |key: &str| view.str(key).map(|t| t.text.to_owned());
+    (tool.package, tool.bin, tool.repo, tool.index) = (text("package"), text("bin"), text("repo"), text("index"));
+    if let Some((key, example)) = needed.filter(|(key, _)| view.get(key).is_none()) {
+        report
+            .error(source, described.entry.span.clone(), format!("a tool from `{}` needs `{key}`", from.as_str()))
+            .help(format!("for example `{example}`"));
+        return None;
+    }
+    if let Some(assets) = view.table("asset") {
+        let mut by_platform = BTreeMap::new();
+        for entry in assets.entries() {
+            let (Ok(platform), Some(file)) = (entry.name.parse::<Platform>(), crate::document::text(entry.node)) else {
+                sound = false;
+                let known = Platform::ALL.map(Platform::as_str).join(", ");
+                report
+                    .error(source, entry.span.clone(), format!("`{}` is no platform with a file", entry.name))
+                    .help(format!("write `PLATFORM = \"FILE\"`; platforms are {known}"));
+                continue;
+            };
+            by_platform.insert(platform, file.text.to_owned());
+        }
+        tool.asset = by_platform;
+    }
+    sound.then_some(tool)
 }
 
 /// A semver requirement; nothing (and the mistake is told) if it is none.

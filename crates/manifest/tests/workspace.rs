@@ -4,7 +4,7 @@ use tempfile::TempDir;
 use trainlock_manifest::{
     InputPattern, ManifestError, Origin, Piece, PythonFrom, Run, StepId, Workspace, discover, load, parse_value,
 };
-use trainlock_types::{DataSource, Diagnostic, Platform, ToolMatch, ToolProvider, Value};
+use trainlock_types::{DataSource, Diagnostic, Platform, ToolFrom, ToolMatch, ToolProvider, Value};
 
 /// A folder with these files.
 fn folder(files: &[(&str, &str)]) -> TempDir {
@@ -142,7 +142,7 @@ fn members_are_found_and_inherit() {
     // Where an inherited entry stands is in the root manifest.
     assert_eq!(&one.data[0].source.text[one.data[0].span.clone()], "raw");
     assert_eq!(one.data[0].source.path, workspace.root.join("train.toml"));
-    assert!(matches!(&one.tools[0].request.provider, ToolProvider::Other(from) if from == "python"));
+    assert!(matches!(&one.tools[0].request.provider, ToolProvider::Fetched(tool) if tool.from == ToolFrom::Python));
     assert!(matches!(&one.tools[1].request.provider, ToolProvider::Host { accept: ToolMatch::Requirement, .. }));
     assert!(
         matches!(&one.python.as_ref().unwrap().from, PythonFrom::Requirements(p) if p.as_str() == "requirements.txt")

@@ -11,8 +11,8 @@ pub use trainlock_lock::{Action, Change, Subject, Why};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use trainlock_lock::{Content, Determinism};
-use trainlock_types::{DataRequest, Digest, Name, Params, ToolRequest};
+use trainlock_lock::{Content, Determinism, HashFrom, PackagePin, Switches, ToolArtifact, ToolPin};
+use trainlock_types::{DataRequest, Digest, Name, Params, Platform, PythonRequest, ToolRequest};
 
 /// An error of a provider.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -24,6 +24,8 @@ pub struct Wanted {
     pub data: Vec<Arc<DataRequest>>,
     /// The tools of all members.
     pub tools: Vec<ToolRequest>,
+    /// The python packages of all members.
+    pub python: Vec<PythonRequest>,
     /// The members.
     pub members: Vec<WantedMember>,
 }
@@ -62,6 +64,45 @@ pub trait Provider {
     /// The content of files and folders of the repository: one answer a request, in their order.
     fn path(&mut self, requests: &[&DataRequest]) -> Vec<Result<Content, BoxError>>;
 
-    /// The version of a tool.
-    fn tool(&mut self, request: &ToolRequest) -> Result<semver::Version, BoxError>;
+    /// A tool: the newest version that is allowed, and what is fetched for it.
+    fn tool(&mut self, request: &ToolRequest) -> Result<ToolAnswer, BoxError>;
+
+    /// Python packages, resolved together for all platforms that the request names.
+    fn python(&mut self, request: &PythonRequest, with: &ResolveWith<'_>) -> Result<PythonAnswer, BoxError>;
+
+    /// What a member's level means on every architecture, with packages of these versions.
+    fn switches(&self, determinism: &Determinism, versions: &BTreeMap<String, String>) -> BTreeMap<String, Switches>;
+}
+
+/// What a provider answered for a tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolAnswer {
+    /// The version.
+    pub version: semver::Version,
+    /// What is fetched, by platform; empty for tools of the host.
+    pub artifacts: BTreeMap<Platform, ToolArtifact>,
+    /// Where the digests come from; none for tools of the host.
+    pub hash_from: Option<HashFrom>,
+}
+
+/// What python packages are resolved with.
+#[derive(Debug, Clone, Copy)]
+pub struct ResolveWith<'a> {
+    /// The interpreter.
+    pub interpreter: &'a ToolPin,
+    /// The resolver.
+    pub resolver: &'a ToolPin,
+    /// Versions that stay where they can.
+    pub keep: &'a [PackagePin],
+    /// Nothing that was uploaded later is looked at; none for no bound.
+    pub exclude_newer: Option<&'a str>,
+}
+
+/// What a resolution found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PythonAnswer {
+    /// The packages.
+    pub packages: Vec<PackagePin>,
+    /// When the newest of their files was uploaded; none where the index does not say.
+    pub exclude_newer: Option<String>,
 }

@@ -5,13 +5,14 @@
 //! repository is always looked at. [`stale`] ends there; [`resolve`] then asks, all at once.
 
 use crate::change;
-use crate::{BoxError, DataAnswer, Provider, Wanted};
+use crate::{BoxError, DataAnswer, Provider, ResolveWith, ToolAnswer, Wanted};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use trainlock_lock::{
-    Action, Change, Content, DataPin, Healed, Lock, Reason, Subject, ToolPin, Why, satisfies, tool_satisfies,
+    Action, Change, Content, DataPin, Healed, Lock, PackagePin, PythonPin, Reason, Subject, ToolPin, Why,
+    python_satisfies, satisfies, tool_satisfies,
 };
-use trainlock_types::{Checksum, DataRequest, DataSource, Name, Params, ToolRequest, nearest};
+use trainlock_types::{Checksum, DataRequest, DataSource, Name, Params, PythonRequest, ToolRequest, nearest};
 
 /// How far locking may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,9 +53,9 @@ pub enum ResolveError {
         /// The tool.
         subject: Subject,
         /// What is there.
-        found: semver::Version,
+        found: Box<semver::Version>,
         /// The requirement as written.
-        wanted: String,
+        wanted: Box<str>,
     },
     /// A source answered something else than was asked for.
     #[error("{subject} is not what the manifest asks for: {}", .reasons.iter().map(Reason::to_string).collect::<Vec<_>>().join("; "))]
@@ -65,7 +66,7 @@ pub enum ResolveError {
         reasons: Vec<Reason>,
     },
     /// Nothing of this name is there to be updated.
-    #[error("there is no data set or tool `{name}`{}", .near.as_ref().map_or(String::new(), |near| format!(": did you mean `{near}`?")))]
+    #[error("there is no data set, tool or package `{name}`{}", .near.as_ref().map_or(String::new(), |near| format!(": did you mean `{near}`?")))]
     UnknownName {
         /// The name.
         name: String,
@@ -85,7 +86,7 @@ pub fn resolve(
     mode: &Mode,
     provider: &mut dyn Provider,
 ) -> Result<Resolution, Vec<ResolveError>> {
-    let mut errors = unknown_names(wanted, mode);
+    let mut errors = unknown_names(wanted, old, mode);
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -118,18 +119,37 @@ pub fn resolve(
     for tool in tools.iter_mut().filter(|tool| tool.pin.is_none()) {
         let (request, subject) = (tool.request, tool.subject());
         match provider.tool(request) {
-            Ok(found) if !request.requirement.matches(&found) => {
-                errors.push(ResolveError::ToolVersion { subject, found, wanted: request.version.clone() });
+            Ok(ToolAnswer { version: found, .. }) if !request.requirement.matches(&found) => {
+                errors.push(ResolveError::ToolVersion {
+                    subject,
+                    found: Box::new(found),
+                    wanted: request.version.as_str().into(),
+                });
             }
-            Ok(version) => tool.found(ToolPin::new(request, version)),
+            Ok(ToolAnswer { version, artifacts, hash_from }) => {
+                tool.found(ToolPin::new(request, version, artifacts, hash_from));
+            }
             Err(source) => errors.push(ResolveError::Source { subject, source }),
         }
     }
     if !errors.is_empty() {
         return Err(errors);
     }
-    let changes = changes(wanted, old, &data, &tools);
+    let mut python = judge_python(wanted, old, mode, &tools);
+    for entry in python.iter_mut().filter(|entry| entry.pin.is_none()) {
+        if let Err(error) = entry.ask(old, mode, &tools, provider) {
+            errors.push(error);
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let changes = changes(wanted, old, &data, &tools, &python);
+    let mut packages: Vec<PackagePin> = python.iter().flat_map(|entry| entry.packages.iter().cloned()).collect();
+    packages.sort_by(|a, b| a.place().cmp(&b.place()));
     let mut lock = Lock {
+        python: python.into_iter().filter_map(|entry| entry.pin).collect(),
+        packages,
         data: data.into_iter().filter_map(Entry::into_pin).collect(),
         tools: tools.into_iter().filter_map(|tool| tool.pin).collect(),
         results: old.results.clone(),
@@ -141,11 +161,20 @@ pub fn resolve(
         let mut determinism = member.determinism.clone();
         if let Some(old) = old.determinism.get(&place) {
             determinism.extra.clone_from(&old.extra);
-            // What a level means stays as it was locked until the level changes or the user asks for the newest.
-            let asked = matches!(mode, Mode::Update { names: None });
-            if !asked && change::determinism(old, &determinism).is_empty() {
-                determinism.switches.clone_from(&old.switches);
-            }
+        }
+        let versions = |lock: &'_ Lock| -> BTreeMap<String, String> {
+            lock.packages(place.as_ref()).map(|pin| (pin.name.to_string(), pin.version.clone())).collect()
+        };
+        let now = versions(&lock);
+        determinism.switches = provider.switches(&determinism, &now);
+        // What a level means stays as it was locked until the level or the packages change, or the user asks for the newest.
+        let asked = matches!(mode, Mode::Update { names: None });
+        if let Some(locked) = old.determinism.get(&place)
+            && !asked
+            && now == versions(old)
+            && change::determinism(locked, &determinism).is_empty()
+        {
+            determinism.switches.clone_from(&locked.switches);
         }
         lock.determinism.insert(place, determinism);
     }
@@ -177,7 +206,9 @@ pub fn stale(
     if !errors.is_empty() {
         return Err(errors);
     }
-    Ok(changes(wanted, old, &data, &judge_tools(wanted, old, &Mode::Lock)))
+    let tools = judge_tools(wanted, old, &Mode::Lock);
+    let python = judge_python(wanted, old, &Mode::Lock, &tools);
+    Ok(changes(wanted, old, &data, &tools, &python))
 }
 
 /// Chooses among what healing found in a damaged lock: of an entry that two branches have
@@ -372,8 +403,12 @@ impl ToolEntry<'_> {
             return Some(Action::Added { what: self.pin.as_ref().map(|pin| pin.version.to_string()) });
         };
         let mut why: Vec<Why> = self.reasons.iter().cloned().map(Why::Request).collect();
-        if let Some(pin) = self.pin.as_ref().filter(|pin| pin.version != old.version) {
-            why.push(Why::Version { old: old.version.clone(), new: pin.version.clone() });
+        match &self.pin {
+            Some(pin) if pin.version != old.version => {
+                why.push(Why::Version { old: old.version.clone(), new: pin.version.clone() });
+            }
+            Some(pin) => why.extend(trainlock_lock::artifacts(old, pin)),
+            None => {}
         }
         (!why.is_empty()).then_some(Action::Changed { why })
     }
@@ -392,7 +427,127 @@ fn judge_tools<'a>(wanted: &'a Wanted, old: &'a Lock, mode: &Mode) -> Vec<ToolEn
     requests.into_iter().map(judge).collect()
 }
 
+/// One member's python packages, their old pin and what is known of the new one.
+#[derive(Debug)]
+struct PythonEntry<'a> {
+    request: &'a PythonRequest,
+    old: Option<&'a PythonPin>,
+    reasons: Vec<Reason>,
+    /// The new pin, if the old one serves or the question was answered.
+    pin: Option<PythonPin>,
+    packages: Vec<PackagePin>,
+}
+
+impl PythonEntry<'_> {
+    fn subject(&self) -> Subject {
+        Subject::Python { member: self.request.member.clone() }
+    }
+
+    /// Resolves it.
+    fn ask(
+        &mut self,
+        old: &Lock,
+        mode: &Mode,
+        tools: &[ToolEntry<'_>],
+        provider: &mut dyn Provider,
+    ) -> Result<(), ResolveError> {
+        let member = self.request.member.as_ref();
+        let missing = |subject: Subject, tool: &str| ResolveError::Source {
+            subject,
+            source: format!("[tools] has no `{tool}`: add `{tool} = \"3.11\"` (or another version) to it").into(),
+        };
+        let interpreter = interpreter(tools, member).ok_or_else(|| missing(self.subject(), "python"))?;
+        let resolver = tools
+            .iter()
+            .filter(|tool| tool.request.name.as_str() == RESOLVER)
+            .find_map(|tool| tool.pin.as_ref())
+            .ok_or_else(|| missing(self.subject(), RESOLVER))?;
+        let everything = matches!(mode, Mode::Update { names: None });
+        let mut keep: Vec<PackagePin> = old.packages(member).filter(|pin| !mode.moves(&pin.name)).cloned().collect();
+        // Under another interpreter the old versions may have no wheels.
+        if everything || self.reasons.iter().any(|r| matches!(r, Reason::Option { key: "python", .. })) {
+            keep.clear();
+        }
+        // The same requirements are answered from what there was when they were locked.
+        let same = |r: &Reason| matches!(r, Reason::Option { key: "platforms" | "python", .. });
+        let exclude_newer = self.old.filter(|_| !mode.is_update() && self.reasons.iter().all(same));
+        let exclude_newer = exclude_newer.and_then(|pin| pin.exclude_newer.as_deref());
+        let with = ResolveWith { interpreter, resolver, keep: &keep, exclude_newer };
+        let answer = provider
+            .python(self.request, &with)
+            .map_err(|source| ResolveError::Source { subject: self.subject(), source })?;
+        let request = self.request;
+        self.packages = answer.packages;
+        self.pin = Some(PythonPin {
+            member: request.member.clone(),
+            python: line(&interpreter.version),
+            dependencies: request.dependencies.clone(),
+            constraints: request.constraints.clone(),
+            sdist: request.sdist.clone(),
+            platforms: request.platforms.clone(),
+            exclude_newer: answer.exclude_newer,
+            extra: self.old.map(|pin| pin.extra.clone()).unwrap_or_default(),
+        });
+        for pin in &mut self.packages {
+            let same = old.packages(member).find(|o| (&o.name, &o.version) == (&pin.name, &pin.version));
+            pin.extra = same.map(|o| o.extra.clone()).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn change(&self) -> Option<Action> {
+        if self.old.is_none() {
+            return Some(Action::Added { what: self.pin.as_ref().map(|pin| format!("for {}", pin.python)) });
+        }
+        let why: Vec<Why> = self.reasons.iter().cloned().map(Why::Request).collect();
+        (!why.is_empty()).then_some(Action::Changed { why })
+    }
+}
+
+/// The program that resolves python packages.
+pub(crate) const RESOLVER: &str = "uv";
+
+/// A version's line: `3.11` of 3.11.7.
+fn line(version: &semver::Version) -> String {
+    format!("{}.{}", version.major, version.minor)
+}
+
+/// The interpreter of a member, if it is locked.
+fn interpreter<'a>(tools: &'a [ToolEntry<'_>], member: Option<&Name>) -> Option<&'a ToolPin> {
+    let python = |tool: &&ToolEntry<'_>| {
+        tool.request.member.as_ref() == member && trainlock_types::is_python(&tool.request.name)
+    };
+    tools.iter().filter(python).find_map(|tool| tool.pin.as_ref())
+}
+
+fn judge_python<'a>(wanted: &'a Wanted, old: &'a Lock, mode: &Mode, tools: &[ToolEntry<'_>]) -> Vec<PythonEntry<'a>> {
+    let mut requests: Vec<&PythonRequest> = wanted.python.iter().collect();
+    requests.sort_by(|a, b| a.member.cmp(&b.member));
+    let judge = |request: &'a PythonRequest| {
+        let member = request.member.as_ref();
+        let old_pin = old.python(member);
+        let python = interpreter(tools, member).map(|pin| line(&pin.version));
+        let reasons = match (old_pin, &python) {
+            (Some(pin), Some(python)) => python_satisfies(pin, request, python),
+            _ => Vec::new(),
+        };
+        let moves = match mode {
+            Mode::Lock => false,
+            Mode::Update { names: None } => true,
+            Mode::Update { names: Some(names) } => old.packages(member).any(|pin| names.contains(pin.name.as_str())),
+        };
+        let keep = old_pin.filter(|_| python.is_some() && reasons.is_empty() && !moves);
+        let packages = if keep.is_some() { old.packages(member).cloned().collect() } else { Vec::new() };
+        PythonEntry { request, old: old_pin, reasons, pin: keep.cloned(), packages }
+    };
+    requests.into_iter().map(judge).collect()
+}
+
 impl Mode {
+    fn is_update(&self) -> bool {
+        matches!(self, Mode::Update { .. })
+    }
+
     fn moves(&self, name: &str) -> bool {
         match self {
             Mode::Lock => false,
@@ -401,12 +556,13 @@ impl Mode {
     }
 }
 
-fn unknown_names(wanted: &Wanted, mode: &Mode) -> Vec<ResolveError> {
+fn unknown_names(wanted: &Wanted, old: Option<&Lock>, mode: &Mode) -> Vec<ResolveError> {
     let Mode::Update { names: Some(names) } = mode else {
         return Vec::new();
     };
-    let known: BTreeSet<&str> =
+    let mut known: BTreeSet<&str> =
         wanted.data.iter().map(|r| r.name.as_str()).chain(wanted.tools.iter().map(|r| r.name.as_str())).collect();
+    known.extend(old.iter().flat_map(|lock| &lock.packages).map(|pin| pin.name.as_str()));
     let unknown = names.iter().filter(|name| !known.contains(name.as_str()));
     unknown
         .map(|name| ResolveError::UnknownName {
@@ -436,7 +592,13 @@ fn tables(wanted: &Wanted) -> BTreeMap<Table, &Params> {
     tables
 }
 
-fn changes(wanted: &Wanted, old: &Lock, data: &[Entry<'_>], tools: &[ToolEntry<'_>]) -> Vec<Change> {
+fn changes(
+    wanted: &Wanted,
+    old: &Lock,
+    data: &[Entry<'_>],
+    tools: &[ToolEntry<'_>],
+    python: &[PythonEntry<'_>],
+) -> Vec<Change> {
     let mut changes: BTreeMap<Subject, Action> = BTreeMap::new();
     // The pins that entries have stand in the order of the lock.
     let mut wanted_pins = data.iter().filter_map(|entry| entry.old).peekable();
@@ -454,6 +616,17 @@ fn changes(wanted: &Wanted, old: &Lock, data: &[Entry<'_>], tools: &[ToolEntry<'
     for entry in tools {
         changes.extend(entry.change().map(|action| (entry.subject(), action)));
     }
+    for pin in old.python.iter().filter(|pin| python.iter().all(|e| e.request.member != pin.member)) {
+        changes.insert(Subject::Python { member: pin.member.clone() }, Action::Removed);
+    }
+    for entry in python {
+        changes.extend(entry.change().map(|action| (entry.subject(), action)));
+    }
+    // What will become of packages that are yet to be resolved is not known.
+    let open = |pin: &PackagePin| python.iter().any(|e| e.request.member == pin.member && e.pin.is_none());
+    let before: Vec<PackagePin> = old.packages.iter().filter(|pin| !open(pin)).cloned().collect();
+    let after: Vec<PackagePin> = python.iter().flat_map(|e| e.packages.iter().cloned()).collect();
+    changes.extend(trainlock_lock::package_changes(&before, &after));
     let mut before = old.determinism.clone();
     for member in &wanted.members {
         let place = (!member.root).then(|| member.name.clone());

@@ -6,13 +6,14 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use trainlock_lock::{Content, Determinism, Lock, heal};
+use trainlock_lock::{Content, Determinism, Lock, PackagePin, Switches, heal};
 use trainlock_resolve::{
-    BoxError, DataAnswer, Mode, Provider, Resolution, ResolveError, Wanted, WantedMember, resolve, settle, stale,
+    BoxError, DataAnswer, Mode, Provider, PythonAnswer, Resolution, ResolveError, ResolveWith, ToolAnswer, Wanted,
+    WantedMember, resolve, settle, stale,
 };
 use trainlock_types::{
-    DataRequest, DataSource, Digest, Entry, EntryKind, Listing, Name, Params, RelPath, SourceUrl, ToolMatch,
-    ToolProvider, ToolRequest, Value,
+    DataRequest, DataSource, Digest, Entry, EntryKind, Listing, Name, Params, PythonRequest, RelPath, SourceUrl,
+    ToolMatch, ToolProvider, ToolRequest, Value,
 };
 
 /// What is out there, and what was asked.
@@ -78,9 +79,36 @@ impl Provider for World {
         requests.iter().map(|r| self.content(r)).collect()
     }
 
-    fn tool(&mut self, request: &ToolRequest) -> Result<semver::Version, BoxError> {
+    fn tool(&mut self, request: &ToolRequest) -> Result<ToolAnswer, BoxError> {
         self.asked.push(request.name.to_string());
-        Ok(semver::Version::new(1, self.generation(&request.name)?, 0))
+        let version = semver::Version::new(1, self.generation(&request.name)?, 0);
+        Ok(ToolAnswer { version, artifacts: BTreeMap::new(), hash_from: None })
+    }
+
+    /// Each requirement is a package's name; versions that may stay do.
+    fn python(&mut self, request: &PythonRequest, with: &ResolveWith<'_>) -> Result<PythonAnswer, BoxError> {
+        self.asked.push(format!("python {} {:?}", with.interpreter.version, with.exclude_newer));
+        let pin = |text: &String| {
+            let name = name(text);
+            let kept = with.keep.iter().find(|pin| pin.name == name).map(|pin| pin.version.clone());
+            let version = match kept {
+                Some(version) => version,
+                None => format!("1.{}", self.generation(&name)?),
+            };
+            let (member, marker, source) = (request.member.clone(), None, None);
+            Ok(PackagePin { member, name, version, marker, wheels: Vec::new(), source, extra: String::new() })
+        };
+        let packages = request.dependencies.iter().map(pin).collect::<Result<_, BoxError>>()?;
+        Ok(PythonAnswer { packages, exclude_newer: Some("2026".to_owned()) })
+    }
+
+    /// A level means something else with another numpy.
+    fn switches(&self, _: &Determinism, versions: &BTreeMap<String, String>) -> BTreeMap<String, Switches> {
+        let with = |version: &String| {
+            let variables = BTreeMap::from([("NUMPY".to_owned(), version.clone())]);
+            ("x86_64".to_owned(), Switches { level: "v3".to_owned(), variables, extra: String::new() })
+        };
+        versions.get("numpy").map(with).into_iter().collect()
     }
 }
 
@@ -116,6 +144,7 @@ fn tool(member: Option<&str>, text: &str, version: &str) -> ToolRequest {
         version: version.to_owned(),
         requirement: version.parse().unwrap(),
         provider: ToolProvider::Host { probe: Vec::new(), accept: ToolMatch::Version },
+        platforms: Vec::new(),
     }
 }
 
@@ -158,6 +187,7 @@ fn wanted() -> Wanted {
         ],
         tools: vec![tool(None, "ffmpeg", "1"), tool(Some("two"), "bash", "1")],
         members: vec![root, member("two", false, &[])],
+        ..Wanted::default()
     }
 }
 
@@ -208,7 +238,7 @@ fn wishes() -> impl Strategy<Value = Wanted> {
             profiles: BTreeMap::from([(name("p"), Params::from([("lr".to_owned(), Value::Int(value))]))]),
             ..member(text, text == "digits", &[("epochs", value)][..usize::from(value > 0)])
         };
-        Wanted { data, tools, members: members.into_iter().map(member).collect() }
+        Wanted { data, tools, members: members.into_iter().map(member).collect(), ..Wanted::default() }
     })
 }
 
@@ -409,8 +439,16 @@ fn an_archive_packed_anew_is_named_as_such() {
             unreachable!("nothing here is in the repository")
         }
 
-        fn tool(&mut self, request: &ToolRequest) -> Result<semver::Version, BoxError> {
+        fn tool(&mut self, request: &ToolRequest) -> Result<ToolAnswer, BoxError> {
             Err(format!("no tool {} here", request.name).into())
+        }
+
+        fn python(&mut self, _: &PythonRequest, _: &ResolveWith<'_>) -> Result<PythonAnswer, BoxError> {
+            Err("no packages here".into())
+        }
+
+        fn switches(&self, _: &Determinism, _: &BTreeMap<String, String>) -> BTreeMap<String, Switches> {
+            BTreeMap::new()
         }
     }
     let wanted = Wanted { data: vec![wanted().data.remove(3)], ..Wanted::default() };
@@ -456,8 +494,8 @@ fn an_unknown_name_is_not_updated() {
     let mut world = World::default();
     let errors = resolve(&wanted(), None, &update(&["ray", "ffmpeg", "nothing"]), &mut world).unwrap_err();
     assert!(matches!(&errors[..], [ResolveError::UnknownName { .. }, ResolveError::UnknownName { .. }]));
-    assert_eq!(errors[0].to_string(), "there is no data set or tool `nothing`");
-    assert_eq!(errors[1].to_string(), "there is no data set or tool `ray`: did you mean `raw`?");
+    assert_eq!(errors[0].to_string(), "there is no data set, tool or package `nothing`");
+    assert_eq!(errors[1].to_string(), "there is no data set, tool or package `ray`: did you mean `raw`?");
     assert!(world.questions().is_empty());
 }
 
@@ -517,4 +555,66 @@ fn a_damaged_lock_is_settled_by_what_is_wanted() {
     world.questions();
     assert_eq!(lock_with(&wanted(), Some(&settled), &mut world).lock, updated);
     assert_eq!(world.questions(), ["raw", "raw", "ffmpeg"]);
+}
+
+/// A project that wants these packages, with an interpreter and the resolver.
+fn with_packages(packages: &[&str]) -> Wanted {
+    let dependencies = packages.iter().map(|p| (*p).to_owned()).collect();
+    let request =
+        PythonRequest { member: None, dependencies, constraints: Vec::new(), sdist: Vec::new(), platforms: Vec::new() };
+    // As it is wanted before any package is known.
+    let mut determinism = member("root", true, &[]).determinism;
+    determinism.switches.insert("x86_64".to_owned(), Switches { level: "v3".to_owned(), ..Switches::default() });
+    Wanted {
+        tools: vec![tool(None, "python", "*"), tool(None, "uv", "*")],
+        python: vec![request],
+        members: vec![WantedMember { determinism, ..member("root", true, &[]) }],
+        ..Wanted::default()
+    }
+}
+
+#[test]
+fn packages_stay_until_they_are_asked_to_move() {
+    let mut world = World::default();
+    let wanted = with_packages(&["numpy", "scipy"]);
+    let old = resolve(&wanted, None, &Mode::Lock, &mut world).unwrap().lock;
+    let versions = |lock: &Lock| lock.packages.iter().map(|p| format!("{} {}", p.name, p.version)).collect::<Vec<_>>();
+    assert_eq!(versions(&old), ["numpy 1.0", "scipy 1.0"]);
+    assert_eq!(old.determinism[&None].switches["x86_64"].variables["NUMPY"], "1.0");
+    assert_eq!(stale(&wanted, Some(&old), &mut world).unwrap(), []);
+    // What came out since changes nothing, and nobody is asked.
+    world.generations.extend([("numpy".to_owned(), 3), ("scipy".to_owned(), 5)]);
+    world.questions();
+    let same = resolve(&wanted, Some(&old), &Mode::Lock, &mut world).unwrap();
+    assert!(same.changes.is_empty() && same.lock == old && world.questions().is_empty());
+    // A new requirement moves no other package, and is looked for among all that there is.
+    let more = with_packages(&["numpy", "pandas", "scipy"]);
+    let words = |wanted: &Wanted, world: &mut World| {
+        stale(wanted, Some(&old), world).unwrap().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(words(&more, &mut world), ["python: dependencies: new pandas"]);
+    let found = resolve(&more, Some(&old), &Mode::Lock, &mut world).unwrap();
+    assert_eq!(versions(&found.lock), ["numpy 1.0", "pandas 1.0", "scipy 1.0"]);
+    assert_eq!(world.questions(), ["python 1.0.0 None"]);
+    // One package moves alone; its new version changes what the level means.
+    let one = Mode::Update { names: Some(BTreeSet::from(["numpy".to_owned()])) };
+    let moved = resolve(&wanted, Some(&old), &one, &mut world).unwrap();
+    assert_eq!(versions(&moved.lock), ["numpy 1.3", "scipy 1.0"]);
+    assert_eq!(
+        moved.changes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["package numpy: version: 1.0 -> 1.3"]
+    );
+    assert_eq!(moved.lock.determinism[&None].switches["x86_64"].variables["NUMPY"], "1.3");
+    let all = resolve(&wanted, Some(&old), &Mode::Update { names: None }, &mut world).unwrap();
+    assert_eq!(versions(&all.lock), ["numpy 1.3", "scipy 1.5"]);
+    // Another set of platforms is resolved from what there was.
+    world.questions();
+    let mut elsewhere = wanted.clone();
+    elsewhere.python[0].platforms = vec![trainlock_types::Platform::LinuxX86_64];
+    resolve(&elsewhere, Some(&old), &Mode::Lock, &mut world).unwrap();
+    assert_eq!(world.questions(), ["python 1.0.0 Some(\"2026\")"]);
+    // Without [python] nothing of it stays.
+    let mut none = wanted.clone();
+    none.python.clear();
+    assert!(resolve(&none, Some(&old), &Mode::Lock, &mut world).unwrap().lock.packages.is_empty());
 }

@@ -7,7 +7,7 @@ use crate::verdict::Outcome;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use trainlock_env::determinism::numeric_class;
-use trainlock_env::{HostTool, Isolation, Machine, STEP_PATH};
+use trainlock_env::{Equipment, Isolation, Machine, STEP_PATH};
 use trainlock_lock::{Content as PinContent, Lock, Switches};
 use trainlock_manifest::{InputPattern, Run, Workspace};
 use trainlock_store::{FileState, Index, Store, StoreError};
@@ -27,8 +27,8 @@ pub struct Bench<'a> {
     pub store: &'a Store,
     /// Each member's params, with profile and `--set` applied.
     pub params: &'a BTreeMap<Name, Params>,
-    /// Each member's host tools.
-    pub tools: &'a BTreeMap<Name, Vec<(Name, HostTool)>>,
+    /// What each member's steps are equipped with.
+    pub equipment: &'a BTreeMap<Name, Equipment>,
     /// The stat index of the project's folder.
     pub index: Index,
     /// What the project last had.
@@ -203,7 +203,7 @@ impl<'a> Bench<'a> {
         lock: &'a Lock,
         store: &'a Store,
         params: &'a BTreeMap<Name, Params>,
-        tools: &'a BTreeMap<Name, Vec<(Name, HostTool)>>,
+        equipment: &'a BTreeMap<Name, Equipment>,
         shell: &'a Shell,
         index: Index,
         state: State,
@@ -213,7 +213,7 @@ impl<'a> Bench<'a> {
             lock,
             store,
             params,
-            tools,
+            equipment,
             index,
             state,
             shell,
@@ -269,8 +269,8 @@ impl<'a> Bench<'a> {
         for (name, value) in step.params_seen(params) {
             form.set(format!("param:{name}"), value.to_json());
         }
-        for (name, tool) in self.tools.get(&member.name).into_iter().flatten() {
-            form.set(format!("tool:{name}"), tool.version.clone());
+        for (fact, value) in self.equipment.get(&member.name).into_iter().flat_map(Equipment::facts) {
+            form.set(fact, value);
         }
         for output in &step.outputs {
             let kind = if output.folder { "folder" } else { "file" };

@@ -18,7 +18,7 @@ pub(crate) struct Project {
     pub(crate) lock: Lock,
     pub(crate) store: Store,
     pub(crate) params: BTreeMap<Name, Params>,
-    tools: BTreeMap<Name, Vec<(Name, trainlock_env::HostTool)>>,
+    equipment: BTreeMap<Name, trainlock_env::Equipment>,
     shell: Shell,
 }
 
@@ -39,7 +39,7 @@ impl Project {
             workspace,
             lock: Lock::default(),
             store: Store::open(&folder.path().join("store")).unwrap(),
-            tools: BTreeMap::new(),
+            equipment: BTreeMap::new(),
             shell: Shell { program: "/bin/sh".into(), options: &["-eu", "-c"] },
             folder,
         }
@@ -53,7 +53,7 @@ impl Project {
     /// A bench without anything remembered but this.
     pub(crate) fn bench(&self, state: State) -> Bench<'_> {
         let index = Index::load(&self.folder.path().join("index"), self.root(), Some(self.store.clone()));
-        Bench::new(&self.workspace, &self.lock, &self.store, &self.params, &self.tools, &self.shell, index, state)
+        Bench::new(&self.workspace, &self.lock, &self.store, &self.params, &self.equipment, &self.shell, index, state)
     }
 }
 

@@ -6,7 +6,7 @@
 //! result: `why` compares two of them.
 //!
 //! Facts: `command`, `shell`, `env:NAME`, `param:NAME`, `seed`, `level`, `inputs` (the patterns in the
-//! order written), `input:PATH`, `output:PATH`, `tool:NAME`, `platform`, `network`, `switches` (the level's own name and a
+//! order written), `input:PATH`, `output:PATH`, `tool:NAME`, `package:NAME` (version and the beginning of the file's digest), `platform`, `network`, `switches` (the level's own name and a
 //! digest of its variables), `seed-globals`. Paths are relative to the
 //! member's folder. Whatever changes the meaning of a fact changes the salt.
 
@@ -73,6 +73,7 @@ impl fmt::Display for Difference {
             "input" => write!(f, "input {name}")?,
             "output" => write!(f, "output {name}")?,
             "tool" => write!(f, "tool {name}")?,
+            "package" => write!(f, "package {name}")?,
             _ => f.write_str(&self.fact)?,
         }
         let short = |value: &str| match value.split_once(':') {

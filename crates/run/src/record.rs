@@ -71,6 +71,9 @@ pub struct RunRecord {
     pub data: Vec<DataRecord>,
     /// The machine's tools that served.
     pub tools: Vec<ToolRecord>,
+    /// The python packages that steps could import.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<PackageRecord>,
     /// The machine.
     pub machine: Machine,
     /// The steps of the plan, in order.
@@ -112,11 +115,30 @@ pub struct ToolRecord {
     pub name: String,
     /// Its version.
     pub version: String,
+    /// Where it came from: `host` (this machine) or `lock` (fetched as locked).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// The program's file.
     pub program: String,
     /// The SHA-256 of that file; none if no step had to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+}
+
+/// A python package that steps could import.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct PackageRecord {
+    /// The project that asks for it.
+    pub member: String,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The file that was installed.
+    pub file: String,
+    /// That file's SHA-256.
+    pub sha256: String,
 }
 
 /// One step of a run.
@@ -261,6 +283,7 @@ impl Recorder {
             params: BTreeMap::new(),
             data: Vec::new(),
             tools: Vec::new(),
+            packages: Vec::new(),
             machine,
             steps: Vec::new(),
             verdict: None,

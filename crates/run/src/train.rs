@@ -15,10 +15,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
-use trainlock_env::{Cancel, Ended, Isolation, Machine, Stop, Tier};
+use trainlock_env::{Cancel, Ended, Equipment, Isolation, Machine, Stop, Tier};
 use trainlock_manifest::{Resources, Sandbox as SandboxWord};
 use trainlock_store::{FileState, Link, Session, StoreError};
 use trainlock_types::{Digest, EntryKind, Event, Events, StepOutcome};
+
+/// What a member without tools and packages has.
+static NOTHING: Equipment = Equipment { tools: Vec::new(), packages: None };
 
 /// Results are made durable after a step that took this long, and at least this often.
 const SYNC_EVERY: Duration = Duration::from_secs(2);
@@ -363,7 +366,7 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
             seed: prepared.seed,
             command: scope_of_command.command(),
             params: node.step.params_seen(params),
-            tools: self.bench.tools.get(&node.member.name).map(Vec::as_slice).unwrap_or_default(),
+            equipment: self.bench.equipment.get(&node.member.name).unwrap_or(&NOTHING),
             shell: self.bench.shell,
             gpus: room.gpus.clone(),
             force: self.options.force,

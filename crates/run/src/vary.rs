@@ -111,11 +111,16 @@ pub(crate) fn emulator() -> Option<PathBuf> {
     trainlock_env::STEP_PATH.split(':').map(|folder| Path::new(folder).join(EMULATOR)).find(|p| p.is_file())
 }
 
-/// A program that starts a tool under an emulated processor that has what the level needs and little more.
-pub(crate) fn emulated(tool: &Path, level: &str) -> Option<String> {
+/// A program that starts a tool under an emulated processor that has what the level needs and little more; the tool is told
+/// that it was called as `called`.
+pub(crate) fn emulated(tool: &Path, called: Option<&Path>, level: &str) -> Option<String> {
     let model = if level == "x86-64-v2" { "Nehalem" } else { "Haswell" };
     let quoted = |path: &Path| shlex::try_quote(&path.to_string_lossy()).map(|q| q.into_owned()).ok();
-    Some(format!("#!/bin/sh\nexec {} -cpu {model} {} \"$@\"\n", quoted(&emulator()?)?, quoted(tool)?))
+    let called = match called {
+        Some(path) => format!("-0 {} ", quoted(path)?),
+        None => String::new(),
+    };
+    Some(format!("#!/bin/sh\nexec {} -cpu {model} {called}{} \"$@\"\n", quoted(&emulator()?)?, quoted(tool)?))
 }
 
 /// Turns the order of every folder below this one round, where the file system keeps one.

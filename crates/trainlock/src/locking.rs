@@ -1,6 +1,7 @@
 //! Bringing train.lock and the manifests to agree.
 
 use crate::cli::LockOptions;
+use crate::equip::{self, EquipError, UV, Workshop};
 use crate::exit::{Exit, Failure, Problem};
 use crate::project::{self, Project};
 use crate::ui::Ui;
@@ -10,14 +11,17 @@ use std::path::Path;
 use std::sync::Arc;
 use trainlock_env::{HostTools, ToolError};
 use trainlock_fetch::{FetchError, Fetcher};
-use trainlock_lock::{Content, Determinism, Lock, LockError, Switches};
-use trainlock_manifest::Workspace;
+use trainlock_lock::{Content, Determinism, HashFrom, Lock, LockError, Subject, Switches, ToolArtifact};
+use trainlock_manifest::{Member, Workspace};
 use trainlock_resolve::{
-    BoxError, Change, DataAnswer, Mode, Provider, Resolution, ResolveError, Wanted, WantedMember, resolve, settle,
-    stale,
+    BoxError, Change, DataAnswer, Mode, Provider, PythonAnswer, Resolution, ResolveError, ResolveWith, ToolAnswer,
+    Wanted, WantedMember, resolve, settle, stale,
 };
-use trainlock_store::{Index, Session, Store};
-use trainlock_types::{DataRequest, DataSource, RelPath, ToolRequest};
+use trainlock_store::{Index, Store};
+use trainlock_types::{
+    DataRequest, DataSource, Diagnostic, FetchedTool, Name, Platform, PythonRequest, RelPath, ToolFrom, ToolProvider,
+    ToolRequest, is_python,
+};
 
 pub(crate) use crate::project::Locking;
 
@@ -26,13 +30,13 @@ impl Project {
     pub(crate) fn lock(&mut self, locking: Locking, offline: bool, ui: &Ui) -> Result<Lock, Failure> {
         self.refuse_unsupported()?;
         let path = self.workspace.root.join("train.lock");
-        let wanted = wanted(&self.workspace);
+        let wanted = wanted(&self.workspace)?;
         let heals = locking != Locking::Check;
         let asked = matches!(locking, Locking::Lock | Locking::Update(_));
         let found = self.read_ahead(&path).unwrap_or_else(|| Lock::load(&path));
         let old = taken(found, &path, &wanted, heals)?;
         if !matches!(locking, Locking::Update(_)) {
-            let changes = self.stale(&wanted, old.lock.as_ref())?;
+            let changes = self.stale(&wanted, old.lock.as_ref(), ui)?;
             self.save_caches();
             match (old.lock, locking == Locking::Check) {
                 (Some(lock), _) if changes.is_empty() && !old.healed => {
@@ -74,18 +78,29 @@ impl Project {
         let resolution = {
             let (events, _display) = ui.events();
             let fetcher = Fetcher::new(self.fetch_settings(offline), events);
+            let packages = self.package_index()?;
+            let cache = self.uv_cache();
+            let workshop = Workshop {
+                store: &self.store,
+                session: &session,
+                fetcher: &fetcher,
+                index: &packages,
+                variables: &self.settings.uv_variables,
+                offline,
+            };
             let mut sources = Sources {
                 seen: &mut self.seen,
-                fetcher: Some((fetcher, &session)),
+                outside: Some((workshop, &cache)),
                 index: &mut self.index,
                 tools: Some(&mut self.host),
-                root: &self.workspace.root,
+                workspace: &self.workspace,
+                ui,
             };
             resolve(&wanted, old.lock.as_ref(), &mode, &mut sources)
         };
         session.finish(false)?;
         self.save_caches();
-        let Resolution { lock, changes } = resolution.map_err(failure)?;
+        let Resolution { lock, changes } = resolution.map_err(|errors| failure(errors, &self.workspace))?;
         let written = lock.save(&path).map_err(|e| lock_failure(&e))?;
         for change in &changes {
             ui.status("Locked", change);
@@ -121,10 +136,10 @@ impl Project {
     pub(crate) fn lock_for_reading(&mut self, options: LockOptions, ui: &Ui) -> Result<Lock, Failure> {
         self.refuse_unsupported()?;
         let path = self.workspace.root.join("train.lock");
-        let wanted = wanted(&self.workspace);
+        let wanted = wanted(&self.workspace)?;
         let found = self.read_ahead(&path).unwrap_or_else(|| Lock::load(&path));
         let old = taken(found, &path, &wanted, false)?;
-        let changes = self.stale(&wanted, old.lock.as_ref())?;
+        let changes = self.stale(&wanted, old.lock.as_ref(), ui)?;
         self.save_caches();
         if changes.is_empty() {
             return Ok(old.lock.unwrap_or_default());
@@ -141,10 +156,11 @@ impl Project {
         }
         let mut sources = Sources {
             seen: &mut self.seen,
-            fetcher: None,
+            outside: None,
             index: &mut self.index,
             tools: None,
-            root: &self.workspace.root,
+            workspace: &self.workspace,
+            ui,
         };
         match resolve(&wanted, old.lock.as_ref(), &Mode::Lock, &mut sources) {
             Ok(resolution) => Ok(resolution.lock),
@@ -159,15 +175,16 @@ impl Project {
     }
 
     /// What no longer agrees.
-    fn stale(&mut self, wanted: &Wanted, old: Option<&Lock>) -> Result<Vec<Change>, Failure> {
+    fn stale(&mut self, wanted: &Wanted, old: Option<&Lock>, ui: &Ui) -> Result<Vec<Change>, Failure> {
         let mut sources = Sources {
             seen: &mut self.seen,
-            fetcher: None,
+            outside: None,
             index: &mut self.index,
             tools: None,
-            root: &self.workspace.root,
+            workspace: &self.workspace,
+            ui,
         };
-        stale(wanted, old, &mut sources).map_err(failure)
+        stale(wanted, old, &mut sources).map_err(|errors| failure(errors, &self.workspace))
     }
 }
 
@@ -228,7 +245,7 @@ fn out_of_date(path: &Path, changes: &[Change]) -> Failure {
 }
 
 /// What errors of locking mean for the command.
-fn failure(errors: Vec<ResolveError>) -> Failure {
+fn failure(errors: Vec<ResolveError>, workspace: &Workspace) -> Failure {
     let mut code = Exit::Failed;
     let mut problems = Vec::new();
     for error in &errors {
@@ -247,15 +264,42 @@ fn failure(errors: Vec<ResolveError>) -> Failure {
                 hints.extend(fetch.hint());
             }
         }
+        if let ResolveError::Source { source, .. } = error
+            && let Some(equip) = source.downcast_ref::<EquipError>()
+        {
+            if code != Exit::Interrupted && equip.exit() != Exit::Failed {
+                code = equip.exit();
+            }
+            if let Problem::Plain { hints, .. } = &mut problem {
+                hints.extend(equip.hint());
+            }
+        }
+        if let ResolveError::Source { subject: Subject::Python { member }, .. } = error {
+            problems.extend(place_of_packages(workspace, member.as_ref()));
+        }
         problems.push(problem);
     }
     Failure { code, problems }
 }
 
-/// What a level means on every architecture that it has a meaning on.
-fn switches(level: &str, threads: Option<u32>) -> BTreeMap<String, Switches> {
+/// Where a member names its python packages.
+fn place_of_packages(workspace: &Workspace, member: Option<&Name>) -> Option<Problem> {
+    let of = |m: &&Member| if m.dir.is_root() { member.is_none() } else { member == Some(&m.name) };
+    let python = workspace.members.iter().find(of)?.python.as_ref()?;
+    Some(Problem::Placed(Diagnostic {
+        source: Arc::clone(&python.source),
+        span: python.span.clone(),
+        message: "these python packages can't be locked".to_owned(),
+        label: String::new(),
+        help: None,
+        related: Vec::new(),
+    }))
+}
+
+/// What a level means on every architecture that it has a meaning on, with packages of these versions.
+fn switches(level: &str, threads: Option<u32>, packages: &BTreeMap<String, String>) -> BTreeMap<String, Switches> {
     let of = |architecture: &str| {
-        let resolved = trainlock_env::determinism::resolve(level, architecture, threads, &BTreeMap::new())?;
+        let resolved = trainlock_env::determinism::resolve(level, architecture, threads, packages)?;
         let (level, variables) = (resolved.level.to_owned(), resolved.variables);
         Some((architecture.to_owned(), Switches { level, variables, extra: String::new() }))
     };
@@ -268,11 +312,34 @@ fn lock_name(path: &Path) -> String {
 }
 
 /// All that the manifests want locked.
-fn wanted(workspace: &Workspace) -> Wanted {
+fn wanted(workspace: &Workspace) -> Result<Wanted, Failure> {
     let mut wanted = Wanted::default();
+    let mut problems = Vec::new();
     for member in &workspace.members {
         wanted.data.extend(member.data.iter().map(|d| Arc::clone(&d.request)));
-        wanted.tools.extend(member.tools.iter().map(|t| t.request.clone()));
+        for tool in &member.tools {
+            let mut request = tool.request.clone();
+            if let ToolProvider::Fetched(_) = request.provider {
+                request.platforms.clone_from(&workspace.platforms);
+            }
+            wanted.tools.push(request);
+        }
+        if let Some(python) = &member.python {
+            if !member.tools.iter().any(|tool| is_python(&tool.request.name)) {
+                problems.push(Diagnostic {
+                    source: Arc::clone(&python.source),
+                    span: python.span.clone(),
+                    message: "`[python]` needs an interpreter, and [tools] names none".to_owned(),
+                    label: String::new(),
+                    help: Some("add `python = \"3.11\"` (or another version) to [tools]".to_owned()),
+                    related: Vec::new(),
+                });
+            }
+            match trainlock_manifest::python_request(&workspace.root, member, python, &workspace.platforms) {
+                Ok(request) => wanted.python.push(request),
+                Err(found) => problems.extend(found),
+            }
+        }
         let determinism = &member.determinism;
         wanted.members.push(WantedMember {
             name: member.name.clone(),
@@ -284,28 +351,41 @@ fn wanted(workspace: &Workspace) -> Wanted {
                 level: determinism.level.as_str().to_owned(),
                 threads: determinism.threads,
                 seed_globals: determinism.seed_globals,
-                switches: switches(determinism.level.as_str(), determinism.threads),
+                switches: switches(determinism.level.as_str(), determinism.threads, &BTreeMap::new()),
                 extra: String::new(),
             },
         });
     }
-    wanted
+    // Whoever asks for packages asks for the program that resolves and installs them, in a version of its own.
+    let resolver = |request: &ToolRequest| request.name.as_str() == UV;
+    if !wanted.python.is_empty() && !wanted.tools.iter().any(resolver) {
+        wanted.tools.push(ToolRequest {
+            member: None,
+            name: Name::entry(UV).expect("a name"),
+            version: "*".to_owned(),
+            requirement: semver::VersionReq::STAR,
+            provider: ToolProvider::Fetched(FetchedTool::new(ToolFrom::Pypi)),
+            platforms: workspace.platforms.clone(),
+        });
+    }
+    if problems.is_empty() { Ok(wanted) } else { Err(Failure::placed(Exit::Invalid, problems)) }
 }
 
 /// Who answers while locking.
 struct Sources<'a> {
     /// What the repository's own data was found to hold, until it is asked for a second time.
     seen: &'a mut BTreeMap<RelPath, Content>,
-    /// None: nobody outside the repository is asked.
-    fetcher: Option<(Fetcher, &'a Session)>,
+    /// With uv's cache; none: nobody outside the repository is asked.
+    outside: Option<(Workshop<'a>, &'a Path)>,
     index: &'a mut Index,
     tools: Option<&'a mut HostTools>,
-    root: &'a Path,
+    workspace: &'a Workspace,
+    ui: &'a Ui,
 }
 
 impl Provider for Sources<'_> {
     fn data(&mut self, requests: &[&DataRequest]) -> Vec<Result<DataAnswer, BoxError>> {
-        let Some((fetcher, session)) = &self.fetcher else {
+        let Some((workshop, _)) = &self.outside else {
             return requests.iter().map(|_| Err("it is not locked".into())).collect();
         };
         let answer = |resolved: Result<trainlock_fetch::Resolved, FetchError>| {
@@ -317,7 +397,7 @@ impl Provider for Sources<'_> {
             // An address of these kinds is its own resolution.
             Ok(DataAnswer { resolved: None, content, archive: resolved.archive })
         };
-        fetcher.resolve_all(session, requests).into_iter().map(answer).collect()
+        workshop.fetcher.resolve_all(workshop.session, requests).into_iter().map(answer).collect()
     }
 
     fn path(&mut self, requests: &[&DataRequest]) -> Vec<Result<Content, BoxError>> {
@@ -325,10 +405,10 @@ impl Provider for Sources<'_> {
             let DataSource::Path(path) = &request.source else { unreachable!("only paths are asked for here") };
             let content = match self.seen.remove(path) {
                 Some(content) => content,
-                None => in_repository(&path.on(self.root), self.index)?,
+                None => in_repository(&path.on(&self.workspace.root), self.index)?,
             };
             // Whoever only looks is followed by who locks, and a large folder takes a while to look at.
-            if self.fetcher.is_none() {
+            if self.outside.is_none() {
                 self.seen.insert(path.clone(), content.clone());
             }
             Ok(content)
@@ -336,21 +416,60 @@ impl Provider for Sources<'_> {
         requests.iter().map(|request| content(request)).collect()
     }
 
-    fn tool(&mut self, request: &ToolRequest) -> Result<semver::Version, BoxError> {
-        let Some(tools) = &mut self.tools else {
+    fn tool(&mut self, request: &ToolRequest) -> Result<ToolAnswer, BoxError> {
+        let (Some(tools), Some((workshop, _))) = (&mut self.tools, &self.outside) else {
             return Err("it is not locked".into());
         };
-        // A pin is about to be made: what is remembered of the tool will not do.
-        let tool = tools.ask(request)?;
-        tool.version.parse().map_err(|_| {
-            ToolError::NoVersion {
-                name: request.name.to_string(),
-                command: tool.probe.join(" "),
-                output: tool.version.clone(),
+        if let ToolProvider::Fetched(fetched) = &request.provider
+            && fetched.from == ToolFrom::Pypi
+        {
+            if workshop.offline {
+                return Err("it is not locked, and the network is off".into());
             }
-            .into()
-        })
+            let package = fetched.package.as_deref().unwrap_or(&request.name);
+            let program = fetched.bin.as_deref().unwrap_or(&request.name);
+            let found = workshop
+                .fetcher
+                .tool_of_wheels(workshop.session, request, package, program, workshop.index)
+                .map_err(EquipError::from)?;
+            let artifacts = found.artifacts.into_iter();
+            return Ok(ToolAnswer {
+                version: found.version,
+                artifacts: artifacts.map(|(p, (file, program))| (p, ToolArtifact { file, program })).collect(),
+                hash_from: Some(if found.stated { HashFrom::Index } else { HashFrom::FirstDownload }),
+            });
+        }
+        // A pin is about to be made: what is remembered of the tool will not do.
+        let tool = match request.provider {
+            ToolProvider::Host { .. } => tools.ask(request)?,
+            ToolProvider::Fetched(_) => tools.ask(&equip::on_host(request))?,
+        };
+        let version = tool.version.parse().map_err(|_| ToolError::NoVersion {
+            name: request.name.to_string(),
+            command: tool.probe.join(" "),
+            output: tool.version.clone(),
+        })?;
+        Ok(ToolAnswer { version, artifacts: BTreeMap::new(), hash_from: None })
     }
+
+    fn python(&mut self, request: &PythonRequest, with: &ResolveWith<'_>) -> Result<PythonAnswer, BoxError> {
+        let (Some(tools), Some((workshop, cache))) = (&mut self.tools, &self.outside) else {
+            return Err("they are not locked".into());
+        };
+        if workshop.offline {
+            return Err("they are not locked, and the network is off".into());
+        }
+        self.ui.note("Resolving", format!("python packages for {}", words(&request.platforms)));
+        Ok(equip::resolve_packages(workshop, tools, self.workspace, request, with, cache)?)
+    }
+
+    fn switches(&self, determinism: &Determinism, versions: &BTreeMap<String, String>) -> BTreeMap<String, Switches> {
+        switches(&determinism.level, determinism.threads, versions)
+    }
+}
+
+fn words(platforms: &[Platform]) -> String {
+    platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// What a file or folder of the repository holds. A link to data that lies elsewhere counts as that data.

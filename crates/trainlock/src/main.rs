@@ -3,6 +3,7 @@
 
 mod cli;
 mod commands;
+mod equip;
 mod exit;
 mod locking;
 mod project;

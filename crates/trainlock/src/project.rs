@@ -1,21 +1,22 @@
 //! A workspace opened by a command: its manifests, lock, store, and how they are brought to agree.
 
 use crate::cli::{Global, LockOptions, Select};
+use crate::equip::{self, Equipments};
 use crate::exit::{Exit, Failure, Problem};
 use crate::settings::Settings;
 use crate::ui::Ui;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use trainlock_env::{Cancel, HostTool, HostTools, Machine};
+use trainlock_env::{Cancel, HostTools, Machine, Tool};
 use trainlock_fetch::{FetchError, Fetcher, Want, Wanted as FetchWanted};
 use trainlock_lock::{Content, DataPin, Lock, LockError};
 use trainlock_manifest::{Data, ManifestError, Workspace};
-use trainlock_run::record::{DataRecord, RunRecord, ToolRecord};
+use trainlock_run::record::{DataRecord, PackageRecord, RunRecord, ToolRecord};
 use trainlock_run::{Bench, Capacity, Plan, PlanError, Shell, State, Verdict, is_in_repository};
 use trainlock_store::{Index, Store, place_file, place_tree};
 use trainlock_types::{
-    DataSource, Diagnostic, Digest, HumanSize, Name, Params, RelPath, ToolMatch, ToolProvider, Value, nearest,
+    DataSource, Diagnostic, Digest, HumanSize, Name, Params, RelPath, ToolFrom, ToolProvider, Value, nearest,
 };
 
 /// Which hyperparameters.
@@ -28,9 +29,6 @@ pub(crate) struct ParamOptions {
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
 }
-
-/// Each member's host tools.
-pub(crate) type Tools = BTreeMap<Name, Vec<(Name, HostTool)>>;
 
 /// The manifests that the command line names, loaded and validated.
 pub(crate) fn load(global: &Global) -> Result<Workspace, Failure> {
@@ -226,70 +224,6 @@ impl Project {
         Ok(all)
     }
 
-    /// The host tools of the plan's members, each checked against the lock.
-    pub(crate) fn tools(&mut self, lock: &Lock, plan: &Plan<'_>) -> Result<Tools, Failure> {
-        let mut tools = Tools::new();
-        let mut problems = Vec::new();
-        let mut unverified = false;
-        for node in &plan.nodes {
-            if tools.contains_key(&node.member.name) {
-                continue;
-            }
-            let mut found = Vec::new();
-            for tool in &node.member.tools {
-                let request = &tool.request;
-                let ToolProvider::Host { accept, .. } = &request.provider else {
-                    continue;
-                };
-                let pin = lock.tool(request.member.as_ref(), &request.name);
-                let good = |here: &HostTool| {
-                    pin.is_none_or(|pin| match accept {
-                        ToolMatch::Version => here.version == pin.version.to_string(),
-                        ToolMatch::Requirement => here.version.parse().is_ok_and(|v| request.requirement.matches(&v)),
-                    })
-                };
-                // What is remembered may be older than the user's last `pyenv global`.
-                let here = match self.host.get(request) {
-                    Ok(here) if !good(&here) => self.host.ask(request),
-                    other => other,
-                };
-                let here = match here {
-                    Ok(here) => here,
-                    Err(error) => {
-                        problems.push(Problem::from_error(&error));
-                        continue;
-                    }
-                };
-                match pin {
-                    Some(pin) if !good(&here) => {
-                        unverified = true;
-                        let wanted = match accept {
-                            ToolMatch::Version => format!("train.lock has {}", pin.version),
-                            ToolMatch::Requirement => {
-                                format!("train.lock wants {} (and was made with {})", request.version, pin.version)
-                            }
-                        };
-                        let name = &request.name;
-                        problems.push(Problem::Plain {
-                            message: format!("tool `{name}` is {} on this machine; {wanted}", here.version),
-                            causes: vec![format!("it was found at {}", here.found.display())],
-                            hints: vec![format!("put the wanted version first on PATH, or lock the one that is here: trainlock update {name}")],
-                        });
-                    }
-                    _ => found.push((request.name.clone(), here)),
-                }
-            }
-            tools.insert(node.member.name.clone(), found);
-        }
-        if self.own_folder().is_ok() {
-            self.host.save();
-        }
-        if problems.is_empty() {
-            return Ok(tools);
-        }
-        Err(Failure { code: if unverified { Exit::Unverified } else { Exit::Failed }, problems })
-    }
-
     /// The stat index, to be handed to a bench; this project has none until it is read again.
     pub(crate) fn take_index(&mut self) -> Index {
         let fresh =
@@ -303,10 +237,10 @@ impl Project {
         index: Index,
         lock: &'a Lock,
         params: &'a BTreeMap<Name, Params>,
-        tools: &'a Tools,
+        equipment: &'a Equipments,
     ) -> Result<Bench<'a>, Failure> {
         let state = State::load(&self.own_folder()?.join("state"));
-        Ok(Bench::new(&self.workspace, lock, &self.store, params, tools, &self.shell, index, state))
+        Ok(Bench::new(&self.workspace, lock, &self.store, params, equipment, &self.shell, index, state))
     }
 
     /// The data sets of these members that do not lie in the repository.
@@ -422,12 +356,11 @@ impl Project {
             });
         };
         for member in &self.workspace.members {
-            if let Some(python) = &member.python {
-                problem(&python.source, &python.span, "lock python packages".to_owned());
-            }
             for tool in &member.tools {
-                if let ToolProvider::Other(provider) = &tool.request.provider {
-                    problem(&tool.source, &tool.span, format!("lock tools from `{provider}`: only `from = \"host\"`"));
+                if let ToolProvider::Fetched(fetched) = &tool.request.provider
+                    && !matches!(fetched.from, ToolFrom::Pypi | ToolFrom::Python)
+                {
+                    problem(&tool.source, &tool.span, format!("lock tools from `{}`", fetched.from.as_str()));
                 }
             }
             for step in &member.steps {
@@ -448,7 +381,7 @@ impl Project {
         record: &mut RunRecord,
         lock: &Lock,
         params: &BTreeMap<Name, Params>,
-        tools: &Tools,
+        equipment: &Equipments,
         options: &ParamOptions,
     ) {
         record.command = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
@@ -473,15 +406,33 @@ impl Project {
             })
             .collect();
         let mut seen = BTreeSet::new();
-        for (name, tool) in
-            tools.values().flatten().filter(|(name, tool)| seen.insert((name.clone(), tool.program.clone())))
-        {
+        for (name, tool) in equipment.values().flat_map(|e| &e.tools) {
+            let program = tool.program().map(|p| p.display().to_string()).unwrap_or_default();
+            if !seen.insert((name.clone(), program.clone())) {
+                continue;
+            }
+            let (from, sha256) = match tool {
+                Tool::Host(_) => ("host", None),
+                Tool::Fetched(fetched) => ("lock", Some(fetched.digest.to_string())),
+            };
             record.tools.push(ToolRecord {
                 name: name.to_string(),
-                version: tool.version.clone(),
-                program: tool.program.display().to_string(),
-                sha256: None,
+                version: tool.version().to_owned(),
+                from: Some(from.to_owned()),
+                program,
+                sha256,
             });
+        }
+        for (member, equipment) in equipment {
+            for package in equipment.packages.iter().flat_map(|p| &p.selected) {
+                record.packages.push(PackageRecord {
+                    member: member.to_string(),
+                    name: package.name.clone(),
+                    version: package.version.clone(),
+                    file: package.file.file.clone(),
+                    sha256: package.file.sha256.to_string(),
+                });
+            }
         }
     }
 }
@@ -518,7 +469,7 @@ pub(crate) fn plan<'a>(workspace: &'a Workspace, members: &[usize], steps: &[Str
 
 /// Adds the digests of the tools' programs to a record.
 pub(crate) fn hash_tools(record: &mut RunRecord, index: &mut Index) {
-    for tool in &mut record.tools {
+    for tool in record.tools.iter_mut().filter(|tool| tool.sha256.is_none()) {
         if let Ok(program) = fs_err::canonicalize(&tool.program)
             && let Ok(Some(state)) = index.file(&program)
         {
@@ -605,6 +556,9 @@ pub(crate) fn live(root: &Path, store: &Store, live: &mut trainlock_store::Live)
     for pin in lock.iter().flat_map(|l| &l.data) {
         live.objects.insert(pin.content.digest());
         live.objects.extend(pin.archive.map(|(digest, _)| digest));
+    }
+    for lock in lock.iter() {
+        equip::live(lock, store, live)?;
     }
     // The bytes of sealed results are what a divergence is explained with.
     for pin in lock.iter().flat_map(|l| &l.results) {

@@ -1,16 +1,20 @@
 //! A plan carried out: inputs brought, steps run, the record written, the verdict told.
 
+use crate::equip::Equipments;
 use crate::exit::{Exit, Failure, Problem};
-use crate::project::{self, ParamOptions, Project, Tools};
+use crate::project::{self, ParamOptions, Project};
 use crate::ui::Ui;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use trainlock_env::Equipment;
 use trainlock_env::determinism::{cost, elsewhere, missing_features};
 use trainlock_lock::Lock;
 use trainlock_run::record::{Recorder, Status};
-use trainlock_run::{Bench, Finding, Fix, Judged, Options, Overall, Plan, Summary, Trial, Undeclared, judge, overall};
+use trainlock_run::{
+    Bench, Finding, Fix, Judged, Options, Overall, Plan, Summary, Trial, Undeclared, Verdict, judge, overall,
+};
 use trainlock_types::{Diagnostic, Event, HumanDuration, Name, Params};
 
 /// What a run is made with.
@@ -18,7 +22,7 @@ use trainlock_types::{Diagnostic, Event, HumanDuration, Name, Params};
 pub(crate) struct Setup<'a> {
     pub(crate) lock: &'a Lock,
     pub(crate) params: &'a BTreeMap<Name, Params>,
-    pub(crate) tools: &'a Tools,
+    pub(crate) equipment: &'a Equipments,
     /// What the command line said of params.
     pub(crate) options: &'a ParamOptions,
     pub(crate) offline: bool,
@@ -55,13 +59,15 @@ pub(crate) fn carry_out(
     bench.hash_sources(plan)?;
     let needed = project.data_needed(bench, plan, setup.force || setup.trial.is_some())?;
     project.bring(setup.lock, &needed, setup.offline, ui)?;
+    let runs = working(bench, plan, setup)?;
+    project.equip(setup.lock, setup.equipment, &runs, setup.offline, ui)?;
 
     let session = project.store.session()?;
     let runs = project.workspace.root.join(".trainlock/runs");
     let here = bench.machine.clone();
     let machine = project::capacity(&here);
     let mut recorder = Recorder::start(&runs, here.clone(), |record| {
-        project.describe(record, setup.lock, setup.params, setup.tools, setup.options);
+        project.describe(record, setup.lock, setup.params, setup.equipment, setup.options);
     })?;
     let cancel = project.cancel();
     let options = Options {
@@ -111,6 +117,18 @@ pub(crate) fn carry_out(
     recorder.finish(status)?;
     session.finish(summary.ran > 0)?;
     Ok(Ran { summary, metrics, folder, judged: against_lock })
+}
+
+/// The members of which a step will, or may, run.
+fn working<'p>(bench: &mut Bench<'_>, plan: &Plan<'p>, setup: Setup<'_>) -> Result<BTreeSet<&'p Name>, Failure> {
+    if setup.equipment.values().all(Equipment::is_ready) {
+        return Ok(BTreeSet::new());
+    }
+    let all = setup.force || setup.trial.is_some();
+    let statuses = bench.survey(plan, all)?;
+    let nodes = plan.nodes.iter().zip(statuses);
+    let runs = nodes.filter(|(_, s)| all || matches!(s.verdict, Verdict::Run { .. } | Verdict::Waits { .. }));
+    Ok(runs.map(|(node, _)| &node.member.name).collect())
 }
 
 /// Whether this machine can compute what the plan asks for, and whether the sealed bits can be expected of it: said before

@@ -2,9 +2,11 @@
 
 use crate::cli::Global;
 use crate::exit::{Exit, Failure};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use trainlock_fetch::IndexPlaces;
 use trainlock_manifest::Sandbox;
 use trainlock_store::Link;
 use trainlock_types::{nearest, parse_duration};
@@ -21,6 +23,14 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("NETRC", "A netrc file with credentials for servers; else `.netrc` in the home folder."),
     ("SSL_CERT_FILE, SSL_CERT_DIR", "Certificates to trust in place of the system's."),
     ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY", "The proxy to use, and for which hosts not to."),
+    (
+        "UV_DEFAULT_INDEX, UV_INDEX_URL, UV_INDEX, UV_EXTRA_INDEX_URL, PIP_INDEX_URL, PIP_EXTRA_INDEX_URL",
+        "The package indexes; else what pip's and uv's configuration files say (`PIP_CONFIG_FILE`, `UV_CONFIG_FILE`). Never written anywhere.",
+    ),
+    (
+        "UV_INDEX_NAME_USERNAME, UV_INDEX_NAME_PASSWORD, UV_KEYRING_PROVIDER, UV_HTTP_TIMEOUT",
+        "Handed to uv, which resolves python packages.",
+    ),
     ("NO_COLOR", "If set: no colour."),
     ("CI", "If set: no progress bars."),
 ];
@@ -42,6 +52,10 @@ pub(crate) struct Settings {
     pub(crate) path: OsString,
     /// The netrc file, if there is one.
     pub(crate) netrc: Option<PathBuf>,
+    /// What the package index's address is found out from.
+    pub(crate) index_places: IndexPlaces,
+    /// What uv gets of the environment: proxies, certificates, credentials.
+    pub(crate) uv_variables: BTreeMap<String, String>,
     /// The home folder, if there is one.
     pub(crate) home: Option<PathBuf>,
     /// How much isolation is demanded, whatever the manifest says.
@@ -91,6 +105,8 @@ impl Settings {
                 .map(PathBuf::from)
                 .or_else(|| home.as_ref().map(|h| h.join(".netrc")))
                 .filter(|f| f.is_file()),
+            index_places: index_places(home.as_deref(), xdg("XDG_CONFIG_HOME", ".config").as_deref()),
+            uv_variables: uv_variables(),
             home: home.clone(),
             sandbox: None,
         };
@@ -177,6 +193,41 @@ fn read_file(file: &Path) -> Result<Vec<(String, String, String)>, Failure> {
         }
     }
     Ok(leaves)
+}
+
+/// What names the package index.
+fn index_places(home: Option<&Path>, config: Option<&Path>) -> IndexPlaces {
+    let text = |name: &&'static str| Some((*name, variable(name)?.into_string().ok()?));
+    let variables = IndexPlaces::VARIABLES.iter().filter_map(text).collect();
+    let configured = (variable("PIP_CONFIG_FILE").map(PathBuf::from), variable("UV_CONFIG_FILE").map(PathBuf::from));
+    IndexPlaces::usual(variables, home, config, configured)
+}
+
+/// What uv gets of the environment. All else it is told by trainlock.
+fn uv_variables() -> BTreeMap<String, String> {
+    const NAMES: &[&str] = &[
+        "HOME",
+        "TMPDIR",
+        "NETRC",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "https_proxy",
+        "http_proxy",
+        "all_proxy",
+        "no_proxy",
+        "UV_KEYRING_PROVIDER",
+        "UV_HTTP_TIMEOUT",
+    ];
+    let of_an_index =
+        |name: &str| name.starts_with("UV_INDEX_") && (name.ends_with("_USERNAME") || name.ends_with("_PASSWORD"));
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    let all = std::env::vars_os();
+    let text = all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    text.filter(|(name, _)| NAMES.contains(&name.as_str()) || of_an_index(name)).collect()
 }
 
 /// A variable's value, if it is set and not empty.

@@ -10,6 +10,7 @@ mod listing;
 mod name;
 mod path;
 mod platform;
+mod python;
 mod request;
 mod source;
 mod text;
@@ -23,7 +24,11 @@ pub use listing::{Entry, EntryKind, LISTING_IN_LOCK, Listing, ListingError};
 pub use name::{Name, NameError, nearest};
 pub use path::{PathError, RelPath};
 pub use platform::{Platform, UnknownPlatform};
-pub use request::{Algorithm, Checksum, ChecksumError, DataRequest, DataSource, ToolMatch, ToolProvider, ToolRequest};
+pub use python::{Libc, PinnedFile, PythonRequest, WheelName, is_python, normalized_package};
+pub use request::{
+    Algorithm, Checksum, ChecksumError, DataRequest, DataSource, FetchedTool, ToolFrom, ToolMatch, ToolProvider,
+    ToolRequest,
+};
 pub use source::{Address, SourceUrl, UrlError};
 pub use text::position_of;
 pub use units::{HumanDuration, HumanSize, UnitError, parse_duration, parse_size};

@@ -1,6 +1,7 @@
 //! What a manifest asks for, as the lock answers it.
 
-use crate::{Digest, Name, RelPath, SourceUrl};
+use crate::{Digest, Name, Platform, RelPath, SourceUrl};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// One entry of `[data]`.
@@ -142,6 +143,8 @@ pub struct ToolRequest {
     pub requirement: semver::VersionReq,
     /// Who provides it.
     pub provider: ToolProvider,
+    /// The platforms that a fetched tool is locked for, sorted.
+    pub platforms: Vec<Platform>,
 }
 
 /// Who provides a tool.
@@ -154,8 +157,73 @@ pub enum ToolProvider {
         /// How near the machine's version must be to the locked one.
         accept: ToolMatch,
     },
-    /// Another provider, by its name (`pypi`, `npm`, `github`, `index`, `python`).
-    Other(String),
+    /// A program that is fetched and verified.
+    Fetched(FetchedTool),
+}
+
+/// Where a fetched tool comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchedTool {
+    /// Who publishes it.
+    pub from: ToolFrom,
+    /// The package that holds it (`pypi`, `npm`), where that is not called as the tool is.
+    pub package: Option<String>,
+    /// The program's file name, or its path in the archive, where that is not called as the tool is.
+    pub bin: Option<String>,
+    /// `owner/name` on the forge (`github`).
+    pub repo: Option<String>,
+    /// The list of versions (`index`): an address, or a path relative to the workspace's root.
+    pub index: Option<String>,
+    /// The file of a release, by platform (`github`); `{version}` stands for the version.
+    pub asset: BTreeMap<Platform, String>,
+}
+
+/// Who publishes a fetched tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ToolFrom {
+    /// Programs inside wheels of the Python package index.
+    Pypi,
+    /// Programs inside packages of the npm registry.
+    Npm,
+    /// Files of a release on GitHub.
+    Github,
+    /// A list of versions.
+    Index,
+    /// Builds of the Python interpreter.
+    Python,
+}
+
+impl ToolFrom {
+    /// All of them.
+    pub const ALL: [ToolFrom; 5] = [ToolFrom::Pypi, ToolFrom::Npm, ToolFrom::Github, ToolFrom::Index, ToolFrom::Python];
+
+    /// The word in train.toml and train.lock.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ToolFrom::Pypi => "pypi",
+            ToolFrom::Npm => "npm",
+            ToolFrom::Github => "github",
+            ToolFrom::Index => "index",
+            ToolFrom::Python => "python",
+        }
+    }
+}
+
+impl FetchedTool {
+    /// From there, with all else as it is by default.
+    pub fn new(from: ToolFrom) -> FetchedTool {
+        FetchedTool { from, package: None, bin: None, repo: None, index: None, asset: BTreeMap::new() }
+    }
+}
+
+impl ToolProvider {
+    /// The word in train.toml and train.lock.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            ToolProvider::Host { .. } => "host",
+            ToolProvider::Fetched(tool) => tool.from.as_str(),
+        }
+    }
 }
 
 /// How near a host tool's version must be to the locked one.

@@ -79,6 +79,26 @@ pub(crate) fn unpack<S: Sink>(archive: File, limits: Limits, sink: &mut S) -> Re
     )
 }
 
+/// The files of an archive, in its order, and whether they can be executed. At most `decoded` bytes are looked at.
+pub(crate) fn list(archive: File, decoded: u64, count: u64) -> Result<Vec<(RelPath, bool)>, ArchiveError> {
+    let mut files = Vec::new();
+    walk(
+        archive,
+        decoded,
+        |_| false,
+        |member, _| {
+            if let Kind::File { exec, .. } = member.kind {
+                if files.len() as u64 >= count {
+                    return Err(ArchiveError::TooMany { limit: count });
+                }
+                files.push((parse(&member.name)?, exec));
+            }
+            Ok(())
+        },
+    )?;
+    Ok(files)
+}
+
 /// How many names are kept to find the one that was meant.
 const NAMES_KEPT: usize = 100_000;
 

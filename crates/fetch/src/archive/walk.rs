@@ -197,14 +197,14 @@ pub(crate) struct Feed<'a> {
 impl Feed<'_> {
     /// Gives a member, and its bytes from `content` if they are wanted; whether they were.
     pub(crate) fn member(&mut self, member: Member, content: &mut dyn Read) -> Result<bool, Ended> {
-        let Kind::File { size, .. } = member.kind else {
+        let Kind::File { size, exec } = member.kind else {
             return self.push(Part::Member(member)).map(|()| false);
         };
         let wanted = (self.wants)(&member);
         let name = member.name.clone();
         if !wanted {
             // Told with no bytes, so that both sides agree on how many follow.
-            let kind = Kind::File { size: 0, exec: false };
+            let kind = Kind::File { size: 0, exec };
             return self.push(Part::Member(Member { name, kind })).map(|()| false);
         }
         self.push(Part::Member(member))?;

@@ -34,8 +34,8 @@ const LATER: [&str; 5] = [
 
 /// Tables that a later trainlock of the same version may write.
 const LATER_TABLES: [&str; 4] = [
-    "[[package]]\nname = \"numpy\"\nwheels = [\n    \"a\",\n]",
-    "[[package]]\nname = \"scipy\"\n\n[package.size]\nbytes = 0.5 # half",
+    "[[recipe]]\nname = \"numpy\"\nwheels = [\n    \"a\",\n]",
+    "[[recipe]]\nname = \"scipy\"\n\n[recipe.size]\nbytes = 0.5 # half",
     "[image.\"docker.io/python\"]\ndigest = \"x\"",
     "[later.switches]\nOMP_NUM_THREADS = \"1\"",
 ];
@@ -250,7 +250,7 @@ fn errors_name_their_place() {
             "train.lock:6:1: `match` belongs to",
         ),
         ("version = 1\n[determinism]\nseed = 1\n".into(), "train.lock:2:1: the entry has no `level`"),
-        ("version = 1\n[[package]]\na = 1\na = 2\n".into(), "train.lock:4:1: duplicate key"),
+        ("version = 1\n[[recipe]]\na = 1\na = 2\n".into(), "train.lock:4:1: duplicate key"),
         ("version = 1\n[[result]]\nstep = \"a\"\n".into(), "train.lock:2:1: the entry has no `class`"),
         (format!("version = 1\n{result}{result}"), "train.lock:6: a result of step `a` for one class stands twice"),
         (

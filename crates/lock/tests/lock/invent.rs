@@ -4,10 +4,13 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use trainlock_lock::{Content, DataPin, Determinism, Lock, ResultPin, SealedKind, SealedOutput, Switches, ToolPin};
+use trainlock_lock::{
+    Content, DataPin, Determinism, HashFrom, Lock, PackagePin, PythonPin, ResultPin, SealedKind, SealedOutput,
+    Switches, ToolArtifact, ToolPin,
+};
 use trainlock_types::{
-    Algorithm, Checksum, DataSource, Digest, Entry, EntryKind, Listing, Name, Params, RelPath, SourceUrl, ToolMatch,
-    ToolProvider, Value,
+    Algorithm, Checksum, DataSource, Digest, Entry, EntryKind, FetchedTool, Listing, Name, Params, PinnedFile,
+    Platform, RelPath, SourceUrl, ToolFrom, ToolMatch, ToolProvider, Value,
 };
 
 /// Few names, so that the same name comes up in several members.
@@ -128,15 +131,68 @@ pub(crate) fn tool() -> impl Strategy<Value = ToolPin> {
     let accept = prop_oneof![Just(ToolMatch::Version), Just(ToolMatch::Requirement)];
     let provider = prop_oneof![
         (vec(text(), 0..3), accept).prop_map(|(probe, accept)| ToolProvider::Host { probe, accept }),
-        "pypi|npm|python".prop_map(ToolProvider::Other),
+        fetched_tool().prop_map(ToolProvider::Fetched),
     ];
-    (name(), option::of(project()), text(), provider, version()).prop_map(
-        |(name, member, request, provider, version)| ToolPin {
+    let program = option::of((path(), digest()));
+    let artifact = (pinned("[a-z:/._-]{1,9}"), program).prop_map(|(file, program)| ToolArtifact { file, program });
+    let artifacts = btree_map(platform(), artifact, 0..4);
+    let lacking = btree_set(platform(), 0..2);
+    let from = option::of(proptest::sample::select(HashFrom::ALL.to_vec()));
+    (name(), option::of(project()), text(), provider, version(), artifacts, lacking, from).prop_map(
+        |(name, member, request, provider, version, artifacts, mut platforms, hash_from)| {
+            platforms.extend(artifacts.keys());
+            let platforms = platforms.into_iter().collect();
+            ToolPin { member, name, request, provider, version, platforms, artifacts, hash_from, extra: String::new() }
+        },
+    )
+}
+
+fn fetched_tool() -> impl Strategy<Value = FetchedTool> {
+    let from = proptest::sample::select(ToolFrom::ALL.to_vec());
+    let one = || option::of(text());
+    (from, one(), one(), one(), one(), btree_map(platform(), text(), 0..2))
+        .prop_map(|(from, package, bin, repo, index, asset)| FetchedTool { from, package, bin, repo, index, asset })
+}
+
+fn platform() -> impl Strategy<Value = Platform> {
+    proptest::sample::select(Platform::ALL.to_vec())
+}
+
+fn pinned(name: &'static str) -> impl Strategy<Value = PinnedFile> {
+    (name, digest(), 0..1_000_000_u64).prop_map(|(file, sha256, size)| PinnedFile { file, sha256, size })
+}
+
+/// What a member's packages were resolved from.
+pub(crate) fn python() -> impl Strategy<Value = PythonPin> {
+    let texts = || vec(text(), 0..3);
+    let platforms = btree_set(platform(), 0..4).prop_map(|all| all.into_iter().collect());
+    (option::of(project()), text(), texts(), texts(), texts(), platforms, option::of(text())).prop_map(
+        |(member, python, dependencies, constraints, sdist, platforms, exclude_newer)| PythonPin {
+            member,
+            python,
+            dependencies,
+            constraints,
+            sdist,
+            platforms,
+            exclude_newer,
+            extra: String::new(),
+        },
+    )
+}
+
+/// A package.
+pub(crate) fn package() -> impl Strategy<Value = PackagePin> {
+    let file = || pinned("[a-z0-9 ._-]{1,9}");
+    let wheels = btree_map("[a-z0-9 ._-]{1,9}", file(), 0..3)
+        .prop_map(|files| files.into_iter().map(|(name, file)| PinnedFile { file: name, ..file }).collect());
+    (name(), option::of(project()), text(), option::of(text()), wheels, option::of(file())).prop_map(
+        |(name, member, version, marker, wheels, source)| PackagePin {
             member,
             name,
-            request,
-            provider,
             version,
+            marker,
+            wheels,
+            source,
             extra: String::new(),
         },
     )
@@ -211,14 +267,14 @@ fn result() -> impl Strategy<Value = ResultPin> {
 pub(crate) fn lock(tables: bool) -> impl Strategy<Value = Lock> {
     let plain = (
         vec(data(), 0..8),
-        vec(tool(), 0..4),
+        (vec(tool(), 0..4), vec(python(), 0..3), vec(package(), 0..5)),
         btree_map(option::of(project()), determinism(), 0..3),
         btree_map(project(), params(tables), 0..3),
         btree_map((name(), project()), params(tables), 0..3),
         vec(result(), 0..4),
     );
-    plain.prop_map(|(data, tools, determinism, params, profiles, results)| {
-        sorted(Lock { data, tools, determinism, params, profiles, results, ..Lock::default() })
+    plain.prop_map(|(data, (tools, python, packages), determinism, params, profiles, results)| {
+        sorted(Lock { data, tools, python, packages, determinism, params, profiles, results, ..Lock::default() })
     })
 }
 
@@ -227,6 +283,10 @@ pub(crate) fn sorted(mut lock: Lock) -> Lock {
     lock.data.dedup_by(|a, b| a.place() == b.place());
     lock.tools.sort_by(|a, b| a.place().cmp(&b.place()));
     lock.tools.dedup_by(|a, b| a.place() == b.place());
+    lock.python.sort_by(|a, b| a.member.cmp(&b.member));
+    lock.python.dedup_by(|a, b| a.member == b.member);
+    lock.packages.sort_by(|a, b| a.place().cmp(&b.place()));
+    lock.packages.dedup_by(|a, b| a.place() == b.place());
     lock.results.sort_by(|a, b| a.place().cmp(&b.place()));
     lock.results.dedup_by(|a, b| a.place() == b.place());
     lock

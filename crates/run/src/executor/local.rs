@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use trainlock_env::sandbox::{Attempt as Attempted, Paths};
-use trainlock_env::{Cancel, Ended, HostTool, Machine, ProcessError, Stage, StageError, Stop, Tier};
+use trainlock_env::{Cancel, Ended, Equipment, Machine, ProcessError, Stage, StageError, Stop, Tier};
 use trainlock_lock::Switches;
 use trainlock_manifest::{Bounds, OutputKind};
 use trainlock_store::{Link, PutError, Session, Store, StoreError, place_file, place_tree};
-use trainlock_types::{Digest, Event, Events, Name, Params, RelPath};
+use trainlock_types::{Digest, Event, Events, Params, RelPath};
 
 /// A step ready to run, with all that it takes.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(crate) struct Job<'a> {
     pub(crate) command: Result<Command, TemplateError>,
     /// The params that the step sees.
     pub(crate) params: Params,
-    pub(crate) tools: &'a [(Name, HostTool)],
+    pub(crate) equipment: &'a Equipment,
     pub(crate) shell: &'a Shell,
     /// Which GPUs it may use, if it asked for any.
     pub(crate) gpus: Vec<u32>,

@@ -10,10 +10,22 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use trainlock_env::determinism::{HostLibrary, SEED_GLOBALS, SELF_CHECK, host_libraries, judge};
-use trainlock_env::sandbox::{Bind, Paths, gpu_devices};
+use trainlock_env::python::Environment;
+use trainlock_env::sandbox::{Bind, PROJECTS, Paths, gpu_devices};
 use trainlock_env::{Cancel, Ended, Invocation, Isolation, Sandbox, Stage, Stop, Tier};
 use trainlock_store::{place_file, place_part, place_tree};
-use trainlock_types::{Digest, RelPath};
+use trainlock_types::{Digest, RelPath, is_python};
+
+/// The python environment's folder beside the links to tools. A tool's name does not begin so.
+const ENVIRONMENT: &str = ".env";
+
+/// Where a step sees the installed packages.
+fn packages_at(tier: Tier, environment: &Environment) -> PathBuf {
+    match tier {
+        Tier::Namespaces | Tier::Bwrap => Path::new(PROJECTS).join(".packages"),
+        Tier::Landlock | Tier::None => environment.packages.clone(),
+    }
+}
 
 impl Job<'_> {
     /// Lays the inputs into the stage.
@@ -59,8 +71,12 @@ impl Job<'_> {
         let mut sandbox = Sandbox::new(self.tier, stage.folder(), self.node.member.name.as_str());
         sandbox.writable = self.writable().into_iter().collect();
         let private: Vec<&Path> = self.private.iter().map(PathBuf::as_path).collect();
-        let shown: BTreeSet<PathBuf> = self.tools.iter().flat_map(|(_, tool)| tool.shown(&private)).collect();
+        let shown: BTreeSet<PathBuf> = self.equipment.tools.iter().flat_map(|(_, tool)| tool.shown(&private)).collect();
         sandbox.read_only = shown.into_iter().map(Bind::same).collect();
+        if let Some(environment) = self.equipment.environment() {
+            let to = packages_at(self.tier, environment);
+            sandbox.read_only.push(Bind { from: environment.packages.clone(), to });
+        }
         if step.resources.gpus > 0 {
             sandbox.devices = gpu_devices();
         }
@@ -99,12 +115,31 @@ impl Job<'_> {
     ) -> Result<Invocation, ExecuteError> {
         let step = self.node.step;
         let paths = sandbox.paths();
-        stage.link_tools(self.tools.iter().map(|(name, tool)| (name.as_str(), tool.program.as_path())))?;
+        // Where there are packages, the interpreter is the one of their environment.
+        let environment = self.equipment.environment();
+        let tools = self.equipment.tools.iter().filter(|(name, _)| environment.is_none() || !is_python(name));
+        stage.link_tools(tools.filter_map(|(name, tool)| Some((name.as_str(), tool.program()?))))?;
+        if let Some(environment) = environment {
+            let at = stage.folder().join("bin").join(ENVIRONMENT);
+            environment.lay_out(&at, &paths.bin.join(ENVIRONMENT), &packages_at(self.tier, environment))?;
+        }
         if self.variation() == Some(Variation::Cpu) {
             let level = self.switches.as_ref().map(|s| s.level.as_str()).unwrap_or_default();
-            for (name, tool) in self.tools {
-                let Some(script) = vary::emulated(&tool.program, level) else { continue };
-                stage.replace_tool(name, &script)?;
+            for (name, tool) in &self.equipment.tools {
+                let Some(program) = tool.program() else { continue };
+                let in_environment = environment.is_some() && is_python(name);
+                // An environment is found by the name that its interpreter is called by.
+                let called = in_environment.then(|| paths.bin.join(ENVIRONMENT).join("bin/.python"));
+                let Some(script) = vary::emulated(program, called.as_deref(), level) else { continue };
+                if !in_environment {
+                    stage.replace_tool(name, &script)?;
+                    continue;
+                }
+                let bin = Path::new(ENVIRONMENT).join("bin");
+                fs::os::unix::fs::symlink(program, stage.folder().join("bin").join(&bin).join(".python"))?;
+                for name in ["python", "python3"] {
+                    stage.replace_tool(&bin.join(name).to_string_lossy(), &script)?;
+                }
             }
         }
         let environment = self.environment(stage, &paths)?;
@@ -128,18 +163,23 @@ impl Job<'_> {
         invocation: &Invocation,
     ) -> Result<Option<Complaint>, ExecuteError> {
         let Some(switches) = self.switches.as_ref().filter(|s| !s.variables.is_empty()) else { return Ok(None) };
-        let python = self.tools.iter().find(|(name, _)| name.as_str().starts_with("python"));
-        let (Some((python, tool)), Some(packages)) = (python, self.node.step.env.get("PYTHONPATH")) else {
+        let python = self.equipment.tools.iter().find(|(name, _)| is_python(name));
+        let packages = match self.equipment.environment() {
+            Some(environment) => Some(environment.packages.display().to_string()),
+            None => self.node.step.env.get("PYTHONPATH").cloned(),
+        };
+        let (Some((python, tool)), Some(packages)) = (python, packages) else {
             return Ok(None);
         };
-        if self.variation().is_some()
-            || !self.met.is_new(format!("{}\n{packages}\n{switches:?}", tool.program.display()))
-        {
+        if self.variation().is_some() || !self.met.is_new(format!("{:?}\n{packages}\n{switches:?}", tool.program())) {
             return Ok(None);
         }
         let bin = invocation.environment.get("PATH").and_then(|path| path.split(':').next()).unwrap_or_default();
         let mut check = invocation.clone();
-        check.program = Path::new(bin).join(python.as_str());
+        check.program = match self.equipment.environment() {
+            Some(_) => Path::new(bin).join(ENVIRONMENT).join("bin/python"),
+            None => Path::new(bin).join(python.as_str()),
+        };
         check.arguments = vec!["-c".to_owned(), SELF_CHECK.to_owned()];
         let mut printed = Vec::new();
         let cancel: &Cancel = shared.cancel;
@@ -171,6 +211,12 @@ impl Job<'_> {
         }
         stage.write("params.json", &(crate::template::nested(&params).to_json() + "\n"))?;
         let mut environment = paths.variables();
+        if self.equipment.environment().is_some() {
+            let own = paths.bin.join(ENVIRONMENT);
+            let (bin, rest) = (paths.bin.to_string_lossy(), trainlock_env::STEP_PATH);
+            environment.insert("PATH".to_owned(), format!("{bin}:{}/bin:{rest}", own.display()));
+            environment.insert("VIRTUAL_ENV".to_owned(), own.to_string_lossy().into_owned());
+        }
         environment.extend(self.switches.iter().flat_map(|s| s.variables.clone()));
         environment.extend(step.env.clone());
         let own = [
@@ -229,8 +275,10 @@ fn find_program(word: &str, stage: &Stage, paths: &Paths, folder: &Path) -> Path
     if word.contains('/') {
         return folder.join(word);
     }
-    if fs::symlink_metadata(stage.folder().join("bin").join(word)).is_ok() {
-        return paths.bin.join(word);
+    for bin in [PathBuf::new(), Path::new(ENVIRONMENT).join("bin")] {
+        if fs::symlink_metadata(stage.folder().join("bin").join(&bin).join(word)).is_ok() {
+            return paths.bin.join(bin).join(word);
+        }
     }
     let good = |file: &PathBuf| fs::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     let system = trainlock_env::STEP_PATH.split(':').map(|folder| Path::new(folder).join(word)).find(good);

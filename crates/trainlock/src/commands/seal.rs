@@ -48,9 +48,9 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
     let plan = project::plan(&workspace, &members, &args.steps)?;
     let options = ParamOptions { profile: args.profile.clone(), set: Vec::new() };
     let params = project.params(&options, &members)?;
-    let tools = project.tools(&lock, &plan)?;
+    let equipment = project.equipment(&lock, &plan)?;
     let index = project.take_index();
-    let mut bench = project.bench(index, &lock, &params, &tools)?;
+    let mut bench = project.bench(index, &lock, &params, &equipment)?;
     let profile = args.profile.as_deref().map(|p| Name::entry(p).expect("a profile that a project has"));
     let mut pins = Vec::new();
     let mut problems = Vec::new();

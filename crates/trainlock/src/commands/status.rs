@@ -65,9 +65,9 @@ pub(crate) fn survey(
     let workspace = Arc::clone(&project.workspace);
     let plan = project::plan(&workspace, &members, steps)?;
     let params = project.params(params, &members)?;
-    let tools = project.tools(&lock, &plan)?;
+    let equipment = project.equipment(&lock, &plan)?;
     let index = project.take_index();
-    let mut bench = project.bench(index, &lock, &params, &tools)?;
+    let mut bench = project.bench(index, &lock, &params, &equipment)?;
     let statuses = bench.survey(&plan, false)?;
     bench.index.save()?;
     Ok(statuses)

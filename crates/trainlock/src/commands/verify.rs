@@ -63,18 +63,18 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
     let workspace = Arc::clone(&project.workspace);
     let plan = project::plan(&workspace, &members, &args.steps)?;
     let params = project.params(&args.params, &members)?;
-    let tools = project.tools(&lock, &plan)?;
+    let equipment = project.equipment(&lock, &plan)?;
     if plan.nodes.is_empty() {
         ui.status("Finished", "nothing to verify: train.toml has no steps");
         return Ok(Exit::Done);
     }
     let index = project.take_index();
-    let mut bench = project.bench(index, &lock, &params, &tools)?;
+    let mut bench = project.bench(index, &lock, &params, &equipment)?;
     let profile = args.params.profile.as_deref().and_then(|p| Name::entry(p).ok());
     let setup = Setup {
         lock: &lock,
         params: &params,
-        tools: &tools,
+        equipment: &equipment,
         options: &args.params,
         offline: args.lock.offline(),
         jobs: args.jobs,

@@ -1,0 +1,118 @@
+//! What a member's steps are equipped with: its tools, and the packages that its Python imports.
+//!
+//! What a step's key needs of it (versions and digests) is known from the lock and the machine at once. Where a fetched
+//! program or the installed packages lie is known only when they are needed and have been brought: it is set once.
+
+use crate::python::{Environment, Selected};
+use crate::tools::HostTool;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use trainlock_types::{Digest, Name, is_python};
+
+/// All that one member's steps have besides their inputs.
+#[derive(Debug, Default)]
+pub struct Equipment {
+    /// The tools, in the order of the manifest.
+    pub tools: Vec<(Name, Tool)>,
+    /// The python packages; none if the member asks for none.
+    pub packages: Option<Packages>,
+}
+
+/// A tool.
+#[derive(Debug)]
+pub enum Tool {
+    /// A program of this machine.
+    Host(HostTool),
+    /// A program that was fetched.
+    Fetched(FetchedTool),
+}
+
+/// A program that was fetched.
+#[derive(Debug)]
+pub struct FetchedTool {
+    /// Its version.
+    pub version: String,
+    /// The digest that it is locked by: the program's own, else its file's.
+    pub digest: Digest,
+    /// Where it lies, once it was brought.
+    pub place: OnceLock<Place>,
+}
+
+/// Where a fetched program lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The program.
+    pub program: PathBuf,
+    /// The folder of the store that holds it and all that came with it.
+    pub tree: PathBuf,
+}
+
+/// The python packages of a member.
+#[derive(Debug)]
+pub struct Packages {
+    /// Those that are for this machine, sorted by name.
+    pub selected: Vec<Selected>,
+    /// Where they are installed, once they were.
+    pub environment: OnceLock<Environment>,
+}
+
+impl Equipment {
+    /// Whether all of it can be used at once.
+    pub fn is_ready(&self) -> bool {
+        self.tools.iter().all(|(_, tool)| tool.program().is_some())
+            && self.packages.as_ref().is_none_or(|packages| packages.environment.get().is_some())
+    }
+
+    /// The interpreter, if there is one among the tools.
+    pub fn python(&self) -> Option<&Tool> {
+        self.tools.iter().find(|(name, _)| is_python(name)).map(|(_, tool)| tool)
+    }
+
+    /// What a step's key says of it: a name and a value each.
+    pub fn facts(&self) -> Vec<(String, String)> {
+        let tools = self.tools.iter().map(|(name, tool)| (format!("tool:{name}"), tool.fact()));
+        let packages = self.packages.iter().flat_map(|packages| &packages.selected);
+        let package =
+            |p: &Selected| (format!("package:{}", p.name), format!("{} ({})", p.version, p.file.sha256.short()));
+        tools.chain(packages.map(package)).collect()
+    }
+
+    /// The installed packages, once they are.
+    pub fn environment(&self) -> Option<&Environment> {
+        self.packages.as_ref()?.environment.get()
+    }
+}
+
+impl Tool {
+    /// Its version.
+    pub fn version(&self) -> &str {
+        match self {
+            Tool::Host(tool) => &tool.version,
+            Tool::Fetched(tool) => &tool.version,
+        }
+    }
+
+    /// What a step's key says of it.
+    fn fact(&self) -> String {
+        match self {
+            Tool::Host(tool) => tool.version.clone(),
+            Tool::Fetched(tool) => format!("{} ({})", tool.version, tool.digest.short()),
+        }
+    }
+
+    /// The program; none for a fetched one that was not brought yet.
+    pub fn program(&self) -> Option<&Path> {
+        match self {
+            Tool::Host(tool) => Some(&tool.program),
+            Tool::Fetched(tool) => tool.place.get().map(|place| place.program.as_path()),
+        }
+    }
+
+    /// What a sandbox must show for it to run; see [`HostTool::shown`].
+    pub fn shown(&self, private: &[&Path]) -> Vec<PathBuf> {
+        match self {
+            Tool::Host(tool) => tool.shown(private),
+            Tool::Fetched(tool) => tool.place.get().map(|place| place.tree.clone()).into_iter().collect(),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Python packages: resolved and installed by uv, which is itself a locked tool, and laid out for a step.
+//!
+//! uv is run as a program, with every setting given and none read from files. To resolve, it gets a project in a scratch
+//! folder and answers with a `pylock.toml` (PEP 751); to install, it gets a `pylock.toml` whose files are those of the
+//! store, verified before, and no network. What it installs is relocatable: [`Environment::lay_out`] makes a small folder
+//! of links around it that Python takes for a virtual environment, wherever the packages themselves are seen.
+
+mod layout;
+mod pylock;
+mod select;
+
+pub use layout::{Environment, has_programs};
+pub use pylock::{Locked, LockedFile, PylockError};
+pub use select::{Candidate, SelectError, Selected, Target};
+
+use fs_err as fs;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use trainlock_types::{Digest, PinnedFile, Platform, PythonRequest, quoted};
+
+/// How uv is run.
+#[derive(Debug, Clone)]
+pub struct Uv<'a> {
+    /// The program.
+    pub program: &'a Path,
+    /// The interpreter that it works for.
+    pub interpreter: &'a Path,
+    /// Its cache, a folder of its own.
+    pub cache: &'a Path,
+    /// The package indexes; the last is the default one.
+    pub indexes: Vec<String>,
+    /// What it gets of the caller's environment: proxies, certificates, credentials.
+    pub variables: BTreeMap<String, String>,
+    /// Whether it may use the network.
+    pub offline: bool,
+}
+
+/// Why uv did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum PythonError {
+    /// The file system refused.
+    #[error("can't prepare the python packages")]
+    Io(#[from] std::io::Error),
+    /// uv could not be started.
+    #[error("can't run `{program}`")]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// uv says no; its own words.
+    #[error("{0}")]
+    Uv(String),
+    /// What uv wrote is not what is expected of it.
+    #[error("uv's answer can't be used")]
+    Pylock(#[from] PylockError),
+}
+
+impl Uv<'_> {
+    /// Resolves packages for all platforms of a request, in the scratch folder. `keep` are versions that stay where they can.
+    ///
+    /// # Errors
+    /// uv's explanation, where the requirements contradict each other.
+    pub fn resolve(
+        &self,
+        scratch: &Path,
+        request: &PythonRequest,
+        line: &str,
+        keep: &[(String, String)],
+        exclude_newer: Option<&str>,
+    ) -> Result<Vec<Locked>, PythonError> {
+        fs::write(scratch.join("pyproject.toml"), project(request, line))?;
+        if !keep.is_empty() {
+            fs::write(scratch.join("uv.lock"), preferences(keep, line))?;
+        }
+        let mut command = self.command(&["lock"]);
+        command.current_dir(scratch);
+        if let Some(newest) = exclude_newer {
+            command.args(["--exclude-newer", newest]);
+        }
+        self.run(command)?;
+        let mut command =
+            self.command(&["export", "--frozen", "--format", "pylock.toml", "--output-file", "pylock.toml"]);
+        command.current_dir(scratch);
+        self.run(command)?;
+        Ok(pylock::read(&fs::read_to_string(scratch.join("pylock.toml"))?)?)
+    }
+
+    /// Installs packages into a new virtual environment at `to`, from the files that `packages` name: each with its marker, its
+    /// pinned file, and where that lies. Verifies them once more, compiles them, and checks that they fit together.
+    pub fn install(
+        &self,
+        scratch: &Path,
+        to: &Path,
+        line: &str,
+        packages: &[Installed<'_>],
+    ) -> Result<(), PythonError> {
+        let wheels = scratch.join("wheels");
+        fs::create_dir_all(&wheels)?;
+        let mut text = String::from("lock-version = \"1.0\"\ncreated-by = \"trainlock\"\n");
+        for package in packages {
+            // uv wants a wheel to bear its name.
+            let file = wheels.join(&package.file.file);
+            if fs::hard_link(package.at, &file).is_err() {
+                fs::os::unix::fs::symlink(package.at, &file)?;
+            }
+            let PinnedFile { file: name, sha256, size } = package.file;
+            let entry = format!(
+                "{{ name = {}, path = {}, size = {size}, hashes = {{ sha256 = \"{}\" }} }}",
+                quoted(name),
+                quoted(&format!("wheels/{name}")),
+                sha256.to_hex()
+            );
+            text +=
+                &format!("\n[[packages]]\nname = {}\nversion = {}\n", quoted(package.name), quoted(package.version));
+            text +=
+                &if name.ends_with(".whl") { format!("wheels = [{entry}]\n") } else { format!("sdist = {entry}\n") };
+        }
+        fs::write(scratch.join("pylock.toml"), text)?;
+        let mut command = self.command(&["venv", "--relocatable", "--no-project", "--quiet"]);
+        command.arg(to);
+        self.run(command)?;
+        let mut command =
+            self.command(&["pip", "sync", "--quiet", "--strict", "--compile-bytecode", "--link-mode", "copy"]);
+        let built: Vec<&str> = packages.iter().filter(|p| !p.file.file.ends_with(".whl")).map(|p| p.name).collect();
+        if built.is_empty() {
+            command.arg("--no-build");
+        }
+        command.args(built.iter().flat_map(|name| ["--no-build-isolation-package", name]));
+        command.arg("pylock.toml").current_dir(scratch).env("VIRTUAL_ENV", to);
+        // The files' times are about to be made all the same; a digest of the source would be checked at every import.
+        command.env("PYC_INVALIDATION_MODE", "UNCHECKED_HASH");
+        self.run(command)?;
+        let mut command = self.command(&["pip", "check"]);
+        command.env("VIRTUAL_ENV", to);
+        self.run(command)?;
+        Ok(layout::strip(to, line)?)
+    }
+
+    /// uv, with everything set and nothing else read.
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(self.program);
+        command.args(words).env_clear().stdin(Stdio::null());
+        command.envs(&self.variables);
+        command.args(["--no-config", "--no-progress", "--color", "never", "--no-python-downloads"]);
+        if (words.first() != Some(&"pip") || words.get(1) != Some(&"check"))
+            && let Some((default, others)) = self.indexes.split_last().filter(|_| !self.offline)
+        {
+            command.args(["--default-index", default]);
+            command.args(others.iter().flat_map(|index| ["--index", index]));
+        }
+        if self.offline {
+            command.arg("--offline");
+        }
+        if words.first() != Some(&"pip") {
+            command.arg("--python").arg(self.interpreter);
+        }
+        let settings = [
+            ("UV_CACHE_DIR", self.cache.as_os_str()),
+            ("UV_NO_ENV_FILE", "1".as_ref()),
+            ("UV_SYSTEM_CERTS", "1".as_ref()),
+            ("UV_NATIVE_TLS", "1".as_ref()),
+            ("PATH", crate::STEP_PATH.as_ref()),
+            ("LC_ALL", "C.UTF-8".as_ref()),
+        ];
+        command.envs(settings);
+        command
+    }
+
+    fn run(&self, mut command: Command) -> Result<(), PythonError> {
+        let output =
+            command.output().map_err(|source| PythonError::Start { program: self.program.to_owned(), source })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&output.stderr);
+        let lines = text.lines().filter(|line| !line.starts_with("Using CPython"));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let text = text.trim().trim_start_matches("error: ").trim_start_matches("× ").trim().to_owned();
+        Err(PythonError::Uv(if text.is_empty() { format!("uv ended with {}", output.status) } else { text }))
+    }
+}
+
+/// A package to be installed.
+#[derive(Debug, Clone, Copy)]
+pub struct Installed<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// Its file.
+    pub file: &'a PinnedFile,
+    /// Where the file lies.
+    pub at: &'a Path,
+}
+
+/// A project that asks for what a request does, on its platforms alone.
+fn project(request: &PythonRequest, line: &str) -> String {
+    let list = |texts: &mut dyn Iterator<Item = String>| texts.map(|t| quoted(&t)).collect::<Vec<_>>().join(", ");
+    let bare = |text: &String| text.split(" --hash=").next().unwrap_or_default().trim().to_owned();
+    let environments = request.platforms.iter().map(|platform| marker(*platform).to_owned());
+    let mut text = format!(
+        "[project]\nname = \"trainlock-project\"\nversion = \"0\"\nrequires-python = {}\ndependencies = [{}]\n\n[tool.uv]\npackage = false\nenvironments = [{}]\nrequired-environments = [{}]\nconstraint-dependencies = [{}]\n",
+        quoted(&format!("=={line}.*")),
+        list(&mut request.dependencies.iter().map(bare)),
+        list(&mut environments.clone()),
+        list(&mut environments.into_iter()),
+        list(&mut request.constraints.iter().map(bare)),
+    );
+    if request.sdist.is_empty() {
+        text.push_str("no-build = true\n");
+    }
+    text
+}
+
+/// A lock of uv's that says nothing but which versions are preferred.
+fn preferences(keep: &[(String, String)], line: &str) -> String {
+    let mut text = format!("version = 1\nrevision = 3\nrequires-python = \"=={line}.*\"\n");
+    for (name, version) in keep {
+        text += &format!(
+            "\n[[package]]\nname = {}\nversion = {}\nsource = {{ registry = \"https://index.invalid/simple\" }}\n",
+            quoted(name),
+            quoted(version)
+        );
+    }
+    text
+}
+
+/// The marker (PEP 508) of a platform.
+pub fn marker(platform: Platform) -> &'static str {
+    match platform {
+        Platform::LinuxAarch64 => "sys_platform == 'linux' and platform_machine == 'aarch64'",
+        Platform::LinuxX86_64 => "sys_platform == 'linux' and platform_machine == 'x86_64'",
+        Platform::MacosAarch64 => "sys_platform == 'darwin' and platform_machine == 'arm64'",
+        Platform::MacosX86_64 => "sys_platform == 'darwin' and platform_machine == 'x86_64'",
+    }
+}
+
+/// What an environment is known by: all that it is made of.
+pub fn environment_key<'a>(interpreter: &str, resolver: &str, files: impl Iterator<Item = &'a PinnedFile>) -> Digest {
+    let mut text = format!("trainlock python environment 1\n{interpreter}\n{resolver}\n");
+    let mut lines: Vec<String> = files.map(PinnedFile::to_string).collect();
+    lines.sort();
+    lines.into_iter().for_each(|line| text += &(line + "\n"));
+    Digest::of(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_for_uv() {
+        let request = PythonRequest {
+            member: None,
+            dependencies: vec!["numpy>=2".to_owned(), "scipy==1.0 --hash=sha256:ab".to_owned()],
+            constraints: vec!["six<2".to_owned()],
+            sdist: Vec::new(),
+            platforms: vec![Platform::LinuxX86_64, Platform::MacosAarch64],
+        };
+        let text = project(&request, "3.11");
+        let table: toml::Table = text.parse().unwrap();
+        assert_eq!(table["project"]["requires-python"].as_str(), Some("==3.11.*"));
+        assert_eq!(table["project"]["dependencies"][1].as_str(), Some("scipy==1.0"));
+        assert_eq!(table["tool"]["uv"]["environments"].as_array().unwrap().len(), 2);
+        assert_eq!(table["tool"]["uv"]["constraint-dependencies"][0].as_str(), Some("six<2"));
+        assert_eq!(table["tool"]["uv"]["no-build"].as_bool(), Some(true));
+        let _: toml::Table = preferences(&[("numpy".to_owned(), "2.0".to_owned())], "3.11").parse().unwrap();
+    }
+
+    #[test]
+    fn an_environment_is_known_by_its_files() {
+        let file = |name: &str| PinnedFile { file: name.to_owned(), sha256: Digest::of(name.as_bytes()), size: 1 };
+        let (a, b) = (file("a.whl"), file("b.whl"));
+        let key = |files: &[&PinnedFile]| environment_key("3.11.7", "0.13.9", files.iter().copied());
+        assert_eq!(key(&[&a, &b]), key(&[&b, &a]));
+        assert_ne!(key(&[&a]), key(&[&b]));
+    }
+}

@@ -1,0 +1,68 @@
+//! Small answers of servers: pages and listings, held in memory.
+
+use crate::error::{Failure, FetchError, Reason, SourceFailure, SourceFailures};
+use crate::fetcher::Fetcher;
+use crate::http::check_status;
+use crate::retry::backoff;
+use trainlock_types::SourceUrl;
+use url::Url;
+
+/// No page is larger than this.
+const LARGEST: usize = 64 << 20;
+
+/// The body of a page and its media type, without parameters, in lower case.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) body: Vec<u8>,
+    pub(crate) media_type: String,
+}
+
+impl Fetcher {
+    /// A page, asked for in the media types that `accept` names, with retries. `name` is told in errors.
+    pub(crate) fn page(&self, name: &str, url: &Url, accept: &'static str) -> Result<Page, FetchError> {
+        let mut earlier = Vec::new();
+        for retry in 0.. {
+            match self.one_page(url, accept) {
+                Ok(page) => return Ok(page),
+                Err(Failure::Source(Reason::Offline)) => {
+                    return Err(FetchError::Offline { name: name.to_owned(), url: redacted(url) });
+                }
+                Err(Failure::Source(reason)) if reason.may_pass() && retry < self.settings.retries => {
+                    let longest = self.settings.longest_wait;
+                    let delay = match reason {
+                        Reason::Status { retry_after: Some(after), .. } => after.min(longest),
+                        _ => backoff(self.settings.backoff, longest, retry),
+                    };
+                    earlier.push(reason);
+                    self.settings.cancel.wait(delay);
+                }
+                Err(Failure::Source(reason)) => {
+                    let failure = SourceFailure { url: redacted(url), reason, earlier };
+                    return Err(FetchError::Sources { name: name.to_owned(), failures: SourceFailures(vec![failure]) });
+                }
+                Err(Failure::Store(error)) => return Err(FetchError::Store { name: name.to_owned(), error }),
+                Err(Failure::Interrupted) => return Err(FetchError::Interrupted { name: name.to_owned() }),
+            }
+        }
+        unreachable!("the last try returns")
+    }
+
+    fn one_page(&self, url: &Url, accept: &'static str) -> Result<Page, Failure> {
+        let (head, mut body) = self.net()?.get_as(url, Some(accept))?;
+        check_status(&head)?;
+        let mut bytes = Vec::new();
+        while let Some(part) = body.blocking_recv() {
+            bytes.extend_from_slice(&part?);
+            if bytes.len() > LARGEST {
+                return Err(Reason::Network(format!("the page is larger than {} MiB", LARGEST >> 20)).into());
+            }
+        }
+        let media_type = head.content_type.as_deref().unwrap_or_default();
+        let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        Ok(Page { body: bytes, media_type })
+    }
+}
+
+pub(crate) fn redacted(url: &Url) -> String {
+    SourceUrl::Http(url.clone().into()).redacted()
+}

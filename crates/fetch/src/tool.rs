@@ -1,0 +1,446 @@
+//! Tools that are fetched: which version, which file a platform, and the program inside it.
+//!
+//! Versions of publishers are mapped to semver by these rules ([`semver_of`]): up to three numbers, missing ones are zero; a
+//! fourth number and what stands behind the numbers (`post1`, `+cpu`) becomes build metadata; `a`, `b`, `rc`, `alpha`,
+//! `beta`, `pre` and `dev` make a pre-release; a version with an epoch, or that does not begin with a number (behind a
+//! `v`), has no place in semver and is passed over.
+
+use crate::archive::{self, Limits};
+use crate::error::{FetchError, Reason, SourceFailure, SourceFailures};
+use crate::fetcher::{Fetcher, Want, Wanted};
+use crate::index::{IndexFile, IndexSettings};
+use std::collections::BTreeMap;
+use trainlock_store::Session;
+use trainlock_types::{Digest, Libc, PinnedFile, Platform, RelPath, SourceUrl, ToolRequest, WheelName, nearest};
+
+/// The C library that every Linux platform of a lock is taken to have: that of systems of 2021 and later.
+pub const GLIBC: (u32, u32) = (2, 34);
+
+/// A tool as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundTool {
+    /// Its version.
+    pub version: semver::Version,
+    /// What is fetched for each platform, and the program in it.
+    pub artifacts: BTreeMap<Platform, (PinnedFile, Option<(RelPath, Digest)>)>,
+    /// Whether the index or publisher stated all digests.
+    pub stated: bool,
+}
+
+/// Why there is no such tool.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolFetchError {
+    /// Its source or its files could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// No version is allowed.
+    #[error("no version of {what} satisfies `{wanted}`{}", if .newest.is_empty() { String::new() } else { format!(": there are {}", .newest.join(", ")) })]
+    Version {
+        /// The package or list.
+        what: String,
+        /// The requirement.
+        wanted: String,
+        /// The newest that there are.
+        newest: Vec<String>,
+    },
+    /// No file fits any platform.
+    #[error("{what} {version} has no file for {platforms}: {why}")]
+    Platform {
+        /// The package.
+        what: String,
+        /// The version.
+        version: semver::Version,
+        /// The platforms.
+        platforms: String,
+        /// Why not, in words.
+        why: String,
+    },
+    /// The file holds no such program.
+    #[error("{file} holds no program `{program}`{}", .near.as_ref().map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default())]
+    Program {
+        /// The file.
+        file: String,
+        /// The program.
+        program: String,
+        /// One that it holds.
+        near: Option<String>,
+    },
+}
+
+impl ToolFetchError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ToolFetchError::Fetch(error) => error.hint(),
+            ToolFetchError::Program { program, .. } => Some(format!(
+                "name the program by `bin = \"…\"`; a program that is written in Python belongs into [python] dependencies (`{program}` is then on the steps' PATH)"
+            )),
+            ToolFetchError::Platform { .. } => {
+                Some("take another version, or the machine's own with `from = \"host\"`".to_owned())
+            }
+            ToolFetchError::Version { .. } => None,
+        }
+    }
+}
+
+impl Fetcher {
+    /// The newest version of a tool inside wheels that a request allows, with the files of its platforms in the store.
+    ///
+    /// # Errors
+    /// If there is none, or what came is not what the index states.
+    pub fn tool_of_wheels(
+        &self,
+        session: &Session,
+        request: &ToolRequest,
+        package: &str,
+        program: &str,
+        index: &IndexSettings,
+    ) -> Result<FoundTool, ToolFetchError> {
+        let files = self.index_files(index, package)?;
+        let (version, chosen) = choose(request, package, &files)?;
+        let mut stated = true;
+        let mut artifacts = BTreeMap::new();
+        let mut wants = Vec::new();
+        for (platform, file) in &chosen {
+            let (Some(sha256), Some(size)) = (file.sha256, file.size) else {
+                stated = false;
+                continue;
+            };
+            let sources = vec![SourceUrl::Http(file.url.clone().into())];
+            wants.push((*platform, Want { name: file.file.clone(), sources, content: Wanted::File { sha256, size } }));
+        }
+        let only: Vec<Want> = wants.iter().map(|(_, want)| want.clone()).collect();
+        for result in self.bring_all(session, &only) {
+            result.map_err(|error| without_index(error, index))?;
+        }
+        for (platform, file) in chosen {
+            let pinned = match wants.iter().find(|(p, _)| *p == platform).map(|(_, want)| &want.content) {
+                Some(Wanted::File { sha256, size }) => {
+                    PinnedFile { file: file.file.clone(), sha256: *sha256, size: *size }
+                }
+                _ => {
+                    let (sha256, size) = self.first_download(session, &file.file, &file.url, file.sha256)?;
+                    PinnedFile { file: file.file.clone(), sha256, size }
+                }
+            };
+            let found = self.program(session, &pinned, program)?;
+            artifacts.insert(platform, (pinned, Some(found)));
+        }
+        Ok(FoundTool { version, artifacts, stated })
+    }
+
+    /// The file of an index's package that a lock names, as something to be fetched.
+    ///
+    /// # Errors
+    /// If the index no longer has it.
+    pub fn index_want(&self, index: &IndexSettings, package: &str, file: &PinnedFile) -> Result<Want, FetchError> {
+        let files = self.index_files(index, package)?;
+        let listed = files.into_iter().find(|f| f.file == file.file);
+        let Some(listed) = listed else {
+            let failure = SourceFailure {
+                url: file.file.clone(),
+                reason: Reason::Gone { package: package.to_owned() },
+                earlier: Vec::new(),
+            };
+            return Err(FetchError::Sources {
+                name: format!("package {package}"),
+                failures: SourceFailures(vec![failure]),
+            });
+        };
+        // The index itself says that the file has changed: it need not be fetched to know.
+        if let Some(found) = listed.sha256.filter(|found| *found != file.sha256) {
+            let mismatch = crate::Mismatch::Sha256 { expected: file.sha256, found };
+            let reason = Reason::Mismatch { mismatch, html: false };
+            let failure = SourceFailure {
+                url: format!("{} (as the package index states)", file.file),
+                reason,
+                earlier: Vec::new(),
+            };
+            return Err(FetchError::Sources { name: package.to_owned(), failures: SourceFailures(vec![failure]) });
+        }
+        Ok(Want {
+            name: file.file.clone(),
+            sources: vec![SourceUrl::Http(listed.url.into())],
+            content: Wanted::File { sha256: file.sha256, size: file.size },
+        })
+    }
+
+    /// The same for many files: each with its package. The index is asked once a package, many at a time.
+    pub fn wants_of_index(
+        &self,
+        index: &IndexSettings,
+        files: &[(&String, &PinnedFile)],
+    ) -> Vec<Result<Want, FetchError>> {
+        self.each(files, |(package, file)| self.index_want(index, package, file))
+    }
+
+    /// The size of a listed file, by fetching it: for indexes that do not state sizes.
+    pub fn fetched_size(
+        &self,
+        session: &Session,
+        file: &IndexFile,
+        sha256: Digest,
+        index: &IndexSettings,
+    ) -> Result<u64, FetchError> {
+        let found = self.first_download(session, &file.file, &file.url, Some(sha256));
+        found.map(|(_, size)| size).map_err(|error| without_index(error, index))
+    }
+
+    /// The same error, with no address of an index in it.
+    pub fn without_index(&self, error: FetchError, index: &IndexSettings) -> FetchError {
+        without_index(error, index)
+    }
+
+    /// Puts the tree of an archive that the store has, and that was verified, into the store; its digest.
+    pub fn tree_of_archive(&self, session: &Session, name: &str, archive: (Digest, u64)) -> Result<Digest, FetchError> {
+        let limits = self.limits(archive.1);
+        self.unpack(session, name, &[], archive, limits, None).map(|tree| tree.digest)
+    }
+
+    /// The path and digest of a program inside an archive of the store: what is called so and can be executed, scripts of a
+    /// wheel before others, short paths before long ones.
+    fn program(
+        &self,
+        session: &Session,
+        file: &PinnedFile,
+        program: &str,
+    ) -> Result<(RelPath, Digest), ToolFetchError> {
+        let archive = (file.sha256, file.size);
+        let members = self.members(session, &file.file, archive)?;
+        let name = |path: &RelPath| path.as_str().rsplit('/').next().unwrap_or_default().to_owned();
+        let wanted = |(path, exec): &&(RelPath, bool)| {
+            path.as_str() == program || *exec && (name(path) == program || name(path) == format!("{program}.exe"))
+        };
+        let rank =
+            |path: &RelPath| (path.as_str() != program, !path.as_str().contains(".data/scripts/"), path.as_str().len());
+        let found = members
+            .iter()
+            .filter(wanted)
+            .map(|(path, _)| path)
+            .min_by_key(|path| (rank(path), path.as_str().to_owned()));
+        let Some(path) = found else {
+            let names: Vec<String> = members.iter().filter(|(_, exec)| *exec).map(|(path, _)| name(path)).collect();
+            let near = nearest(program, names.iter().map(String::as_str)).map(str::to_owned);
+            let near = near.or_else(|| names.first().filter(|_| names.len() == 1).cloned());
+            return Err(ToolFetchError::Program { file: file.file.clone(), program: program.to_owned(), near });
+        };
+        let (sha256, _) = self.extract(session, &file.file, &[], archive, path, None)?;
+        Ok((path.clone(), sha256))
+    }
+
+    /// The files of an archive of the store, and whether they can be executed.
+    fn members(
+        &self,
+        session: &Session,
+        name: &str,
+        archive: (Digest, u64),
+    ) -> Result<Vec<(RelPath, bool)>, FetchError> {
+        let file = crate::fetcher::open(session, name, &archive.0)?;
+        let Limits { decoded, count, .. } = self.limits(archive.1);
+        let found = archive::list(file, decoded, count);
+        found.map_err(|error| FetchError::Archive { name: name.to_owned(), url: name.to_owned(), error })
+    }
+
+    /// Fetches a file of which the index does not say both digest and size.
+    fn first_download(
+        &self,
+        session: &Session,
+        name: &str,
+        url: &url::Url,
+        sha256: Option<Digest>,
+    ) -> Result<(Digest, u64), FetchError> {
+        let expect = crate::receive::Expect { sha256, size: None, checksum: None };
+        self.download(session, name, &[SourceUrl::Http(url.clone().into())], expect)
+    }
+}
+
+/// The same error, with no address of an index in it.
+pub(crate) fn without_index(error: FetchError, index: &IndexSettings) -> FetchError {
+    match error {
+        FetchError::Sources { name, failures: SourceFailures(mut failures) } => {
+            for failure in &mut failures {
+                failure.url = index.redact(&failure.url);
+            }
+            FetchError::Sources { name, failures: SourceFailures(failures) }
+        }
+        other => other,
+    }
+}
+
+/// The newest version that is allowed and has a wheel for one of the platforms, with the best wheel of each.
+fn choose<'f>(
+    request: &ToolRequest,
+    package: &str,
+    files: &'f [IndexFile],
+) -> Result<(semver::Version, BTreeMap<Platform, &'f IndexFile>), ToolFetchError> {
+    let mut versions: BTreeMap<semver::Version, Vec<(&IndexFile, WheelName<'_>)>> = BTreeMap::new();
+    for file in files.iter().filter(|f| f.yanked.is_none()) {
+        if let Some(wheel) = WheelName::parse(&file.file)
+            && let Some(version) = semver_of(wheel.version)
+        {
+            versions.entry(version).or_default().push((file, wheel));
+        }
+    }
+    let platforms = || request.platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(", ");
+    let mut lacking = None;
+    for (version, wheels) in versions.iter().rev().filter(|(version, _)| request.requirement.matches(version)) {
+        let mut chosen = BTreeMap::new();
+        let mut why = Vec::new();
+        for platform in &request.platforms {
+            let libc = match platform {
+                Platform::LinuxAarch64 | Platform::LinuxX86_64 => Libc::Glibc(GLIBC.0, GLIBC.1),
+                Platform::MacosAarch64 | Platform::MacosX86_64 => Libc::Macos(15, 0),
+            };
+            // A program needs no Python of a certain version.
+            let rank = |w: &WheelName<'_>| w.rank(*platform, libc, (3, 99));
+            let best = wheels
+                .iter()
+                .filter_map(|(file, wheel)| Some((rank(wheel)?, &file.file, *file)))
+                .min_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+            match best {
+                Some((.., file)) => drop(chosen.insert(*platform, file)),
+                None => {
+                    let needs = wheels.iter().filter_map(|(_, wheel)| wheel.glibc(*platform)).min();
+                    why.extend(needs.filter(|needs| *needs > GLIBC).map(|(major, minor)| {
+                        format!(
+                            "its wheel for {platform} needs glibc {major}.{minor}, and a locked platform has {}.{}",
+                            GLIBC.0, GLIBC.1
+                        )
+                    }));
+                }
+            }
+        }
+        if !chosen.is_empty() {
+            return Ok((version.clone(), chosen));
+        }
+        let why = if why.is_empty() {
+            "its wheels are for other systems, or for one version of Python".to_owned()
+        } else {
+            why.join("; ")
+        };
+        let error = ToolFetchError::Platform {
+            what: package.to_owned(),
+            version: version.clone(),
+            platforms: platforms(),
+            why,
+        };
+        lacking.get_or_insert(error);
+    }
+    Err(lacking.unwrap_or_else(|| ToolFetchError::Version {
+        what: format!("package {package}"),
+        wanted: request.version.clone(),
+        newest: versions.keys().rev().take(3).map(semver::Version::to_string).collect(),
+    }))
+}
+
+/// A publisher's version as semver, by the rules of this module; none where it has no place there.
+pub fn semver_of(text: &str) -> Option<semver::Version> {
+    let text = text.strip_prefix('v').unwrap_or(text);
+    let mut rest = text;
+    let mut numbers = Vec::new();
+    loop {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        numbers.push(rest[..end].parse::<u64>().ok()?);
+        rest = &rest[end..];
+        match rest.strip_prefix('.').filter(|after| after.starts_with(|c: char| c.is_ascii_digit())) {
+            Some(after) => rest = after,
+            None => break,
+        }
+    }
+    if rest.starts_with('!') {
+        return None;
+    }
+    let part = |n: usize| numbers.get(n).copied().unwrap_or(0);
+    let mut version = semver::Version::new(part(0), part(1), part(2));
+    let mut build: Vec<String> = numbers.iter().skip(3).map(u64::to_string).collect();
+    let (rest, local) = rest.split_once('+').unwrap_or((rest, ""));
+    let word = rest.trim_start_matches(['.', '-', '_']);
+    let letters = word.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(word.len());
+    let (kind, number) = (word[..letters].to_ascii_lowercase(), word[letters..].trim_start_matches(['.', '-', '_']));
+    let kind = match kind.as_str() {
+        "a" | "alpha" => "alpha",
+        "b" | "beta" => "beta",
+        "c" | "rc" | "pre" | "preview" => "rc",
+        "dev" => "dev",
+        _ => "",
+    };
+    let identifier = |text: &str| -> String {
+        text.chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '.' })
+            .collect::<String>()
+            .trim_matches('.')
+            .to_owned()
+    };
+    if !kind.is_empty() {
+        let number = identifier(number);
+        let text = if number.is_empty() { kind.to_owned() } else { format!("{kind}.{number}") };
+        version.pre = semver::Prerelease::new(&text).ok()?;
+    } else if !word.is_empty() {
+        build.push(identifier(word));
+    }
+    if !local.is_empty() {
+        build.push(identifier(local));
+    }
+    version.build = semver::BuildMetadata::new(&build.join(".")).ok()?;
+    Some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trainlock_types::{FetchedTool, Name, ToolFrom, ToolProvider};
+
+    #[test]
+    fn versions() {
+        for (theirs, ours) in [
+            ("0.13.9", "0.13.9"),
+            ("1.2", "1.2.0"),
+            ("24", "24.0.0"),
+            ("v6.1.1", "6.1.1"),
+            ("1.2.3.4", "1.2.3+4"),
+            ("1.0rc1", "1.0.0-rc.1"),
+            ("1.0a2", "1.0.0-alpha.2"),
+            ("1.0.dev3", "1.0.0-dev.3"),
+            ("1.0.post1", "1.0.0+post1"),
+            ("2.9.0+cu128", "2.9.0+cu128"),
+        ] {
+            assert_eq!(semver_of(theirs).map(|v| v.to_string()).as_deref(), Some(ours), "{theirs}");
+        }
+        for none in ["1!2.0", "latest", ""] {
+            assert_eq!(semver_of(none), None, "{none}");
+        }
+    }
+
+    fn request(version: &str) -> ToolRequest {
+        ToolRequest {
+            member: None,
+            name: Name::entry("rg").unwrap(),
+            version: version.to_owned(),
+            requirement: version.parse().unwrap(),
+            provider: ToolProvider::Fetched(FetchedTool::new(ToolFrom::Pypi)),
+            platforms: vec![Platform::LinuxX86_64, Platform::MacosAarch64],
+        }
+    }
+
+    fn file(name: &str) -> IndexFile {
+        let url = url::Url::parse("https://i.org/f").unwrap();
+        IndexFile { file: name.to_owned(), url, sha256: None, size: None, yanked: None }
+    }
+
+    #[test]
+    fn the_newest_that_runs() {
+        let mut files = vec![
+            file("rg-1.0-py3-none-manylinux_2_17_x86_64.whl"),
+            file("rg-1.0-py3-none-macosx_11_0_arm64.whl"),
+            file("rg-2.0-py3-none-manylinux_2_39_x86_64.whl"),
+            file("rg-3.0-py3-none-manylinux_2_17_x86_64.whl"),
+        ];
+        files[3].yanked = Some("broken".to_owned());
+        let (version, chosen) = choose(&request("*"), "rg", &files).unwrap();
+        assert_eq!((version.to_string().as_str(), chosen.len()), ("1.0.0", 2));
+        let error = choose(&request("=2"), "rg", &files).unwrap_err().to_string();
+        assert!(error.contains("needs glibc 2.39"), "{error}");
+        let error = choose(&request("^9"), "rg", &files).unwrap_err().to_string();
+        assert!(error.contains("2.0.0, 1.0.0"), "{error}");
+    }
+}
