@@ -57,6 +57,16 @@ pub enum FetchError {
         #[source]
         mismatch: Mismatch,
     },
+    /// Its source answered, and not with what is asked for.
+    #[error("could not find out what `{name}` holds: {reason}")]
+    Contents {
+        /// The data set.
+        name: String,
+        /// Why not.
+        reason: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// The store could not take it.
     #[error("could not keep `{name}` in the store")]
     Store {
@@ -92,6 +102,7 @@ impl FetchError {
             FetchError::Offline { .. } => {
                 Some("run the command once with a network; from then on it is in the store".to_owned())
             }
+            FetchError::Contents { hint, .. } => hint.clone(),
             FetchError::Sources { name, failures } => failures.0.iter().find_map(|failure| match &failure.reason {
                 Reason::Denied { sent: true, .. } => {
                     Some("the user name and password in netrc were refused".to_owned())

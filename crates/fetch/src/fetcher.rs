@@ -2,6 +2,7 @@
 
 use crate::archive::{self, ArchiveError, Limits};
 use crate::error::{Failure, FetchError, Mismatch, Reason, SourceFailure, SourceFailures};
+use crate::many::{self, ManyWanted};
 use crate::net::Net;
 use crate::receive::{Expect, Progress, Receive};
 use crate::retry::backoff;
@@ -28,11 +29,11 @@ pub struct Fetcher {
 /// What a data request stands for at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    /// The address as it may be locked: without secrets.
-    pub source: String,
+    /// The address with its revision resolved, without secrets; none where the request's address is its own resolution.
+    pub source: Option<String>,
     /// What steps will see.
     pub content: Content,
-    /// Digest and size in bytes of the archive that the content was unpacked from.
+    /// Digest and size in bytes of the archive that the content was unpacked from, or of the description that names it.
     pub archive: Option<(Digest, u64)>,
 }
 
@@ -102,6 +103,8 @@ pub enum Wanted {
         /// How many files and links there are.
         count: u64,
     },
+    /// Many files, each of its own.
+    Many(Box<ManyWanted>),
 }
 
 impl Wanted {
@@ -110,6 +113,7 @@ impl Wanted {
         match self {
             Wanted::File { sha256, .. } | Wanted::Member { sha256, .. } => sha256,
             Wanted::Tree { tree, .. } => tree,
+            Wanted::Many(many) => &many.tree,
         }
     }
 
@@ -119,6 +123,7 @@ impl Wanted {
                 Ok(session.store().object(sha256, Some(*size))?.is_some())
             }
             Wanted::Tree { tree, .. } => Ok(session.store().has_tree(tree)),
+            Wanted::Many(many) => Ok(session.store().has_tree(&many.tree)),
         }
     }
 }
@@ -144,7 +149,10 @@ impl Fetcher {
     /// # Errors
     /// For each request by itself. [`FetchError::Unsupported`] for what is not `https:`, `http:` or `file:`.
     pub fn resolve_all(&self, session: &Session, requests: &[&DataRequest]) -> Vec<Result<Resolved, FetchError>> {
-        self.each(requests, |request| self.resolve(session, &UrlRequest::of(request)?))
+        self.each(requests, |request| match many::is_many(&request.source) {
+            true => self.resolve_many(session, &name(request), &request.source),
+            false => self.resolve(session, &UrlRequest::of(request)?),
+        })
     }
 
     /// Brings exactly what is wanted into the store, many at once; what is there already is not
@@ -207,7 +215,6 @@ impl Fetcher {
             Some((sha256, path)) => (sha256, fs_err::metadata(&path).map_err(|e| unreadable(name, &path, e))?.len()),
             None => self.download(session, name, &request.sources, request.expect)?,
         };
-        let source = request.sources[0].redacted();
         let unpacked = match request.extract {
             Some(member) => {
                 let (sha256, size) = self.extract(session, name, &request.sources, (sha256, size), member, None)?;
@@ -218,10 +225,10 @@ impl Fetcher {
                 Content::Tree { digest: tree.digest, size: tree.size, count: tree.count, listing: tree.listing }
             }
             None => {
-                return Ok(Resolved { source, content: Content::File { sha256, size }, archive: None });
+                return Ok(Resolved { source: None, content: Content::File { sha256, size }, archive: None });
             }
         };
-        Ok(Resolved { source, content: unpacked, archive: Some((sha256, size)) })
+        Ok(Resolved { source: None, content: unpacked, archive: Some((sha256, size)) })
     }
 
     fn bring(&self, session: &Session, want: &Want) -> Result<(), FetchError> {
@@ -241,6 +248,7 @@ impl Fetcher {
                 let limits = Limits { size: *size, count: *count, ..self.limits(archive.1) };
                 self.unpack(session, name, sources, *archive, limits, Some(*tree)).map(drop)
             }
+            Wanted::Many(many) => self.bring_many(session, name, many),
         }
     }
 
@@ -400,7 +408,7 @@ impl Fetcher {
             }
         });
         progress.finish(extracted.as_ref().ok().map(|(sha256, _)| *sha256));
-        extracted.map_err(|error| unpack_error(name, sources, error))
+        extracted.map_err(|error| unpack_error(name, first(sources), error))
     }
 
     /// Puts the tree of an archive of the store into the store.
@@ -416,9 +424,28 @@ impl Fetcher {
         let file = open(session, name, &archive.0)?;
         let size = locked.map(|_| limits.size);
         let mut progress = Progress::start(&self.events, self.next_id(), name, "unpack", size);
-        let unpacked = tree::unpack(session, file, limits, locked, &self.settings.cancel, |bytes| progress.add(bytes));
+        let cancel = &self.settings.cancel;
+        let whole = |path: &RelPath| Some(path.clone());
+        let unpacked = tree::unpack(session, file, limits, locked, &whole, cancel, |bytes| progress.add(bytes));
         progress.finish(unpacked.as_ref().ok().map(|tree| tree.digest));
-        unpacked.map_err(|error| unpack_error(name, sources, error))
+        unpacked.map_err(|error| unpack_error(name, first(sources), error))
+    }
+
+    /// Puts some files of an archive of the store into the store, as a tree: those that have a place, at that place.
+    pub(crate) fn unpack_some(
+        &self,
+        session: &Session,
+        name: &str,
+        url: &str,
+        archive: (Digest, u64),
+        place: &dyn Fn(&RelPath) -> Option<RelPath>,
+    ) -> Result<Tree, FetchError> {
+        let file = open(session, name, &archive.0)?;
+        let mut progress = Progress::start(&self.events, self.next_id(), name, "unpack", None);
+        let (limits, cancel) = (self.limits(archive.1), &self.settings.cancel);
+        let unpacked = tree::unpack(session, file, limits, None, place, cancel, |bytes| progress.add(bytes));
+        progress.finish(unpacked.as_ref().ok().map(|tree| tree.digest));
+        unpacked.map_err(|error| unpack_error(name, url.to_owned(), error))
     }
 
     /// For an archive of this size of which nothing else is known.
@@ -434,10 +461,7 @@ impl Fetcher {
 
 impl<'a> UrlRequest<'a> {
     fn of(request: &'a DataRequest) -> Result<UrlRequest<'a>, FetchError> {
-        let name = request
-            .member
-            .as_ref()
-            .map_or_else(|| request.name.to_string(), |member| format!("{member}/{}", request.name));
+        let name = name(request);
         let unsupported = |name, kind| Err(FetchError::Unsupported { name, kind });
         match &request.source {
             DataSource::Url { url, mirrors, checksum, size, rev, files, extract, unpack } => {
@@ -456,6 +480,11 @@ impl<'a> UrlRequest<'a> {
             DataSource::Pooch(_) => unsupported(name, "a Pooch registry"),
         }
     }
+}
+
+/// A data set, for people.
+fn name(request: &DataRequest) -> String {
+    request.member.as_ref().map_or_else(|| request.name.to_string(), |member| format!("{member}/{}", request.name))
 }
 
 /// The kind of a source, in words.
@@ -490,8 +519,8 @@ pub(crate) fn open(session: &Session, name: &str, sha256: &Digest) -> Result<fs_
     fs_err::File::open(&path).map_err(|e| unreadable(name, &path, e))
 }
 
-fn unpack_error(name: &str, sources: &[SourceUrl], error: UnpackError) -> FetchError {
-    let (name, url) = (name.to_owned(), first(sources));
+fn unpack_error(name: &str, url: String, error: UnpackError) -> FetchError {
+    let name = name.to_owned();
     match error {
         UnpackError::Archive(error) => FetchError::Archive { name, url, error },
         UnpackError::Tree { expected, found } => {

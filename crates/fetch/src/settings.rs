@@ -1,5 +1,6 @@
 //! How fetching is done, and the switch that ends it.
 
+use crate::index::{IndexPlaces, IndexSettings};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,6 +31,10 @@ pub struct Settings {
     /// A PEM file with certificates of authorities that are trusted besides the system's. On Linux
     /// `SSL_CERT_FILE` already stands for the system's; elsewhere it has no effect but through this.
     pub certificates: Option<PathBuf>,
+    /// Where packages are looked for, or why that can't be told.
+    pub package_index: Result<IndexSettings, String>,
+    /// The folder that paths of requests are relative to: the workspace's root.
+    pub root: PathBuf,
     /// An archive may unpack to so many times its own size and [`Settings::unpack_more`]; data is not
     /// packed more tightly, decompression bombs are. Once a tree is locked, its size is the limit.
     pub unpack_ratio: u64,
@@ -53,6 +58,8 @@ impl Default for Settings {
             max_connections: 16,
             netrc: None,
             certificates: None,
+            package_index: IndexSettings::find(&IndexPlaces::default()),
+            root: PathBuf::from("."),
             unpack_ratio: 1000,
             unpack_more: 1 << 30,
             unpack_count: 10_000_000,

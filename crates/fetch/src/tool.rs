@@ -242,7 +242,7 @@ impl Fetcher {
     }
 
     /// Fetches a file of which the index does not say both digest and size.
-    fn first_download(
+    pub(crate) fn first_download(
         &self,
         session: &Session,
         name: &str,

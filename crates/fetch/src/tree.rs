@@ -38,17 +38,18 @@ impl From<StoreError> for UnpackError {
     }
 }
 
-/// Unpacks an archive into the store; `locked` is the digest that its tree must have. `progress` is
-/// told of all bytes as they are written.
+/// Unpacks an archive into the store: each file and link to the place that `place` gives it, if it gives one. `locked` is the digest
+/// that the tree must have. `progress` is told of all bytes as they are written.
 pub(crate) fn unpack(
     session: &Session,
     archive: File,
     limits: Limits,
     locked: Option<Digest>,
+    place: &dyn Fn(&RelPath) -> Option<RelPath>,
     cancel: &Cancel,
     progress: impl FnMut(u64),
 ) -> Result<Tree, UnpackError> {
-    let mut sink = StoreSink { tree: session.tree()?, cancel, progress };
+    let mut sink = StoreSink { tree: session.tree()?, place, cancel, progress };
     archive::unpack(archive, limits, &mut sink)?;
     sink.tree.finish(locked).map_err(|error| put_error(error, None))
 }
@@ -56,6 +57,7 @@ pub(crate) fn unpack(
 /// The builder of a tree, which can be interrupted and tells how far it is.
 struct StoreSink<'a, P> {
     tree: TreeBuilder,
+    place: &'a dyn Fn(&RelPath) -> Option<RelPath>,
     cancel: &'a Cancel,
     progress: P,
 }
@@ -71,16 +73,22 @@ impl<P: FnMut(u64)> Sink for StoreSink<'_, P> {
     type Error = UnpackError;
 
     fn file(&mut self, path: &RelPath, exec: bool, content: &mut Content) -> Result<(), UnpackError> {
+        let Some(path) = &(self.place)(path) else { return Ok(()) };
         let mut watched = Watched { content, cancel: self.cancel, progress: &mut self.progress };
         let added = self.tree.add_file(path, exec, &mut watched);
         added.map(drop).map_err(|error| self.failed(error, path))
     }
 
     fn copy(&mut self, from: &RelPath, path: &RelPath) -> Result<(), UnpackError> {
+        let Some(path) = &(self.place)(path) else { return Ok(()) };
+        let Some(from) = &(self.place)(from) else {
+            return Err(ArchiveError::HardLink { name: path.to_string(), target: from.to_string() }.into());
+        };
         self.tree.add_copy(from, path).map(drop).map_err(|error| self.failed(error, path))
     }
 
     fn link(&mut self, path: &RelPath, target: &str) -> Result<(), UnpackError> {
+        let Some(path) = &(self.place)(path) else { return Ok(()) };
         self.tree.add_symlink(path, target).map_err(|error| self.failed(error, path))
     }
 }

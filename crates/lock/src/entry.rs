@@ -134,12 +134,16 @@ impl RawData<'_, '_> {
                 return invalid(&header.span, "`archive-sha256` and `archive-size` belong together");
             }
         };
-        let (extracted, unpacked) = match &source {
-            DataSource::Url { extract, unpack, .. } => (extract.is_some(), *unpack),
-            _ => (false, false),
+        // Other kinds of sources may name the file that says or holds what there is.
+        let (extracted, unpacked, plain) = match &source {
+            DataSource::Url { url, extract, unpack, .. } => {
+                (extract.is_some(), *unpack, !matches!(url, SourceUrl::Pypi(_)))
+            }
+            _ => (false, false, false),
         };
         let file = matches!(content, Content::File { .. });
-        if archive.is_some() != (extracted || unpacked) || extracted && !file || unpacked && file {
+        let strange = archive.is_some() && plain && !(extracted || unpacked);
+        if archive.is_none() && (extracted || unpacked) || strange || extracted && !file || unpacked && file {
             return invalid(&header.span, "what is locked does not fit `extract` and `unpack`");
         }
         Ok(DataPin {

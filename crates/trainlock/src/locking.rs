@@ -394,8 +394,7 @@ impl Provider for Sources<'_> {
                 trainlock_fetch::Content::File { sha256, size } => Content::File { sha256, size },
                 trainlock_fetch::Content::Tree { listing, .. } => Content::tree(listing),
             };
-            // An address of these kinds is its own resolution.
-            Ok(DataAnswer { resolved: None, content, archive: resolved.archive })
+            Ok(DataAnswer { resolved: resolved.source, content, archive: resolved.archive })
         };
         workshop.fetcher.resolve_all(workshop.session, requests).into_iter().map(answer).collect()
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trainlock_env::{Cancel, HostTools, Machine, Tool};
-use trainlock_fetch::{FetchError, Fetcher, Want, Wanted as FetchWanted};
+use trainlock_fetch::{FetchError, Fetcher, IndexSettings, ManyWanted, Want, Wanted as FetchWanted};
 use trainlock_lock::{Content, DataPin, Lock, LockError};
 use trainlock_manifest::{Data, ManifestError, Workspace};
 use trainlock_run::record::{DataRecord, PackageRecord, RunRecord, ToolRecord};
@@ -337,6 +337,8 @@ impl Project {
             stall_timeout: self.settings.stall,
             max_connections: self.settings.connections,
             netrc: self.settings.netrc.clone(),
+            package_index: IndexSettings::find(&self.settings.index_places),
+            root: self.workspace.root.clone(),
             cancel: self.fetch_cancel(),
             ..trainlock_fetch::Settings::default()
         }
@@ -480,9 +482,25 @@ pub(crate) fn hash_tools(record: &mut RunRecord, index: &mut Index) {
 
 /// What a pin wants from its sources.
 fn want(pin: &DataPin) -> Want {
-    let DataSource::Url { url, mirrors, extract, .. } = &pin.source else {
-        unreachable!("only addresses are fetched, and only those could be locked")
+    let name = pin.member.as_ref().map_or(pin.name.to_string(), |m| format!("{m}/{}", pin.name));
+    let (sources, extract, unpack) = match &pin.source {
+        DataSource::Url { url, mirrors, extract, unpack, .. } => {
+            (std::iter::once(url).chain(mirrors).cloned().collect(), extract.as_ref(), *unpack)
+        }
+        _ => (Vec::new(), None, false),
     };
+    if let (Content::Tree { tree, size, count, listing }, false) = (&pin.content, unpack) {
+        let many = ManyWanted {
+            source: pin.source.clone(),
+            resolved: pin.resolved.clone(),
+            by: pin.archive,
+            tree: *tree,
+            size: *size,
+            count: *count,
+            listing: listing.clone(),
+        };
+        return Want { name, sources, content: FetchWanted::Many(Box::new(many)) };
+    }
     let content = match (&pin.content, pin.archive, extract) {
         (Content::File { sha256, size }, Some(archive), Some(member)) => {
             FetchWanted::Member { archive, member: member.clone(), sha256: *sha256, size: *size }
@@ -491,12 +509,8 @@ fn want(pin: &DataPin) -> Want {
         (Content::Tree { tree, size, count, .. }, Some(archive), _) => {
             FetchWanted::Tree { archive, tree: *tree, size: *size, count: *count }
         }
-        (Content::Tree { .. }, None, _) => {
-            unreachable!("a tree from an address comes in an archive")
-        }
+        (Content::Tree { .. }, None, _) => unreachable!("what is unpacked comes in an archive"),
     };
-    let sources = std::iter::once(url).chain(mirrors).cloned().collect();
-    let name = pin.member.as_ref().map_or(pin.name.to_string(), |m| format!("{m}/{}", pin.name));
     Want { name, sources, content }
 }
 
