@@ -52,6 +52,8 @@ pub struct Place {
 pub struct Packages {
     /// Those that are for this machine, sorted by name.
     pub selected: Vec<Selected>,
+    /// Those that come from one index alone, each as `<package> <name of the index>`.
+    pub index: Vec<String>,
     /// Where they are installed, once they were.
     pub environment: OnceLock<Environment>,
 }

@@ -21,7 +21,7 @@ use trainlock_types::{DataRequest, DataSource, Digest, Event, Events, Listing, R
 /// Its methods block, and may not be called from within an async runtime.
 pub struct Fetcher {
     pub(crate) settings: Settings,
-    events: Events,
+    pub(crate) events: Events,
     net: OnceLock<Result<Net, String>>,
     transfers: AtomicU64,
 }

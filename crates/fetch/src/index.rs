@@ -12,7 +12,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use trainlock_types::{Digest, normalized_package};
+use trainlock_types::{Digest, normalized_package, percent_decoded};
 use url::Url;
 
 /// The index that is asked where nothing else is configured.
@@ -25,12 +25,14 @@ const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.
 pub struct IndexSettings {
     /// Indexes, in the order in which they are asked: the first that has a package is taken for it, as uv does.
     pub indexes: Vec<Url>,
+    /// Indexes that have a name: a manifest may take a package from one of them alone.
+    pub named: BTreeMap<String, Url>,
 }
 
 impl fmt::Debug for IndexSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Addresses may hold credentials.
-        write!(f, "IndexSettings({})", self.indexes.len())
+        write!(f, "IndexSettings({}, {})", self.indexes.len(), self.named.len())
     }
 }
 
@@ -38,107 +40,224 @@ impl fmt::Debug for IndexSettings {
 #[derive(Debug, Clone, Default)]
 pub struct IndexPlaces {
     /// The environment variables that uv and pip have for it, those that are set.
-    pub variables: BTreeMap<&'static str, String>,
-    /// pip's configuration files, the first that names an index counts.
+    pub variables: BTreeMap<String, String>,
+    /// pip's configuration files: the first that has a key counts for it.
     pub pip: Vec<PathBuf>,
     /// uv's configuration files.
     pub uv: Vec<PathBuf>,
+    /// Named indexes of trainlock's own configuration, each with its address and where it stands.
+    pub named: BTreeMap<String, (String, String)>,
 }
 
 impl IndexPlaces {
-    /// The variables that matter.
-    pub const VARIABLES: &'static [&'static str] =
-        &["UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"];
+    /// Whether a variable matters.
+    pub fn is_variable(name: &str) -> bool {
+        const NAMES: &[&str] = &[
+            "UV_DEFAULT_INDEX",
+            "UV_INDEX_URL",
+            "UV_INDEX",
+            "UV_EXTRA_INDEX_URL",
+            "PIP_INDEX_URL",
+            "PIP_EXTRA_INDEX_URL",
+            "PIP_CERT",
+        ];
+        let login = name.strip_prefix("UV_INDEX_");
+        NAMES.contains(&name) || login.is_some_and(|rest| rest.ends_with("_USERNAME") || rest.ends_with("_PASSWORD"))
+    }
+
+    /// The certificates that pip is told to trust: `PIP_CERT`, else `cert` of its configuration.
+    pub fn certificates(&self) -> Option<PathBuf> {
+        let variable = self.variables.get("PIP_CERT").filter(|v| !v.is_empty()).map(PathBuf::from);
+        variable.or_else(|| self.of_pip("cert").map(|(_, path)| PathBuf::from(path)))
+    }
+
+    /// A value of pip's configuration, with the file that it stands in.
+    fn of_pip(&self, key: &str) -> Option<(String, String)> {
+        self.pip.iter().find_map(|file| {
+            let value = pip_values(&fs::read_to_string(file).ok()?).remove(key)?;
+            Some((file.display().to_string(), value))
+        })
+    }
 }
 
 impl IndexSettings {
     /// The indexes that are configured: uv's variables go before pip's, variables before files, uv's files before pip's.
     ///
     /// # Errors
-    /// What names an index that is no address: the place and the text (redacted).
+    /// What names an index that is no address, or can't be read: the place, and nothing of the text.
     pub fn find(places: &IndexPlaces) -> Result<IndexSettings, String> {
         let variable = |name: &str| {
             places.variables.get(name).filter(|v| !v.trim().is_empty()).map(|v| (name.to_owned(), v.clone()))
         };
         let mut default = ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"].into_iter().find_map(variable);
-        let mut extra: Vec<(String, String)> =
-            ["UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL"].into_iter().filter_map(variable).collect();
-        for file in &places.uv {
-            let Some(table) = fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok()) else {
-                continue;
-            };
-            let place = file.display().to_string();
-            for index in table.get("index").and_then(toml::Value::as_array).into_iter().flatten() {
-                let Some(url) = index.get("url").and_then(toml::Value::as_str) else { continue };
-                let is_default = index.get("default").and_then(toml::Value::as_bool).unwrap_or(false);
-                match is_default {
-                    true if default.is_none() => default = Some((place.clone(), url.to_owned())),
-                    true => {}
-                    false => extra.push((place.clone(), url.to_owned())),
-                }
-            }
-            if let (None, Some(url)) = (&default, table.get("index-url").and_then(toml::Value::as_str)) {
-                default = Some((place.clone(), url.to_owned()));
+        // Place, name and address.
+        let mut extra: Vec<(String, Option<String>, String)> = Vec::new();
+        let mut named: BTreeMap<String, (String, String)> = places.named.clone();
+        named.values_mut().for_each(|(address, place)| std::mem::swap(address, place));
+        for (place, text) in ["UV_INDEX", "UV_EXTRA_INDEX_URL"].into_iter().filter_map(variable) {
+            for word in text.split_whitespace() {
+                let (name, url) = name_and_url(word);
+                extra.push((place.clone(), name.map(str::to_owned), url.to_owned()));
             }
         }
-        for file in &places.pip {
+        for file in &places.uv {
             let Ok(text) = fs::read_to_string(file) else { continue };
             let place = file.display().to_string();
-            let values = pip_values(&text);
-            if let (None, Some(url)) = (&default, values.get("index-url")) {
-                default = Some((place.clone(), url.clone()));
-            }
-            extra.extend(values.get("extra-index-url").map(|urls| (place, urls.clone())));
-        }
-        let mut indexes = Vec::new();
-        let (place, text) = default.unwrap_or_else(|| ("the default".to_owned(), DEFAULT.to_owned()));
-        for (place, text) in extra.iter().chain([&(place, text)]) {
-            for word in text.split_whitespace() {
-                // `NAME=URL` names an index for uv's own purposes.
-                let word = match word.split_once('=') {
-                    Some((name, url))
-                        if name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')) =>
-                    {
-                        url
+            let table: toml::Table = text.parse().map_err(|_| format!("{place} is no TOML"))?;
+            for index in table.get("index").and_then(toml::Value::as_array).into_iter().flatten() {
+                let Some(url) = index.get("url").and_then(toml::Value::as_str) else { continue };
+                let is = |key: &str| index.get(key).and_then(toml::Value::as_bool).unwrap_or(false);
+                let name = index.get("name").and_then(toml::Value::as_str).map(str::to_owned);
+                match &name {
+                    // The packages that a manifest takes from it, and no others.
+                    Some(name) if is("explicit") => {
+                        named.entry(name.clone()).or_insert_with(|| (place.clone(), url.to_owned()));
                     }
-                    _ => word,
-                };
-                let slash = if word.ends_with('/') { word.to_owned() } else { format!("{word}/") };
-                match Url::parse(&slash) {
-                    Ok(url) if matches!(url.scheme(), "http" | "https") => {
-                        if !indexes.contains(&url) {
-                            indexes.push(url);
+                    _ if is("default") => {
+                        default.get_or_insert_with(|| (place.clone(), url.to_owned()));
+                        if let Some(name) = name {
+                            named.entry(name).or_insert_with(|| (place.clone(), url.to_owned()));
                         }
                     }
-                    _ => return Err(format!("{place} names a package index that is no http or https address")),
+                    _ => extra.push((place.clone(), name, url.to_owned())),
                 }
             }
+            let text = |value: &toml::Value| value.as_str().map(str::to_owned);
+            // In its own section, as `uv pip` has them.
+            for table in [Some(&table), table.get("pip").and_then(toml::Value::as_table)].into_iter().flatten() {
+                if let (None, Some(url)) = (&default, table.get("index-url").and_then(text)) {
+                    default = Some((place.clone(), url));
+                }
+                let urls = table.get("extra-index-url").and_then(toml::Value::as_array).into_iter().flatten();
+                extra.extend(urls.filter_map(text).map(|url| (place.clone(), None, url)));
+            }
         }
-        Ok(IndexSettings { indexes })
+        if let (None, Some(found)) = (&default, places.of_pip("index-url")) {
+            default = Some(found);
+        }
+        let of_pip = variable("PIP_EXTRA_INDEX_URL").or_else(|| places.of_pip("extra-index-url"));
+        if let Some((place, text)) = of_pip {
+            extra.extend(text.split_whitespace().map(|url| (place.clone(), None, url.to_owned())));
+        }
+        let (place, text) = default.unwrap_or_else(|| ("the default".to_owned(), DEFAULT.to_owned()));
+        let (name, text) = name_and_url(text.trim());
+        extra.push((place, name.map(str::to_owned), text.to_owned()));
+        let mut settings = IndexSettings { indexes: Vec::new(), named: BTreeMap::new() };
+        for (place, name, text) in extra {
+            let url = places.address(&place, name.as_deref(), &text)?;
+            if let Some(name) = name {
+                settings.named.entry(name).or_insert_with(|| url.clone());
+            }
+            if !settings.indexes.contains(&url) {
+                settings.indexes.push(url);
+            }
+        }
+        for (name, (place, text)) in named {
+            let url = places.address(&place, Some(&name), &text)?;
+            settings.named.insert(name, url);
+        }
+        Ok(settings)
     }
 
-    /// The indexes without a path's credentials, for another program's command line; the last is the default one.
+    /// The settings for a package that comes from the index of this name alone; none if no such index is configured.
+    pub fn only(&self, name: &str) -> Option<IndexSettings> {
+        let url = self.named.get(name)?;
+        Some(IndexSettings { indexes: vec![url.clone()], named: self.named.clone() })
+    }
+
+    /// A named index for uv: its bare address, and its credentials as uv's variables, so that no file needs to hold them.
+    pub fn for_uv(&self, name: &str) -> Option<(String, BTreeMap<String, String>)> {
+        let url = self.named.get(name)?;
+        let mut bare = url.clone();
+        // An address of http or https can have them.
+        let _ = (bare.set_username(""), bare.set_password(None));
+        let user = Some(url.username()).filter(|user| !user.is_empty());
+        let variable = |what: &str, value: &str| (login_variable(name, what), percent_decoded(value));
+        let variables = user.map(|user| variable("USERNAME", user)).into_iter();
+        Some((bare.to_string(), variables.chain(url.password().map(|p| variable("PASSWORD", p))).collect()))
+    }
+
+    /// The indexes' addresses, with credentials, for another program's environment; the last is the default one.
     pub fn addresses(&self) -> impl Iterator<Item = &str> {
         self.indexes.iter().map(|url| url.as_str().trim_end_matches('/'))
     }
 
     /// A text in which every address of an index is replaced: what another program printed.
     pub fn redact(&self, text: &str) -> String {
-        let mut out = text.to_owned();
-        for url in &self.indexes {
-            let whole = url.as_str().trim_end_matches('/');
-            out = out.replace(whole, "the package index");
-            if !url.username().is_empty() || url.password().is_some() {
-                let mut bare = url.clone();
-                let _ = bare.set_username("");
-                let _ = bare.set_password(None);
-                out = out.replace(bare.as_str().trim_end_matches('/'), "the package index");
+        let all = || self.indexes.iter().chain(self.named.values());
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = ["http://", "https://"].iter().filter_map(|s| rest.find(s)).min() {
+            out.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let end = rest.find(|c: char| c.is_whitespace() || "\"'`<>()[]{}|,;".contains(c)).unwrap_or(rest.len());
+            let (address, after) = rest.split_at(end);
+            let address = address.trim_end_matches(['.', ':']);
+            let after = &rest[address.len()..rest.len() - after.len()];
+            let url = Url::parse(address).ok();
+            let same = |index: &&Url, url: &Url| {
+                (index.host(), index.port_or_known_default()) == (url.host(), url.port_or_known_default())
+            };
+            match url.as_ref().and_then(|url| Some((url, all().find(|index| same(index, url))?))) {
+                Some((url, index)) => {
+                    let below = url.path().strip_prefix(index.path().trim_end_matches('/'));
+                    let below = below.unwrap_or_else(|| {
+                        url.path().rsplit_once('/').map_or("", |(folder, _)| &url.path()[folder.len()..])
+                    });
+                    out.push_str("the package index");
+                    out.push_str(below.trim_end_matches('/'));
+                }
+                None => out.push_str(address),
             }
-            if let Some(host) = url.host_str().filter(|_| whole != DEFAULT.trim_end_matches('/')) {
+            out.push_str(after);
+            rest = &rest[end..];
+        }
+        out.push_str(rest);
+        for url in all().filter(|url| url.as_str() != DEFAULT) {
+            if let Some(host) = url.host_str() {
                 out = out.replace(host, "(the package index)");
+            }
+            if let Some(password) = url.password().filter(|p| p.len() > 2) {
+                out = out.replace(password, "****");
             }
         }
         out
+    }
+}
+
+impl IndexPlaces {
+    /// The address of an index, with the credentials that uv's variables have for one of its name.
+    fn address(&self, place: &str, name: Option<&str>, text: &str) -> Result<Url, String> {
+        let slash = if text.ends_with('/') { text.to_owned() } else { format!("{text}/") };
+        let mut url = Url::parse(&slash)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https"))
+            .ok_or_else(|| format!("{place} names a package index that is no http or https address"))?;
+        if let Some(name) = name {
+            let of = |what: &str| self.variables.get(&login_variable(name, what));
+            if let Some(user) = of("USERNAME") {
+                let _ = url.set_username(user);
+            }
+            if let Some(password) = of("PASSWORD") {
+                let _ = url.set_password(Some(password));
+            }
+        }
+        Ok(url)
+    }
+}
+
+/// The variable that uv has for an index's user or password.
+fn login_variable(index: &str, what: &str) -> String {
+    let upper = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    format!("UV_INDEX_{}_{what}", index.chars().map(upper).collect::<String>())
+}
+
+/// `NAME=URL` or `URL`.
+fn name_and_url(word: &str) -> (Option<&str>, &str) {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    match word.split_once('=') {
+        Some((name, url)) if !name.is_empty() && name.bytes().all(inner) => (Some(name), url),
+        _ => (None, word),
     }
 }
 
@@ -218,7 +337,10 @@ impl Fetcher {
                 Err(error) => return Err(error),
             };
             match files(&page, &url) {
-                Some(files) => return Ok(files),
+                Some(mut files) => {
+                    files.iter_mut().for_each(|file| with_login(&mut file.url, &url));
+                    return Ok(files);
+                }
                 None => {
                     let reason = Reason::Network("the answer is no listing of a package's files".to_owned());
                     failures.push(SourceFailure { url: redacted(&url), reason, earlier: Vec::new() });
@@ -231,6 +353,15 @@ impl Fetcher {
             failure.url = settings.redact(&failure.url);
         }
         Err(FetchError::Sources { name, failures: SourceFailures(failures) })
+    }
+}
+
+/// Gives an address the credentials of its index, if it lies on the same server.
+fn with_login(url: &mut Url, index: &Url) {
+    let has = |url: &Url| !url.username().is_empty() || url.password().is_some();
+    if url.origin() == index.origin() && has(index) && !has(url) {
+        let _ = url.set_username(index.username());
+        let _ = url.set_password(index.password());
     }
 }
 
@@ -309,24 +440,50 @@ fn unescaped(text: &str) -> String {
     text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&#39;", "'").replace("&amp;", "&")
 }
 
-/// The path of pip's and uv's configuration files below a home folder and elsewhere, strongest first.
+/// The folders that configuration files are looked for in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ConfigFolders<'a> {
+    /// The user's home folder.
+    pub home: Option<&'a Path>,
+    /// The user's configuration folder.
+    pub config: Option<&'a Path>,
+    /// The virtual environment that is active.
+    pub environment: Option<&'a Path>,
+}
+
 impl IndexPlaces {
-    /// With the usual places of configuration files: `configured` is what `PIP_CONFIG_FILE` and `UV_CONFIG_FILE` name.
+    /// With the usual places of configuration files, the strongest first. `configured` is what `PIP_CONFIG_FILE` and
+    /// `UV_CONFIG_FILE` name.
     pub fn usual(
-        variables: BTreeMap<&'static str, String>,
-        home: Option<&Path>,
-        config: Option<&Path>,
+        variables: BTreeMap<String, String>,
+        folders: ConfigFolders<'_>,
         configured: (Option<PathBuf>, Option<PathBuf>),
     ) -> IndexPlaces {
+        let ConfigFolders { home, config, environment } = folders;
         let (pip_file, uv_file) = configured;
-        let mut pip: Vec<PathBuf> = pip_file.into_iter().collect();
-        pip.extend(config.map(|c| c.join("pip/pip.conf")));
-        pip.extend(home.map(|h| h.join(".pip/pip.conf")));
-        pip.push("/etc/pip.conf".into());
-        let mut uv: Vec<PathBuf> = uv_file.into_iter().collect();
-        uv.extend(config.map(|c| c.join("uv/uv.toml")));
-        uv.push("/etc/uv/uv.toml".into());
-        IndexPlaces { variables, pip, uv }
+        let mut pip = Vec::new();
+        // pip reads no file at all if this one is the null device.
+        if pip_file.as_deref() != Some(Path::new("/dev/null")) {
+            pip.extend(pip_file);
+            pip.extend(environment.map(|e| e.join("pip.conf")));
+            if cfg!(target_os = "macos") {
+                pip.extend(home.map(|h| h.join("Library/Application Support/pip/pip.conf")));
+            }
+            pip.extend(config.map(|c| c.join("pip/pip.conf")));
+            pip.extend(home.map(|h| h.join(".pip/pip.conf")));
+            if cfg!(target_os = "macos") {
+                pip.push("/Library/Application Support/pip/pip.conf".into());
+            }
+            pip.extend(["/etc/xdg/pip/pip.conf", "/etc/pip.conf"].map(PathBuf::from));
+        }
+        let uv = match uv_file {
+            Some(file) => vec![file],
+            None => {
+                let user = config.map(|c| c.join("uv/uv.toml"));
+                user.into_iter().chain(["/etc/xdg/uv/uv.toml", "/etc/uv/uv.toml"].map(PathBuf::from)).collect()
+            }
+        };
+        IndexPlaces { variables, pip, uv, named: BTreeMap::new() }
     }
 }
 
@@ -363,10 +520,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pip = folder.path().join("pip.conf");
         fs::write(&pip, "[global]\nindex-url = https://pip.org/simple\nextra-index-url =\n   https://x.org/s/\n   https://y.org/s\n[list]\nindex-url=https://no.org\n").unwrap();
+        let uv_file = folder.path().join("uv.toml");
         let places = |variables: &[(&'static str, &str)]| IndexPlaces {
-            variables: variables.iter().map(|(k, v)| (*k, (*v).to_owned())).collect(),
+            variables: variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             pip: vec![pip.clone()],
-            uv: Vec::new(),
+            uv: vec![uv_file.clone()],
+            named: BTreeMap::from([("own".to_owned(), ("https://o.org/s".to_owned(), "config".to_owned()))]),
         };
         let found = |variables: &[(&'static str, &str)]| {
             IndexSettings::find(&places(variables)).map(|s| s.addresses().map(str::to_owned).collect::<Vec<_>>())
@@ -375,15 +534,50 @@ mod tests {
         let uv = found(&[("UV_DEFAULT_INDEX", "https://u.org/simple"), ("PIP_INDEX_URL", "https://p.org")]).unwrap();
         assert_eq!(uv.last().unwrap(), "https://u.org/simple");
         assert!(found(&[("UV_INDEX_URL", "ftp://u:secret@x.org")]).unwrap_err().contains("UV_INDEX_URL"));
+        // A variable of pip's goes before its files, as for pip.
+        assert_eq!(
+            found(&[("PIP_EXTRA_INDEX_URL", "https://z.org/s")]).unwrap(),
+            ["https://z.org/s", "https://pip.org/simple"]
+        );
+        fs::write(&uv_file, "[[index]]\nname = \"cpu\"\nurl = \"https://cpu.org/w\"\nexplicit = true\n[[index]]\nname = \"main\"\nurl = \"https://main.org/s\"\ndefault = true\n").unwrap();
+        let variables = [
+            ("UV_INDEX", "extra=https://e.org/s"),
+            ("UV_INDEX_EXTRA_USERNAME", "me"),
+            ("UV_INDEX_EXTRA_PASSWORD", "pw"),
+        ];
+        let settings = IndexSettings::find(&places(&variables)).unwrap();
+        assert_eq!(settings.addresses().next(), Some("https://me:pw@e.org/s"));
+        assert_eq!(settings.addresses().last(), Some("https://main.org/s"));
+        let only = |name: &str| settings.only(name).map(|s| s.addresses().map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(only("cpu").unwrap(), ["https://cpu.org/w"]);
+        assert_eq!(only("own").unwrap(), ["https://o.org/s"]);
+        assert_eq!(only("extra").unwrap(), ["https://me:pw@e.org/s"]);
+        assert_eq!(only("gpu"), None);
+        fs::write(&uv_file, "no toml").unwrap();
+        assert!(found(&[]).unwrap_err().ends_with("uv.toml is no TOML"));
+        fs::remove_file(&uv_file).unwrap();
+        let certificate = |variables: &[(&'static str, &str)]| places(variables).certificates();
+        assert_eq!(certificate(&[]), None);
+        assert_eq!(certificate(&[("PIP_CERT", "/a.pem")]), Some("/a.pem".into()));
         let none = IndexSettings::find(&IndexPlaces::default()).unwrap();
         assert_eq!(none.addresses().collect::<Vec<_>>(), ["https://index.invalid/simple"]);
     }
 
     #[test]
     fn nothing_shows_an_index() {
-        let settings = IndexSettings { indexes: vec![Url::parse("https://me:pw@mirror.example/simple/").unwrap()] };
-        let text =
-            settings.redact("fetch https://me:pw@mirror.example/simple/numpy/ and https://mirror.example/simple/x");
-        assert!(!text.contains("pw") && !text.contains("mirror.example"), "{text}");
+        let url = |text: &str| Url::parse(text).unwrap();
+        let settings = IndexSettings {
+            indexes: vec![url("https://me:secret@mirror.example/simple/")],
+            named: BTreeMap::from([("cpu".to_owned(), url("http://cpu.example:8000/w/"))]),
+        };
+        for (text, plain) in [
+            ("fetch https://me:secret@mirror.example/simple/numpy/, and", "fetch the package index/numpy, and"),
+            ("at `https://me:****@mirror.example/files/a%2Bcpu.whl`.", "at `the package index/a%2Bcpu.whl`."),
+            ("(http://cpu.example:8000/w/torch/): no", "(the package index/torch): no"),
+            ("dns error for mirror.example", "dns error for (the package index)"),
+            ("hint: see https://docs.example/x: secret", "hint: see https://docs.example/x: ****"),
+        ] {
+            assert_eq!(settings.redact(text), plain);
+        }
     }
 }

@@ -29,7 +29,7 @@ mod tree;
 pub use archive::ArchiveError;
 pub use error::{FetchError, Mismatch, Reason, SourceFailure, SourceFailures};
 pub use fetcher::{Content, Fetcher, Resolved, Want, Wanted};
-pub use index::{IndexFile, IndexPlaces, IndexSettings};
+pub use index::{ConfigFolders, IndexFile, IndexPlaces, IndexSettings};
 pub use many::ManyWanted;
 pub use settings::{Cancel, Settings};
 pub use tool::{FoundTool, GLIBC, ToolFetchError, semver_of};

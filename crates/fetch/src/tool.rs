@@ -11,7 +11,7 @@ use crate::fetcher::{Fetcher, Want, Wanted};
 use crate::index::{IndexFile, IndexSettings};
 use std::collections::BTreeMap;
 use trainlock_store::Session;
-use trainlock_types::{Digest, Libc, PinnedFile, Platform, RelPath, SourceUrl, ToolRequest, WheelName, nearest};
+use trainlock_types::{Digest, Event, Libc, PinnedFile, Platform, RelPath, SourceUrl, ToolRequest, WheelName, nearest};
 
 /// The C library that every Linux platform of a lock is taken to have: that of systems of 2021 and later.
 pub const GLIBC: (u32, u32) = (2, 34);
@@ -147,6 +147,14 @@ impl Fetcher {
                 failures: SourceFailures(vec![failure]),
             });
         };
+        if let Some(why) = &listed.yanked {
+            let why = if why.is_empty() { String::new() } else { format!(" ({})", why.escape_debug()) };
+            let message = format!(
+                "package {package}: {} was withdrawn by its publisher{why}; it is used because train.lock names it, and `trainlock update {package}` moves to another version",
+                file.file
+            );
+            self.events.emit(Event::Warning { message });
+        }
         // The index itself says that the file has changed: it need not be fetched to know.
         if let Some(found) = listed.sha256.filter(|found| *found != file.sha256) {
             let mismatch = crate::Mismatch::Sha256 { expected: file.sha256, found };
@@ -165,13 +173,10 @@ impl Fetcher {
         })
     }
 
-    /// The same for many files: each with its package. The index is asked once a package, many at a time.
-    pub fn wants_of_index(
-        &self,
-        index: &IndexSettings,
-        files: &[(&String, &PinnedFile)],
-    ) -> Vec<Result<Want, FetchError>> {
-        self.each(files, |(package, file)| self.index_want(index, package, file))
+    /// The same for many files: each with its package and where that is looked for. The index is asked once a package, many at
+    /// a time.
+    pub fn wants_of_index(&self, files: &[(&IndexSettings, &str, &PinnedFile)]) -> Vec<Result<Want, FetchError>> {
+        self.each(files, |(index, package, file)| self.index_want(index, package, file))
     }
 
     /// The size of a listed file, by fetching it: for indexes that do not state sizes.
@@ -258,8 +263,17 @@ impl Fetcher {
 pub(crate) fn without_index(error: FetchError, index: &IndexSettings) -> FetchError {
     match error {
         FetchError::Sources { name, failures: SourceFailures(mut failures) } => {
+            // Where the files lie an index says; it may be another server, whose address is its business as well.
             for failure in &mut failures {
-                failure.url = index.redact(&failure.url);
+                let url = failure.url.split(['?', '#']).next().unwrap_or_default();
+                if let Some((_, file)) = url.trim_end_matches('/').rsplit_once('/') {
+                    failure.url = format!("{file} (from the package index)");
+                }
+                for reason in failure.earlier.iter_mut().chain([&mut failure.reason]) {
+                    if let Reason::Downgrade(to) | Reason::Network(to) | Reason::Setup(to) = reason {
+                        *to = index.redact(to);
+                    }
+                }
             }
             FetchError::Sources { name, failures: SourceFailures(failures) }
         }

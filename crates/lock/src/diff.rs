@@ -39,6 +39,8 @@ pub enum Subject {
     Python {
         /// The member; none for the root project.
         member: Option<Name>,
+        /// The profile; none for `[python]` itself.
+        profile: Option<Name>,
     },
     /// A python package.
     Package {
@@ -46,6 +48,8 @@ pub enum Subject {
         name: Name,
         /// The member; none for the root project.
         member: Option<Name>,
+        /// The profile; none for `[python]` itself.
+        profile: Option<Name>,
     },
     /// A member's seed and level.
     Determinism {
@@ -215,7 +219,7 @@ pub fn diff(old: &Lock, new: &Lock) -> Vec<Change> {
         &mut changes,
         &old.python,
         &new.python,
-        |pin| Subject::Python { member: pin.member.clone() },
+        |pin| Subject::Python { member: pin.member.clone(), profile: pin.profile.clone() },
         |pin| Some(format!("for {}", pin.python)),
         |old, new| python_satisfies(old, &new.request(), &new.python).into_iter().map(Why::Request).collect(),
     );
@@ -306,7 +310,8 @@ pub fn package_changes(old: &[PackagePin], new: &[PackagePin]) -> BTreeMap<Subje
     let grouped = |pins: &'_ [PackagePin]| -> Vec<(Subject, Vec<PackagePin>)> {
         let mut groups: BTreeMap<Subject, Vec<PackagePin>> = BTreeMap::new();
         for pin in pins {
-            let subject = Subject::Package { name: pin.name.clone(), member: pin.member.clone() };
+            let (name, member, profile) = (pin.name.clone(), pin.member.clone(), pin.profile.clone());
+            let subject = Subject::Package { name, member, profile };
             groups.entry(subject).or_default().push(pin.clone());
         }
         groups.into_iter().collect()
@@ -577,11 +582,20 @@ impl Serialize for Change {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("kind", self.subject.kind())?;
         let member = match &self.subject {
-            Subject::Data { name, member } | Subject::Tool { name, member } | Subject::Package { name, member } => {
+            Subject::Data { name, member } | Subject::Tool { name, member } => {
                 map.serialize_entry("name", name)?;
                 member.as_ref()
             }
-            Subject::Python { member } | Subject::Determinism { member } => member.as_ref(),
+            Subject::Package { name, member, profile } => {
+                map.serialize_entry("name", name)?;
+                map.serialize_entry("profile", profile)?;
+                member.as_ref()
+            }
+            Subject::Python { member, profile } => {
+                map.serialize_entry("profile", profile)?;
+                member.as_ref()
+            }
+            Subject::Determinism { member } => member.as_ref(),
             Subject::Param { profile, member, key } => {
                 map.serialize_entry("name", key)?;
                 map.serialize_entry("profile", profile)?;
@@ -635,12 +649,16 @@ impl Subject {
     pub fn name(&self) -> String {
         let prefix = |member: &Option<Name>| member.as_ref().map_or(String::new(), |m| format!("{m}/"));
         match self {
-            Subject::Data { member, name } | Subject::Tool { member, name } | Subject::Package { member, name } => {
-                format!("{}{name}", prefix(member))
+            Subject::Data { member, name } | Subject::Tool { member, name } => format!("{}{name}", prefix(member)),
+            Subject::Package { member, name, profile } => {
+                let profile = profile.as_ref().map_or(String::new(), |profile| format!(" (profile {profile})"));
+                format!("{}{name}{profile}", prefix(member))
             }
-            Subject::Python { member } | Subject::Determinism { member } => {
-                member.as_ref().map(Name::to_string).unwrap_or_default()
+            Subject::Python { member, profile } => {
+                let profile = profile.as_ref().map(|profile| format!("(profile {profile})"));
+                member.iter().map(Name::to_string).chain(profile).collect::<Vec<_>>().join(" ")
             }
+            Subject::Determinism { member } => member.as_ref().map(Name::to_string).unwrap_or_default(),
             Subject::Param { member, profile, key } => {
                 let key = key.as_ref().map_or(String::new(), |key| format!(" {key}"));
                 let profile = profile.as_ref().map_or(String::new(), |profile| format!("{profile} "));

@@ -6,8 +6,8 @@ use crate::{Content, DataPin, HashFrom, PackagePin, PythonPin, ResultPin, Sealed
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use trainlock_types::{
-    DataSource, Digest, Entry, FetchedTool, Listing, Name, Params, PinnedFile, Platform, RelPath, SourceUrl, ToolFrom,
-    ToolMatch, ToolProvider, Value,
+    DataSource, Digest, Entry, FetchedTool, Listing, Name, Params, PinnedFile, Platform, RelPath, SourceUrl, TakenKind,
+    TakenLock, ToolFrom, ToolMatch, ToolProvider, Value,
 };
 
 /// A block's known keys, while it is read.
@@ -84,8 +84,15 @@ raw!(RawTool {
 raw!(RawPython {
     python = "python",
     member = "member",
+    profile = "profile",
+    uv_lock = "uv-lock",
+    pylock = "pylock",
+    groups = "groups",
+    extras = "extras",
+    entries = "entries",
     dependencies = "dependencies",
     constraints = "constraints",
+    index = "index",
     sdist = "sdist",
     platforms = "platforms",
     exclude_newer = "exclude-newer",
@@ -94,6 +101,7 @@ raw!(RawPython {
 raw!(RawPackage {
     name = "name",
     member = "member",
+    profile = "profile",
     version = "version",
     marker = "marker",
     wheels = "wheels",
@@ -292,11 +300,35 @@ impl RawTool<'_, '_> {
 impl RawPython<'_, '_> {
     pub(crate) fn pin(&self, header: &Header<'_>, extra: String) -> Result<PythonPin, Flaw> {
         let platform = |pair: &Pair<'_>, text: &str| fits(pair, text.parse::<Platform>());
+        let taken = match (self.uv_lock, self.pylock) {
+            (None, None) => match self.groups.or(self.extras).or(self.entries) {
+                Some(pair) => {
+                    return invalid(&pair.key_span, format!("`{}` belongs to a `uv-lock` or `pylock`", pair.key));
+                }
+                None => None,
+            },
+            (Some(file), None) => Some((TakenKind::Uv, file)),
+            (None, Some(file)) => Some((TakenKind::Pylock, file)),
+            (Some(_), Some(pair)) => return invalid(&pair.key_span, "`pylock` can't stand beside `uv-lock`"),
+        };
+        let taken = match taken {
+            Some((kind, file)) => Some(TakenLock {
+                kind,
+                file: parsed(file, RelPath::parse)?,
+                groups: owned(self.groups)?,
+                extras: owned(self.extras)?,
+                entries: owned(self.entries)?,
+            }),
+            None => None,
+        };
         Ok(PythonPin {
             member: self.member.map(member).transpose()?,
+            profile: self.profile.map(|pair| parsed(pair, Name::entry)).transpose()?,
             python: text(need(header, self.python, "python")?)?.into_owned(),
+            taken,
             dependencies: owned(self.dependencies)?,
             constraints: owned(self.constraints)?,
+            index: owned(self.index)?,
             sdist: owned(self.sdist)?,
             platforms: match self.platforms {
                 Some(pair) => texts(pair)?.iter().map(|text| platform(pair, text)).collect::<Result<_, _>>()?,
@@ -321,6 +353,7 @@ impl RawPackage<'_, '_> {
         wheels.sort_by(|a, b| a.file.cmp(&b.file));
         Ok(PackagePin {
             member: self.member.map(member).transpose()?,
+            profile: self.profile.map(|pair| parsed(pair, Name::entry)).transpose()?,
             name: parsed(need(header, self.name, "name")?, Name::entry)?,
             version: text(need(header, self.version, "version")?)?.into_owned(),
             marker: owned_text(self.marker)?,

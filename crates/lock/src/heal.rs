@@ -47,8 +47,10 @@ pub fn heal(text: &str, path: &Path) -> Result<Healed, LockError> {
     // Packages were resolved together. Where the sides have them differently they are resolved again, from what both
     // sides agree on.
     let whole = |pin: &PythonPin| {
-        let member = pin.member.as_ref();
-        damaged == 0 && theirs.python(member) == Some(pin) && lock.packages(member).eq(theirs.packages(member))
+        let (member, profile) = pin.place();
+        damaged == 0
+            && theirs.python(member, profile) == Some(pin)
+            && lock.packages(member, profile).eq(theirs.packages(member, profile))
     };
     let python = lock.python.iter().filter(|pin| whole(pin)).cloned().collect();
     lock.python = python;

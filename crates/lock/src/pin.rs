@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use trainlock_types::{
     DataRequest, DataSource, Digest, LISTING_IN_LOCK, Listing, Name, Params, PinnedFile, Platform, PythonRequest,
-    RelPath, ToolProvider, ToolRequest,
+    RelPath, TakenLock, ToolProvider, ToolRequest,
 };
 
 /// A lock. The root project is member `None` where an entry belongs to a member; tables of params
@@ -14,9 +14,9 @@ pub struct Lock {
     pub data: Vec<DataPin>,
     /// The tools, sorted by (name, member), each once.
     pub tools: Vec<ToolPin>,
-    /// What each member's python packages were resolved from, sorted by member, each once.
+    /// What each member's python packages were resolved from, sorted by (member, profile), each once.
     pub python: Vec<PythonPin>,
-    /// The python packages, sorted by (name, member, version), each once.
+    /// The python packages, sorted by (name, member, profile, version), each once.
     pub packages: Vec<PackagePin>,
     /// Seed and level of each member.
     pub determinism: BTreeMap<Option<Name>, Determinism>,
@@ -135,12 +135,18 @@ impl HashFrom {
 pub struct PythonPin {
     /// The member that asks; none for the root project.
     pub member: Option<Name>,
+    /// The profile that asks; none for `[python]` itself.
+    pub profile: Option<Name>,
     /// The interpreter's line, such as `3.11`.
     pub python: String,
+    /// The lock of another tool that was taken over, if one was.
+    pub taken: Option<TakenLock>,
     /// The requirements as they were asked for.
     pub dependencies: Vec<String>,
     /// What bounded versions besides.
     pub constraints: Vec<String>,
+    /// Packages that come from a named index alone, each as `<package> <index>`.
+    pub index: Vec<String>,
     /// Packages that may be built from source.
     pub sdist: Vec<String>,
     /// The platforms that were resolved for.
@@ -156,6 +162,8 @@ pub struct PythonPin {
 pub struct PackagePin {
     /// The member that asks; none for the root project.
     pub member: Option<Name>,
+    /// The profile that it was resolved for; none for `[python]` itself.
+    pub profile: Option<Name>,
     /// The package, its name normalized.
     pub name: Name,
     /// Its version, as PEP 440 writes it.
@@ -285,14 +293,24 @@ impl Lock {
         found.ok().map(|i| &self.tools[i])
     }
 
-    /// What a member's python packages were resolved from.
-    pub fn python(&self, member: Option<&Name>) -> Option<&PythonPin> {
-        self.python.iter().find(|pin| pin.member.as_ref() == member)
+    /// What a member's python packages were resolved from, under a profile or without one.
+    pub fn python(&self, member: Option<&Name>, profile: Option<&Name>) -> Option<&PythonPin> {
+        self.python.iter().find(|pin| pin.place() == (member, profile))
     }
 
-    /// A member's python packages, sorted by name and version.
-    pub fn packages<'a>(&'a self, member: Option<&'a Name>) -> impl Iterator<Item = &'a PackagePin> {
-        self.packages.iter().filter(move |pin| pin.member.as_ref() == member)
+    /// The same for whoever runs under a profile: one without packages of its own has those of `[python]`.
+    pub fn python_under(&self, member: Option<&Name>, profile: Option<&str>) -> Option<&PythonPin> {
+        let own = |pin: &&PythonPin| pin.member.as_ref() == member && pin.profile.as_deref() == profile;
+        self.python.iter().find(own).or_else(|| self.python(member, None))
+    }
+
+    /// A member's python packages under a profile that has its own, or without one; sorted by name and version.
+    pub fn packages<'a>(
+        &'a self,
+        member: Option<&'a Name>,
+        profile: Option<&'a Name>,
+    ) -> impl Iterator<Item = &'a PackagePin> {
+        self.packages.iter().filter(move |pin| (pin.member.as_ref(), pin.profile.as_ref()) == (member, profile))
     }
 
     /// The sealed results of a step under a profile, one a class.
@@ -408,12 +426,20 @@ impl ToolPin {
 }
 
 impl PythonPin {
+    /// Where its block stands: the order of the file.
+    pub fn place(&self) -> (Option<&Name>, Option<&Name>) {
+        (self.member.as_ref(), self.profile.as_ref())
+    }
+
     /// What was asked for, with all that a resolution depends on but for the interpreter.
     pub fn request(&self) -> PythonRequest {
         PythonRequest {
             member: self.member.clone(),
+            profile: self.profile.clone(),
+            taken: self.taken.clone(),
             dependencies: self.dependencies.clone(),
             constraints: self.constraints.clone(),
+            index: self.index.clone(),
             sdist: self.sdist.clone(),
             platforms: self.platforms.clone(),
         }
@@ -422,8 +448,8 @@ impl PythonPin {
 
 impl PackagePin {
     /// Where its block stands: the order of the file.
-    pub fn place(&self) -> (&Name, Option<&Name>, &str) {
-        (&self.name, self.member.as_ref(), &self.version)
+    pub fn place(&self) -> (&Name, Option<&Name>, Option<&Name>, &str) {
+        (&self.name, self.member.as_ref(), self.profile.as_ref(), &self.version)
     }
 }
 

@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
         if let Some(i) = second(tools.len(), |i, j| tools[i].place().cmp(&tools[j].place())) {
             return Err(twice(Section::Tool, i, format!("tool `{}`", tools[i].name)));
         }
-        if let Some(i) = second(python.len(), |i, j| python[i].member.cmp(&python[j].member)) {
+        if let Some(i) = second(python.len(), |i, j| python[i].place().cmp(&python[j].place())) {
             return Err(twice(Section::Python, i, "python of one project".to_owned()));
         }
         if let Some(i) = second(packages.len(), |i, j| packages[i].place().cmp(&packages[j].place())) {
@@ -202,7 +202,7 @@ impl<'a> Reader<'a> {
         }
         data.sort_by(|a, b| a.place().cmp(&b.place()));
         tools.sort_by(|a, b| a.place().cmp(&b.place()));
-        python.sort_by(|a, b| a.member.cmp(&b.member));
+        python.sort_by(|a, b| a.place().cmp(&b.place()));
         packages.sort_by(|a, b| a.place().cmp(&b.place()));
         results.sort_by(|a, b| a.place().cmp(&b.place()));
         Ok(())

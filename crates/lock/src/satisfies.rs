@@ -9,15 +9,16 @@
 //! | a tool's requirement | rewritten if the locked version satisfies it too, else probed anew |
 //! | a tool's `match` | rewritten |
 //! | a fetched tool's `package`, `bin`, `repo`, `index`, `asset`, platforms | looked up anew |
-//! | the requirements, constraints, `sdist`, platforms of python packages, the interpreter's line | resolved anew |
+//! | the requirements, constraints, `index`, `sdist`, platforms of python packages, the interpreter's line | resolved anew |
+//! | the `uv-lock` or `pylock` of python packages, its groups, extras, and what it says of a package | taken over anew |
 //!
 //! `to` is no part of a pin.
 
 use crate::{Content, DataPin, PythonPin, ToolPin};
 use std::fmt;
 use trainlock_types::{
-    Checksum, DataRequest, DataSource, FetchedTool, Platform, PythonRequest, RelPath, SourceUrl, ToolProvider,
-    ToolRequest,
+    Checksum, DataRequest, DataSource, FetchedTool, Platform, PythonRequest, RelPath, SourceUrl, TakenLock,
+    ToolProvider, ToolRequest,
 };
 
 /// Something in which a pin differs from its request.
@@ -261,6 +262,16 @@ pub fn tool_satisfies(pin: &ToolPin, request: &ToolRequest) -> Vec<Reason> {
 pub fn python_satisfies(pin: &PythonPin, request: &PythonRequest, python: &str) -> Vec<Reason> {
     let mut reasons = Vec::new();
     option(&mut reasons, "python", vec![pin.python.clone()], vec![python.to_owned()]);
+    let taken =
+        |taken: &Option<TakenLock>, of: fn(&TakenLock) -> Vec<String>| taken.as_ref().map(of).unwrap_or_default();
+    let mut of_lock = |key: &'static str, of: fn(&TakenLock) -> Vec<String>| {
+        option(&mut reasons, key, taken(&pin.taken, of), taken(&request.taken, of));
+    };
+    of_lock("lock", |taken| vec![format!("{} {}", taken.kind.as_str(), taken.file)]);
+    of_lock("groups", |taken| taken.groups.clone());
+    of_lock("extras", |taken| taken.extras.clone());
+    of_lock("entries", |taken| taken.entries.clone());
+    option(&mut reasons, "index", pin.index.clone(), request.index.clone());
     option(&mut reasons, "dependencies", pin.dependencies.clone(), request.dependencies.clone());
     option(&mut reasons, "constraints", pin.constraints.clone(), request.constraints.clone());
     option(&mut reasons, "sdist", pin.sdist.clone(), request.sdist.clone());
@@ -342,8 +353,12 @@ impl fmt::Display for Reason {
         }
         if let Reason::Option { key, old, new } = self {
             // Of long lists, what differs.
+            let words = |text: &String| match text.rsplit_once(' ') {
+                Some((what, digest)) if *key == "entries" => format!("{what} ({})", digest.get(..12).unwrap_or(digest)),
+                _ => text.clone(),
+            };
             let only =
-                |a: &[String], b: &[String]| list(&a.iter().filter(|x| !b.contains(x)).cloned().collect::<Vec<_>>());
+                |a: &[String], b: &[String]| list(&a.iter().filter(|x| !b.contains(x)).map(words).collect::<Vec<_>>());
             return match (only(old, new), only(new, old)) {
                 (Some(gone), Some(came)) => write!(f, "{key}: {gone} -> {came}"),
                 (Some(gone), None) => write!(f, "{key}: no longer {gone}"),

@@ -3,7 +3,7 @@
 //! The text is a pure function of the [`Lock`]'s content:
 //!
 //! - a comment of two lines, `version = 1`, then the parts in this order: `[[data]]` and `[[tool]]`
-//!   blocks sorted by (name, member), `[[python]]` by member, `[[package]]` by (name, member, version), `[determinism]`, `[params.MEMBER]`, `[profile.PROFILE.MEMBER]`,
+//!   blocks sorted by (name, member), `[[python]]` by (member, profile), `[[package]]` by (name, member, profile, version), `[determinism]`, `[params.MEMBER]`, `[profile.PROFILE.MEMBER]`,
 //!   `[[result]]` blocks sorted by (step, member, profile, class);
 //! - one block an entry, one fact a line, a blank line between blocks, keys in the order of the
 //!   functions below: first who asks, then the request repeated, then what was found;
@@ -57,7 +57,7 @@ impl Lock {
             tool(&mut out, pin);
         }
         self.unknown_after(Section::Tool, &mut out);
-        for pin in sorted(&self.python, |pin| pin.member.as_ref()) {
+        for pin in sorted(&self.python, |pin| pin.place()) {
             python(&mut out, pin);
         }
         self.unknown_after(Section::Python, &mut out);
@@ -222,8 +222,18 @@ fn python(out: &mut String, pin: &PythonPin) {
     if let Some(member) = &pin.member {
         text(out, "member", member);
     }
+    if let Some(profile) = &pin.profile {
+        text(out, "profile", profile);
+    }
+    if let Some(taken) = &pin.taken {
+        text(out, taken.kind.as_str(), taken.file.as_str());
+        texts(out, "groups", &taken.groups);
+        texts(out, "extras", &taken.extras);
+        texts(out, "entries", &taken.entries);
+    }
     texts(out, "dependencies", &pin.dependencies);
     texts(out, "constraints", &pin.constraints);
+    texts(out, "index", &pin.index);
     texts(out, "sdist", &pin.sdist);
     texts(out, "platforms", &pin.platforms.iter().map(Platform::to_string).collect::<Vec<_>>());
     if let Some(newest) = &pin.exclude_newer {
@@ -237,6 +247,9 @@ fn package(out: &mut String, pin: &PackagePin) {
     text(out, "name", &pin.name);
     if let Some(member) = &pin.member {
         text(out, "member", member);
+    }
+    if let Some(profile) = &pin.profile {
+        text(out, "profile", profile);
     }
     text(out, "version", &pin.version);
     if let Some(marker) = &pin.marker {

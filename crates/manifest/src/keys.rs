@@ -32,6 +32,7 @@ static COMMAND: Form = form("a shell command", "\\S");
 static ARGUMENT: Form = form("an argument", "");
 static PACKAGE: Form = form("a python requirement", "^[A-Za-z0-9]");
 static PACKAGE_NAME: Form = form("a python package's name", "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$");
+static INDEX_NAME: Form = form("the name of a package index", "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$");
 static PARAM: Form = form("a param", "^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$");
 
 const PATHS: Shape = Shape::List(&Shape::Text(&PATH));
@@ -66,7 +67,7 @@ pub(crate) static ROOT: &[Key] = &[
         Shape::Table(&[PYTHON_KEYS, INHERIT]),
         "",
         "[python]",
-        "The python packages that steps import: `dependencies`, `requirements` or `pyproject`.",
+        "The python packages that steps import: `dependencies`, `requirements`, `pyproject`, `uv-lock` or `pylock`.",
     ),
     key(
         "params",
@@ -80,7 +81,7 @@ pub(crate) static ROOT: &[Key] = &[
         Shape::Map("NAME", &Shape::Table(&[PROFILE_KEYS])),
         "",
         "[profile.smoke.params]",
-        "Named changes of the hyperparameters, chosen by `--profile NAME`.",
+        "Named changes of the hyperparameters and of the python packages, chosen by `--profile NAME`.",
     ),
     key(
         "determinism",
@@ -314,8 +315,29 @@ static PYTHON_KEYS: &[Key] = &[
         "pyproject = \"pyproject.toml\"",
         "A pyproject.toml, in place of `dependencies`.",
     ),
-    key("groups", TEXTS, "`[]`", "groups = [\"train\"]", "Dependency groups of the pyproject.toml."),
-    key("extras", TEXTS, "`[]`", "extras = [\"plots\"]", "Extras of the pyproject.toml."),
+    key(
+        "uv-lock",
+        Shape::Text(&PATH),
+        "",
+        "uv-lock = \"uv.lock\"",
+        "A uv.lock, in place of `dependencies`: its versions and hashes are taken over as they stand.",
+    ),
+    key(
+        "pylock",
+        Shape::Text(&PATH),
+        "",
+        "pylock = \"pylock.toml\"",
+        "A pylock.toml (PEP 751), in place of `dependencies`: its versions and hashes are taken over as they stand.",
+    ),
+    key("groups", TEXTS, "`[]`", "groups = [\"train\"]", "Dependency groups of the pyproject.toml or uv.lock."),
+    key("extras", TEXTS, "`[]`", "extras = [\"plots\"]", "Extras of the pyproject.toml or uv.lock."),
+    key(
+        "index",
+        Shape::Map("PACKAGE", &Shape::Text(&INDEX_NAME)),
+        "",
+        "index = { torch = \"pytorch-cpu\" }",
+        "Packages that come from one package index alone, by the name that the user's configuration gives it.",
+    ),
     key(
         "sdist",
         Shape::List(&Shape::Text(&PACKAGE_NAME)),
@@ -325,13 +347,22 @@ static PYTHON_KEYS: &[Key] = &[
     ),
 ];
 
-static PROFILE_KEYS: &[Key] = &[key(
-    "params",
-    Shape::Any,
-    "",
-    "epochs = 1",
-    "What the profile lays over `[params]`: params that are there, of the same types.",
-)];
+static PROFILE_KEYS: &[Key] = &[
+    key(
+        "params",
+        Shape::Any,
+        "",
+        "epochs = 1",
+        "What the profile lays over `[params]`: params that are there, of the same types.",
+    ),
+    key(
+        "python",
+        Shape::Table(&[PYTHON_KEYS]),
+        "",
+        "[profile.cpu.python]",
+        "What the profile lays over `[python]`: requirements (each in place of those on the same package), `groups`, `extras`, `sdist`, `index`; a file of packages takes the place of `[python]`'s own.",
+    ),
+];
 
 static DETERMINISM_KEYS: &[Key] = &[
     key("seed", Shape::Int(0, i64::MAX), "`0`", "seed = 42", "The one seed that everything is derived from."),

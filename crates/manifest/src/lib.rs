@@ -22,6 +22,7 @@ mod python;
 mod schema;
 mod shape;
 mod steps;
+mod taken;
 mod template;
 mod tools;
 mod tree;
@@ -30,10 +31,10 @@ pub use error::ManifestError;
 pub use load::{discover, load};
 pub use model::{
     Bounds, Data, Determinism, Input, InputPattern, Level, Member, Origin, Output, OutputKind, Python, PythonFrom,
-    Resources, Run, Sandbox, Service, Step, StepId, Tool, UnknownProfile, Workspace, leaves,
+    Requirement, Resources, Run, Sandbox, Service, Step, StepId, Tool, UnknownProfile, Workspace, leaves,
 };
 pub use params::{ValueError, parse_value};
-pub use python::python_request;
+pub use python::{PythonAsked, python_request};
 pub use schema::{reference, schema};
 pub use template::{Piece, Template};
 pub mod edit;

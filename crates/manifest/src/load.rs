@@ -268,7 +268,7 @@ fn member(
     let profiles = params::profiles(&document.view, unsound, &known, report);
     let data = data::read(&scope, report);
     let tools = tools::read(&scope, report);
-    let python = tools::python(&scope, report);
+    let (python, python_profiles) = tools::python(&scope, report);
     let sandbox = steps::sandbox(project).unwrap_or(Sandbox::BestEffort);
     let image = steps::image(project, report).and_then(Result::ok);
     let around = steps::Surroundings { data: &data, params: &known, sandbox, image: image.clone() };
@@ -282,6 +282,7 @@ fn member(
         data: data.sets,
         tools,
         python,
+        python_profiles,
         params: known.params,
         profiles,
         determinism: determinism(&document.view),
@@ -348,7 +349,7 @@ fn check_shared(shared: &Shared<'_>, report: &mut Report) {
     }
     let python = view.get("python").filter(|e| !shared.unsound.has(e.node));
     if let Some(entry) = python.filter(|_| !shared.inherited().contains("python.python")) {
-        tools::packages(&Described { entry, within: view.clone(), base: RelPath::root() }, report);
+        tools::packages(&Described { entry, within: view.clone(), base: RelPath::root() }, None, report);
     }
 }
 

@@ -8,7 +8,9 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use trainlock_types::{DataRequest, Name, Params, Platform, RelPath, SourceText, ToolRequest, Value, nearest};
+use trainlock_types::{
+    DataRequest, Name, Params, Platform, RelPath, SourceText, TakenKind, ToolRequest, Value, nearest,
+};
 
 /// A root manifest and its members, all of them valid. Every [`RelPath`] is relative to `root`.
 #[derive(Debug, Clone)]
@@ -55,6 +57,8 @@ pub struct Member {
     pub tools: Vec<Tool>,
     /// The python packages.
     pub python: Option<Python>,
+    /// The python packages of each profile that has its own.
+    pub python_profiles: BTreeMap<Name, Python>,
     /// The hyperparameters.
     pub params: Params,
     /// What each profile lays over [`Member::params`]; types are those of `params`.
@@ -98,6 +102,10 @@ pub struct Tool {
 pub struct Python {
     /// Where the requirements stand.
     pub from: PythonFrom,
+    /// What a profile lays over them: each takes the place of those on the same package.
+    pub over: Vec<Requirement>,
+    /// Packages that come from one index alone, by normalized name, each with the index's name.
+    pub index: BTreeMap<String, String>,
     /// Packages that may be built from a source distribution where there is no wheel.
     pub sdist: Vec<String>,
     /// Where `[python]` stands in `source`.
@@ -107,10 +115,10 @@ pub struct Python {
 }
 
 /// Where a member's python requirements stand.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum PythonFrom {
-    /// In train.toml itself, as PEP 508 writes them.
-    Dependencies(Vec<String>),
+    /// In train.toml itself.
+    Dependencies(Vec<Requirement>),
     /// In a requirements file.
     Requirements(RelPath),
     /// In a pyproject.toml.
@@ -122,6 +130,28 @@ pub enum PythonFrom {
         /// Its extras that are wanted.
         extras: Vec<String>,
     },
+    /// In a lock of another tool, which is taken over.
+    Lock {
+        /// What kind of lock it is.
+        kind: TakenKind,
+        /// The file.
+        path: RelPath,
+        /// Its dependency groups that are wanted.
+        groups: Vec<String>,
+        /// Its extras that are wanted.
+        extras: Vec<String>,
+    },
+}
+
+/// A requirement on a python package, as PEP 508 writes it.
+#[derive(Debug, Clone)]
+pub struct Requirement {
+    /// The requirement.
+    pub text: String,
+    /// Where it stands in `source`.
+    pub span: Range<usize>,
+    /// The file that it stands in.
+    pub source: Arc<SourceText>,
 }
 
 /// `[determinism]`.

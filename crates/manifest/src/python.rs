@@ -1,63 +1,158 @@
-//! What a `[python]` asks for, read out of the files that it names: requirements files and pyproject.toml.
+//! What a `[python]` asks for, read out of the files that it names: requirements files, pyproject.toml, locks of other tools.
 //!
 //! Requirements are taken as they are written, comments and line ends aside. Options of a requirements file that name an
 //! index are passed over, since addresses of indexes come from the environment and pip's configuration; what would bring in something
 //! that is not a package of an index (a path, an address, an editable project) is an error with its place.
 
-use crate::model::{Member, Python, PythonFrom};
+use crate::model::{Member, Python, PythonFrom, Requirement};
 use fs_err as fs;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
-use trainlock_types::{Diagnostic, Platform, PythonRequest, RelPath, SourceText, nearest, normalized_package};
+use trainlock_types::{
+    Diagnostic, Name, Platform, PythonRequest, RelPath, SourceText, TakenKind, TakenLock, nearest, normalized_package,
+};
 
-/// What a member's `[python]` asks for. `root` is the workspace's folder.
+/// What a member's packages are asked for with, and where it stands.
+#[derive(Debug, Clone)]
+pub struct PythonAsked {
+    /// What is asked for.
+    pub request: PythonRequest,
+    /// Where each requirement and constraint stands, with the normalized name of its package.
+    pub places: Vec<(String, Requirement)>,
+}
+
+/// What a member's `[python]` asks for, or that of one of its profiles. `root` is the workspace's folder.
 ///
 /// # Errors
 /// All mistakes in the files that it names, each with its place.
 pub fn python_request(
     root: &Path,
     member: &Member,
+    profile: Option<&Name>,
     python: &Python,
     platforms: &[Platform],
-) -> Result<PythonRequest, Vec<Diagnostic>> {
-    let mut reader = Reader { root, python, request: None, problems: Vec::new(), open: BTreeSet::new() };
-    let mut request = PythonRequest {
-        member: (!member.dir.is_root()).then(|| member.name.clone()),
+) -> Result<PythonAsked, Vec<Diagnostic>> {
+    let mut reader = Reader {
+        root,
+        python,
+        taken: None,
         dependencies: Vec::new(),
         constraints: Vec::new(),
-        sdist: python.sdist.iter().map(|name| normalized_package(name)).collect(),
-        platforms: platforms.to_vec(),
+        index: python.index.clone(),
+        hashes: None,
+        problems: Vec::new(),
+        open: BTreeSet::new(),
     };
-    request.sdist.sort();
-    request.sdist.dedup();
-    reader.request = Some(request);
     match &python.from {
         PythonFrom::Dependencies(list) => {
-            let trimmed = list.iter().map(|text| text.trim().to_owned());
-            reader.request.iter_mut().for_each(|request| request.dependencies.extend(trimmed.clone()));
+            let list = list.iter().map(|r| (r.text.clone(), r.span.clone(), Arc::clone(&r.source)));
+            list.collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|(text, span, source)| reader.wants(text, span, &source, false));
         }
         PythonFrom::Requirements(path) => reader.requirements(path, false, None),
         PythonFrom::Pyproject { path, groups, extras } => reader.pyproject(path, groups, extras),
+        PythonFrom::Lock { kind, path, groups, extras } => reader.lock(*kind, path, groups, extras),
     }
-    match reader.request.take() {
-        Some(request) if reader.problems.is_empty() => Ok(request),
-        _ => Err(reader.problems),
+    let over: BTreeSet<String> = python.over.iter().map(|r| package_of(&r.text)).collect();
+    reader.dependencies.retain(|(name, _)| !over.contains(name));
+    for Requirement { text, span, source } in &python.over {
+        reader.wants(text.clone(), span.clone(), source, false);
     }
+    reader.check_hashes();
+    let Reader { taken, dependencies, constraints, index, problems, .. } = reader;
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut sdist: Vec<String> = python.sdist.iter().map(|name| normalized_package(name)).collect();
+    sdist.sort();
+    sdist.dedup();
+    let texts = |list: &[(String, Requirement)]| list.iter().map(|(_, r)| r.text.clone()).collect();
+    let request = PythonRequest {
+        member: (!member.dir.is_root()).then(|| member.name.clone()),
+        profile: profile.cloned(),
+        taken,
+        dependencies: texts(&dependencies),
+        constraints: texts(&constraints),
+        index: index.iter().map(|(package, index)| format!("{package} {index}")).collect(),
+        sdist,
+        platforms: platforms.to_vec(),
+    };
+    Ok(PythonAsked { request, places: dependencies.into_iter().chain(constraints).collect() })
 }
+
+/// The normalized name of the package that a requirement is on.
+fn package_of(text: &str) -> String {
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))).unwrap_or(text.len());
+    normalized_package(&text[..end])
+}
+
+/// What to do about a package that is none of an index.
+const NO_INDEX: &str = "name packages of the index; other code belongs into the project or behind a `[data]` entry";
 
 struct Reader<'a> {
     root: &'a Path,
     python: &'a Python,
-    request: Option<PythonRequest>,
+    taken: Option<TakenLock>,
+    /// Requirements, each with its package.
+    dependencies: Vec<(String, Requirement)>,
+    constraints: Vec<(String, Requirement)>,
+    index: BTreeMap<String, String>,
+    /// Where the first requirement with a hash stands, or what asks for hashes.
+    hashes: Option<(Arc<SourceText>, Range<usize>)>,
     problems: Vec<Diagnostic>,
     /// The files that are being read, so that none reads itself.
     open: BTreeSet<RelPath>,
 }
 
 impl Reader<'_> {
+    /// A requirement, or a constraint.
+    fn wants(&mut self, text: String, span: Range<usize>, source: &Arc<SourceText>, constraint: bool) {
+        if is_path_or_address(&text) {
+            return self.problem(source, span, format!("`{text}` is no package of an index"), NO_INDEX);
+        }
+        if text.contains(" --hash=") {
+            self.hashes.get_or_insert((Arc::clone(source), span.clone()));
+        }
+        let list = if constraint { &mut self.constraints } else { &mut self.dependencies };
+        if !list.iter().any(|(_, known)| known.text == text) {
+            list.push((package_of(&text), Requirement { text, span, source: Arc::clone(source) }));
+        }
+    }
+
+    /// Hashes of some requirements alone would promise what they do not hold (as pip sees it).
+    fn check_hashes(&mut self) {
+        let Some((source, span)) = self.hashes.clone() else { return };
+        let bare: Vec<Requirement> =
+            self.dependencies.iter().map(|(_, r)| r).filter(|r| !r.text.contains(" --hash=")).cloned().collect();
+        for requirement in bare {
+            let message = format!("`{}` has no hash, and others have", requirement.text);
+            self.problem(&requirement.source, requirement.span, message, "give each requirement its hashes, or none");
+            if let Some(problem) = self.problems.last_mut().filter(|_| Arc::ptr_eq(&source, &requirement.source)) {
+                problem.related.push((span.clone(), "hashes are wanted here".to_owned()));
+            }
+        }
+    }
+
+    /// A lock of another tool.
+    fn lock(&mut self, kind: TakenKind, path: &RelPath, groups: &[String], extras: &[String]) {
+        let Some(source) = self.text(path, None) else { return };
+        match crate::taken::entries(kind, &source.text, &[("dependency group", groups), ("extra", extras)]) {
+            Ok(entries) => {
+                let (file, groups, extras) = (path.clone(), groups.to_vec(), extras.to_vec());
+                self.taken = Some(TakenLock { kind, file, groups, extras, entries });
+            }
+            Err(flaws) => {
+                for (span, message, help) in flaws {
+                    self.problem(&source, span, message, &help);
+                }
+            }
+        }
+    }
+
     fn problem(&mut self, source: &Arc<SourceText>, span: Range<usize>, message: impl Into<String>, help: &str) {
         self.problems.push(Diagnostic {
             source: Arc::clone(source),
@@ -113,19 +208,10 @@ impl Reader<'_> {
                     }
                 }
             };
-            let help = "name packages of the index; other code belongs into the project or behind a `[data]` entry";
             match option {
-                "" if is_path_or_address(value) => {
-                    self.problem(&source, span, format!("`{value}` is no package of an index"), help);
-                }
                 "" => {
-                    let request = self.request.as_mut().expect("there until the end");
-                    let list = if constraint { &mut request.constraints } else { &mut request.dependencies };
                     let text = value.split_whitespace().collect::<Vec<_>>().join(" ");
-                    let text = text.replace("--hash ", "--hash=");
-                    if !list.contains(&text) {
-                        list.push(text);
-                    }
+                    self.wants(text.replace("--hash ", "--hash="), span, &source, constraint);
                 }
                 "-r" | "--requirement" | "-c" | "--constraint" => {
                     let constraint = constraint || matches!(option, "-c" | "--constraint");
@@ -135,9 +221,21 @@ impl Reader<'_> {
                     }
                 }
                 "-i" | "--index-url" | "--extra-index-url" | "-f" | "--find-links" | "--trusted-host"
-                | "--no-index" | "--require-hashes" | "--only-binary" | "--prefer-binary" | "--no-binary" | "--pre"
-                | "--use-feature" => {}
-                _ => self.problem(&source, span, format!("`{option}` can't be locked"), help),
+                | "--no-index" | "--only-binary" | "--prefer-binary" | "--use-feature" => {}
+                "--require-hashes" => drop(self.hashes.get_or_insert((Arc::clone(&source), span))),
+                "--pre" => self.problem(
+                    &source,
+                    span,
+                    "`--pre` can't be locked",
+                    "allow the pre-releases of a package by naming one: `NAME>=2.0rc1`",
+                ),
+                "--no-binary" => self.problem(
+                    &source,
+                    span,
+                    "`--no-binary` can't be locked",
+                    "wheels go before source distributions; `sdist = [\"NAME\"]` in [python] allows to build what has no wheel",
+                ),
+                _ => self.problem(&source, span, format!("`{option}` can't be locked"), NO_INDEX),
             }
         }
         self.open.remove(path);
@@ -160,11 +258,10 @@ impl Reader<'_> {
         let project = sub(table, "project");
         let mut found = project.map(|p| strings(p, "dependencies")).unwrap_or_default();
         let optional = project.and_then(|p| sub(p, "optional-dependencies"));
+        let own = project.and_then(|p| p.get("name")?.get_ref().as_str()).map(normalized_package);
+        let mut seen = BTreeSet::new();
         for extra in extras {
-            match optional.and_then(|t| t.iter().find(|(name, _)| same(name.get_ref(), extra))) {
-                Some((_, value)) => found.extend(items(value.get_ref())),
-                None => self.unknown("extra", extra, optional, path),
-            }
+            self.extra(optional, extra, path, &mut seen, &mut found);
         }
         let declared = sub(table, "dependency-groups");
         for group in groups {
@@ -172,19 +269,63 @@ impl Reader<'_> {
             self.group(&source, declared, group, path, &mut seen, &mut found);
         }
         let uv = sub(table, "tool").and_then(|t| sub(t, "uv"));
-        if let Some(sources) = uv.and_then(|t| t.get_key_value("sources")) {
-            let span = sources.0.span();
-            self.problem(
-                &source,
-                span,
-                "`[tool.uv.sources]` can't be locked",
-                "packages come from the package index; name other code in [data]",
-            );
+        for (key, value) in uv.and_then(|t| sub(t, "sources")).into_iter().flat_map(|sources| sources.iter()) {
+            // `{ index = "NAME" }`, and nothing besides.
+            let index = value.get_ref().as_table().filter(|t| t.len() == 1).and_then(|t| t.get("index"));
+            match index.and_then(|name| name.get_ref().as_str()) {
+                Some(name) => {
+                    self.index.entry(normalized_package(key.get_ref())).or_insert_with(|| name.to_owned());
+                }
+                None => self.problem(
+                    &source,
+                    key.span(),
+                    format!("the source of `{}` can't be locked", key.get_ref()),
+                    "packages come from a package index, for all platforms the same: `{ index = \"NAME\" }`; name other code in [data]",
+                ),
+            }
         }
-        let constraints = uv.map(|t| strings(t, "constraint-dependencies")).unwrap_or_default();
-        let request = self.request.as_mut().expect("there until the end");
-        request.dependencies = found.into_iter().map(|(text, _)| text).collect();
-        request.constraints = constraints.into_iter().map(|(text, _)| text).collect();
+        for key in ["override-dependencies", "exclude-dependencies", "prerelease", "resolution", "exclude-newer"] {
+            if let Some((key, _)) = uv.and_then(|t| t.get_key_value(key)) {
+                let message = format!("`{}` of [tool.uv] can't be followed", key.get_ref());
+                let help = "leave it out, or take over what uv itself has locked: `uv-lock = \"uv.lock\"` in [python]";
+                self.problem(&source, key.span(), message, help);
+            }
+        }
+        // A project may ask for its own extras.
+        let mut at = 0;
+        while at < found.len() {
+            let (text, span) = found[at].clone();
+            let name = package_of(&text);
+            if own.as_deref() != Some(name.as_str()) {
+                self.wants(text, span, &source, false);
+            } else if let Some((names, _)) = text.split_once('[').and_then(|(_, rest)| rest.split_once(']')) {
+                for extra in names.split(',') {
+                    self.extra(optional, extra.trim(), path, &mut seen, &mut found);
+                }
+            }
+            at += 1;
+        }
+        for (text, span) in uv.map(|t| strings(t, "constraint-dependencies")).unwrap_or_default() {
+            self.wants(text, span, &source, true);
+        }
+    }
+
+    /// The requirements of an extra, once.
+    fn extra(
+        &mut self,
+        optional: Option<&DeTable<'_>>,
+        extra: &str,
+        path: &RelPath,
+        seen: &mut BTreeSet<String>,
+        found: &mut Vec<(String, Range<usize>)>,
+    ) {
+        if !seen.insert(normalized_package(extra)) {
+            return;
+        }
+        match optional.and_then(|t| t.iter().find(|(name, _)| same(name.get_ref(), extra))) {
+            Some((_, value)) => found.extend(items(value.get_ref())),
+            None => self.unknown("extra", extra, optional, path),
+        }
     }
 
     /// The requirements of a dependency group (PEP 735), with those of the groups that it includes.
@@ -319,5 +460,121 @@ mod tests {
         {
             assert!(is_path_or_address(bad), "{bad}");
         }
+    }
+
+    /// A project in this folder, with this behind its `[project]`, and what each of its profiles asks for.
+    fn asked(folder: &Path, manifest: &str, profile: Option<&str>) -> Result<PythonRequest, Vec<String>> {
+        fs::write(folder.join("train.toml"), format!("[project]\nname = \"t\"\n{manifest}")).unwrap();
+        let workspace = crate::load(&folder.join("train.toml")).unwrap();
+        let member = &workspace.members[0];
+        let profile = profile.map(|p| Name::entry(p).unwrap());
+        let python = match &profile {
+            Some(profile) => &member.python_profiles[profile],
+            None => member.python.as_ref().unwrap(),
+        };
+        let asked = python_request(&workspace.root, member, profile.as_ref(), python, &workspace.platforms);
+        let place = |d: &Diagnostic| {
+            let (line, _) = d.source.line_column(d.span.start);
+            format!("{}:{line} {}", d.source.path.file_name().unwrap().to_string_lossy(), d.message)
+        };
+        asked.map(|asked| asked.request).map_err(|problems| problems.iter().map(place).collect())
+    }
+
+    #[test]
+    fn a_profile_lies_over_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = r#"
+[python]
+dependencies = ["numpy>=2", "Torch[x]==2.8.*", "torch; sys_platform == 'darwin'"]
+sdist = ["docopt"]
+index = { torch = "cpu" }
+[profile.gpu.python]
+dependencies = ["torch==2.9.*", "triton"]
+sdist = ["Wrapt"]
+index = { torch = "cu128", Triton_Rocm = "rocm" }
+[profile.other.python]
+requirements = "r.txt"
+"#;
+        fs::write(folder.path().join("r.txt"), "six\n").unwrap();
+        let own = asked(folder.path(), manifest, None).unwrap();
+        assert_eq!((own.dependencies.len(), own.index), (3, vec!["torch cpu".to_owned()]));
+        let gpu = asked(folder.path(), manifest, Some("gpu")).unwrap();
+        assert_eq!(gpu.dependencies, ["numpy>=2", "torch==2.9.*", "triton"]);
+        assert_eq!(gpu.index, ["torch cu128", "triton-rocm rocm"]);
+        assert_eq!(gpu.sdist, ["docopt", "wrapt"]);
+        let other = asked(folder.path(), manifest, Some("other")).unwrap();
+        assert_eq!((other.dependencies, other.sdist), (vec!["six".to_owned()], vec!["docopt".to_owned()]));
+    }
+
+    #[test]
+    fn requirements_with_hashes_constraints_and_other_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        let manifest = "[python]\nrequirements = \"requirements.txt\"\n";
+        write("requirements.txt", "--index-url https://x.org/s\n-r base.txt\n-c limits.txt\nscipy # why\n");
+        write("base.txt", "numpy\n-r more.txt");
+        write("more.txt", "six\n");
+        write("limits.txt", "numpy<2\n");
+        let found = asked(folder.path(), manifest, None).unwrap();
+        assert_eq!(
+            (found.dependencies, found.constraints),
+            (["numpy", "six", "scipy"].map(str::to_owned).to_vec(), vec!["numpy<2".to_owned()])
+        );
+        write("requirements.txt", "numpy==2.0 --hash=sha256:ab \\\n  --hash sha256:cd\n-r base.txt\n");
+        write("base.txt", "six==1.0 --hash=sha256:ef\n");
+        let found = asked(folder.path(), manifest, None).unwrap();
+        assert_eq!(found.dependencies[0], "numpy==2.0 --hash=sha256:ab --hash=sha256:cd");
+        write("base.txt", "six==1.0\n-e .\n--pre\n./x\n-r nothing.txt\n-r requirements.txt\n");
+        let problems = asked(folder.path(), manifest, None).unwrap_err();
+        assert_eq!(
+            problems,
+            [
+                "base.txt:2 `-e` can't be locked",
+                "base.txt:3 `--pre` can't be locked",
+                "base.txt:4 `./x` is no package of an index",
+                "base.txt:5 can't read `nothing.txt`: it does not exist",
+                "requirements.txt:1 `requirements.txt` reads itself",
+                "base.txt:1 `six==1.0` has no hash, and others have"
+            ]
+        );
+    }
+
+    #[test]
+    fn projects_with_groups_and_extras() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |text: &str| fs::write(folder.path().join("pyproject.toml"), text).unwrap();
+        let manifest = |more: &str| format!("[python]\npyproject = \"pyproject.toml\"\n{more}");
+        let text = r#"
+[project]
+name = "My_Demo"
+dependencies = ["numpy"]
+[project.optional-dependencies]
+all = ["my-demo[plots,Extra_Two]"]
+plots = ["pyparsing"]
+extra-two = ["six"]
+[dependency-groups]
+train = ["attrs", { include-group = "base" }]
+base = ["tqdm"]
+[tool.uv]
+constraint-dependencies = ["numpy<2"]
+[tool.uv.sources]
+numpy = { index = "own" }
+"#;
+        write(text);
+        let found = asked(folder.path(), &manifest("groups = [\"train\"]\nextras = [\"all\"]\n"), None).unwrap();
+        assert_eq!(found.dependencies, ["numpy", "attrs", "tqdm", "pyparsing", "six"]);
+        assert_eq!((found.constraints, found.index), (vec!["numpy<2".to_owned()], vec!["numpy own".to_owned()]));
+        // A profile adds to what is chosen.
+        let profile = manifest("[profile.p.python]\nextras = [\"plots\"]\ndependencies = [\"numpy>=1\"]\n");
+        let found = asked(folder.path(), &profile, Some("p")).unwrap();
+        assert_eq!(found.dependencies, ["pyparsing", "numpy>=1"]);
+        let unknown = asked(folder.path(), &manifest("groups = [\"trian\"]\n"), None).unwrap_err();
+        assert_eq!(unknown, ["train.toml:3 `pyproject.toml` has no dependency group `trian`: did you mean `train`?"]);
+        write(&format!("{text}six = {{ git = \"https://x.org/six\" }}\n[tool.uv.pip]\n"));
+        let refused = asked(folder.path(), &manifest(""), None).unwrap_err();
+        assert_eq!(refused, ["pyproject.toml:16 the source of `six` can't be locked"]);
+        write(&text.replace("[tool.uv]", "[tool.uv]\noverride-dependencies = [\"six<1\"]"));
+        let refused = asked(folder.path(), &manifest(""), None).unwrap_err();
+        assert_eq!(refused, ["pyproject.toml:13 `override-dependencies` of [tool.uv] can't be followed"]);
     }
 }

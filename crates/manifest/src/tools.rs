@@ -1,12 +1,15 @@
 //! `[tools]` and `[python]`.
 
-use crate::document::{Report, Text, View};
+use crate::document::{Report, Text, View, text};
 use crate::entries::{Described, Scope, path};
-use crate::model::{Python, PythonFrom, Tool};
+use crate::model::{Python, PythonFrom, Requirement, Tool};
 use semver::VersionReq;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use trainlock_types::{FetchedTool, Name, Platform, SourceText, ToolFrom, ToolMatch, ToolProvider, ToolRequest};
+use trainlock_types::{
+    FetchedTool, Name, Platform, SourceText, TakenKind, ToolFrom, ToolMatch, ToolProvider, ToolRequest,
+    normalized_package,
+};
 
 /// Reads a member's `[tools]`.
 pub(crate) fn read(scope: &Scope<'_>, report: &mut Report) -> Vec<Tool> {
@@ -154,54 +157,124 @@ pub(crate) fn requirement(source: &Arc<SourceText>, text: &Text<'_>, report: &mu
     }
 }
 
-/// Reads a member's `[python]`.
-pub(crate) fn python(scope: &Scope<'_>, report: &mut Report) -> Option<Python> {
-    let entry = scope.view.get("python").filter(|e| !scope.unsound.has(e.node))?;
-    let described = scope.describe("python", &scope.view, &entry, &[], report)?;
-    packages(&described, report)
-}
-
-/// What a `[python]` or `[workspace.python]` asks for.
-pub(crate) fn packages(described: &Described<'_>, report: &mut Report) -> Option<Python> {
-    let view = described.within.view(&described.entry)?;
-    let source = view.source;
-    let mut from: Vec<_> = ["dependencies", "requirements", "pyproject"].iter().filter_map(|k| view.get(k)).collect();
-    from.sort_by_key(|e| e.span.start);
-    let [from] = &from[..] else {
-        match &from[..] {
-            [first, second, ..] => report
-                .error(source, second.span.clone(), format!("`{}` can't stand beside `{}`", second.name, first.name))
-                .related(source, first.span.clone(), "this says already where the packages are named")
-                .help("packages are named in one of dependencies, requirements and pyproject"),
-            _ => report
-                .error(source, described.entry.span.clone(), "`[python]` names no packages")
-                .help("add `dependencies = [\"…\"]`, `requirements = \"requirements.txt\"` or `pyproject = \"pyproject.toml\"`"),
-        };
-        return None;
-    };
-    let mut sound = true;
-    if from.name != "pyproject" {
-        for entry in ["groups", "extras"].iter().filter_map(|k| view.get(k)) {
-            sound = false;
-            report
-                .error(source, entry.span, format!("`{}` is for a pyproject.toml", entry.name))
-                .help("add `pyproject = \"pyproject.toml\"`, or leave it out");
+/// Reads a member's `[python]`, and what its profiles lay over it.
+pub(crate) fn python(scope: &Scope<'_>, report: &mut Report) -> (Option<Python>, BTreeMap<Name, Python>) {
+    let mut profiles = BTreeMap::new();
+    let own = scope.view.get("python");
+    let sound = own.as_ref().filter(|e| !scope.unsound.has(e.node));
+    let described = sound.and_then(|entry| scope.describe("python", &scope.view, entry, &[], report));
+    let python = described.and_then(|described| packages(&described, None, report));
+    if own.is_some() && python.is_none() {
+        return (None, profiles);
+    }
+    for profile in scope.view.entries_of("profile").filter(|e| !scope.unsound.has(e.node)) {
+        let Some(view) = scope.view.view(&profile) else { continue };
+        if let (Ok(name), Some(entry)) = (Name::entry(profile.name), view.get("python")) {
+            let described = Described { entry, within: view, base: scope.dir.clone() };
+            profiles.extend(packages(&described, python.as_ref(), report).map(|python| (name, python)));
         }
     }
+    (python, profiles)
+}
+
+/// The keys that say where the packages are named, of which a table has one.
+const FROM: [&str; 5] = ["dependencies", "requirements", "pyproject", "uv-lock", "pylock"];
+
+/// What a `[python]` or `[workspace.python]` asks for; of a profile, with what it lies over.
+pub(crate) fn packages(described: &Described<'_>, under: Option<&Python>, report: &mut Report) -> Option<Python> {
+    let view = described.within.view(&described.entry)?;
+    let source = view.source;
+    let mut from: Vec<_> = FROM.iter().filter_map(|k| view.get(k)).collect();
+    from.sort_by_key(|e| e.span.start);
+    if let [first, second, ..] = &from[..] {
+        report
+            .error(source, second.span.clone(), format!("`{}` can't stand beside `{}`", second.name, first.name))
+            .related(source, first.span.clone(), "this says already where the packages are named")
+            .help(format!("packages are named in one of {}", FROM.join(", ")));
+        return None;
+    }
+    let from = from.first();
+    if from.is_none() && under.is_none() {
+        report.error(source, described.entry.span.clone(), "`[python]` names no packages").help(
+            "add `dependencies = [\"…\"]`, `requirements = \"requirements.txt\"` or `pyproject = \"pyproject.toml\"`",
+        );
+        return None;
+    }
+    let mut sound = names(&view, report);
     let texts = |key: &str| view.list(key).iter().map(|t| t.text.to_owned()).collect::<Vec<_>>();
-    sound &= names(&view, report);
+    let requirement =
+        |t: &Text<'_>| Requirement { text: t.text.trim().to_owned(), span: t.span.clone(), source: Arc::clone(source) };
+    let named: Vec<Requirement> = view.list("dependencies").iter().map(requirement).collect();
     let file = |report: &mut Report| {
-        let text = view.str(from.name)?;
+        let text = view.str(from?.name)?;
         path(source, &text, &described.base, report)
     };
-    let from = match from.name {
-        "dependencies" => PythonFrom::Dependencies(texts("dependencies")),
-        "requirements" => PythonFrom::Requirements(file(report)?),
-        _ => PythonFrom::Pyproject { path: file(report)?, groups: texts("groups"), extras: texts("extras") },
+    let (mut over, mut sdist, mut index) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let mut base = match from.map(|entry| entry.name) {
+        None | Some("dependencies") if under.is_some() => {
+            let under = under?;
+            over.clone_from(&under.over);
+            over.extend(named);
+            under.from.clone()
+        }
+        None => return None,
+        Some("dependencies") => PythonFrom::Dependencies(named),
+        Some("requirements") => PythonFrom::Requirements(file(report)?),
+        Some("pyproject") => PythonFrom::Pyproject { path: file(report)?, groups: Vec::new(), extras: Vec::new() },
+        Some(key) => {
+            let kind = TakenKind::ALL.into_iter().find(|kind| kind.as_str() == key)?;
+            PythonFrom::Lock { kind, path: file(report)?, groups: Vec::new(), extras: Vec::new() }
+        }
     };
+    if let (PythonFrom::Lock { kind, .. }, Some(first)) = (&base, over.first()) {
+        let message = format!("requirements can't lie over a `{}`: it is taken over as it stands", kind.as_str());
+        report
+            .error(&first.source, first.span.clone(), message)
+            .help("name another lock for the profile, or `pyproject` in [python]");
+        return None;
+    }
+    match &mut base {
+        PythonFrom::Pyproject { groups, extras, .. } | PythonFrom::Lock { kind: TakenKind::Uv, groups, extras, .. } => {
+            for (list, key) in [(groups, "groups"), (extras, "extras")] {
+                list.extend(texts(key));
+                let mut seen = BTreeSet::new();
+                list.retain(|name| seen.insert(name.clone()));
+            }
+        }
+        _ => {
+            for entry in ["groups", "extras"].iter().filter_map(|k| view.get(k)) {
+                sound = false;
+                report
+                    .error(source, entry.span, format!("`{}` is for a pyproject.toml or uv.lock", entry.name))
+                    .help("add `pyproject = \"pyproject.toml\"`, or leave it out");
+            }
+        }
+    }
+    if let Some(under) = under {
+        sdist.clone_from(&under.sdist);
+        index.clone_from(&under.index);
+    }
+    sdist.extend(texts("sdist"));
+    for entry in view.entries_of("index") {
+        let Some(name) = text(entry.node) else { continue };
+        let word = |t: &str| {
+            let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+            t.starts_with(|c: char| c.is_ascii_alphanumeric()) && t.chars().all(inner)
+        };
+        if !word(name.text) || !word(entry.name) {
+            sound = false;
+            report
+                .error(source, name.span, format!("`{}` is no name of a package index", name.text.escape_debug()))
+                .help("give the index a name in your configuration (`index.NAME = \"https://…\"`), and write that name here: its address does not belong to the project");
+            continue;
+        }
+        index.insert(normalized_package(entry.name), name.text.to_owned());
+    }
     sound.then(|| Python {
-        from,
-        sdist: texts("sdist"),
+        from: base,
+        over,
+        index,
+        sdist,
         span: described.entry.span.clone(),
         source: Arc::clone(source),
     })

@@ -136,8 +136,16 @@ pub fn resolve(
         return Err(errors);
     }
     let mut python = judge_python(wanted, old, mode, &tools);
-    for entry in python.iter_mut().filter(|entry| entry.pin.is_none()) {
-        if let Err(error) = entry.ask(old, mode, &tools, provider) {
+    for i in 0..python.len() {
+        // They are sorted: [python] itself goes before the profiles.
+        let (before, rest) = python.split_at_mut(i);
+        let entry = &mut rest[0];
+        if entry.pin.is_some() {
+            continue;
+        }
+        let own = before.iter().find(|other| other.place() == (entry.request.member.as_ref(), None));
+        let base = own.map(|own| own.packages.as_slice()).unwrap_or_default();
+        if let Err(error) = entry.ask(old, mode, &tools, base, provider) {
             errors.push(error);
         }
     }
@@ -163,7 +171,11 @@ pub fn resolve(
             determinism.extra.clone_from(&old.extra);
         }
         let versions = |lock: &'_ Lock| -> BTreeMap<String, String> {
-            lock.packages(place.as_ref()).map(|pin| (pin.name.to_string(), pin.version.clone())).collect()
+            // A name that depends on a version is that of [python]'s own, else that of the first profile that has the package.
+            let of_member = lock.packages.iter().filter(|pin| pin.member == place);
+            let mut all: Vec<&PackagePin> = of_member.collect();
+            all.sort_by(|a, b| b.profile.cmp(&a.profile));
+            all.iter().map(|pin| (pin.name.to_string(), pin.version.clone())).collect()
         };
         let now = versions(&lock);
         determinism.switches = provider.switches(&determinism, &now);
@@ -439,8 +451,13 @@ struct PythonEntry<'a> {
 }
 
 impl PythonEntry<'_> {
+    /// The order of entries, which is that of the lock.
+    fn place(&self) -> (Option<&Name>, Option<&Name>) {
+        (self.request.member.as_ref(), self.request.profile.as_ref())
+    }
+
     fn subject(&self) -> Subject {
-        Subject::Python { member: self.request.member.clone() }
+        Subject::Python { member: self.request.member.clone(), profile: self.request.profile.clone() }
     }
 
     /// Resolves it.
@@ -449,9 +466,11 @@ impl PythonEntry<'_> {
         old: &Lock,
         mode: &Mode,
         tools: &[ToolEntry<'_>],
+        base: &[PackagePin],
         provider: &mut dyn Provider,
     ) -> Result<(), ResolveError> {
-        let member = self.request.member.as_ref();
+        let request = self.request;
+        let (member, profile) = (request.member.as_ref(), request.profile.as_ref());
         let missing = |subject: Subject, tool: &str| ResolveError::Source {
             subject,
             source: format!("[tools] has no `{tool}`: add `{tool} = \"3.11\"` (or another version) to it").into(),
@@ -463,11 +482,15 @@ impl PythonEntry<'_> {
             .find_map(|tool| tool.pin.as_ref())
             .ok_or_else(|| missing(self.subject(), RESOLVER))?;
         let everything = matches!(mode, Mode::Update { names: None });
-        let mut keep: Vec<PackagePin> = old.packages(member).filter(|pin| !mode.moves(&pin.name)).cloned().collect();
+        let locked = old.packages(member, profile).filter(|pin| !mode.moves(&pin.name));
+        let mut keep: Vec<PackagePin> = locked.cloned().collect();
         // Under another interpreter the old versions may have no wheels.
         if everything || self.reasons.iter().any(|r| matches!(r, Reason::Option { key: "python", .. })) {
             keep.clear();
         }
+        // A profile has what [python] itself has, where nothing speaks against it.
+        let known: BTreeSet<Name> = keep.iter().map(|pin| pin.name.clone()).collect();
+        keep.extend(base.iter().filter(|pin| !known.contains(&pin.name)).cloned());
         // The same requirements are answered from what there was when they were locked.
         let same = |r: &Reason| matches!(r, Reason::Option { key: "platforms" | "python", .. });
         let exclude_newer = self.old.filter(|_| !mode.is_update() && self.reasons.iter().all(same));
@@ -476,20 +499,22 @@ impl PythonEntry<'_> {
         let answer = provider
             .python(self.request, &with)
             .map_err(|source| ResolveError::Source { subject: self.subject(), source })?;
-        let request = self.request;
         self.packages = answer.packages;
         self.pin = Some(PythonPin {
             member: request.member.clone(),
+            profile: request.profile.clone(),
             python: line(&interpreter.version),
+            taken: request.taken.clone(),
             dependencies: request.dependencies.clone(),
             constraints: request.constraints.clone(),
+            index: request.index.clone(),
             sdist: request.sdist.clone(),
             platforms: request.platforms.clone(),
             exclude_newer: answer.exclude_newer,
             extra: self.old.map(|pin| pin.extra.clone()).unwrap_or_default(),
         });
         for pin in &mut self.packages {
-            let same = old.packages(member).find(|o| (&o.name, &o.version) == (&pin.name, &pin.version));
+            let same = old.packages(member, profile).find(|o| (&o.name, &o.version) == (&pin.name, &pin.version));
             pin.extra = same.map(|o| o.extra.clone()).unwrap_or_default();
         }
         Ok(())
@@ -522,10 +547,10 @@ fn interpreter<'a>(tools: &'a [ToolEntry<'_>], member: Option<&Name>) -> Option<
 
 fn judge_python<'a>(wanted: &'a Wanted, old: &'a Lock, mode: &Mode, tools: &[ToolEntry<'_>]) -> Vec<PythonEntry<'a>> {
     let mut requests: Vec<&PythonRequest> = wanted.python.iter().collect();
-    requests.sort_by(|a, b| a.member.cmp(&b.member));
+    requests.sort_by(|a, b| (&a.member, &a.profile).cmp(&(&b.member, &b.profile)));
     let judge = |request: &'a PythonRequest| {
-        let member = request.member.as_ref();
-        let old_pin = old.python(member);
+        let (member, profile) = (request.member.as_ref(), request.profile.as_ref());
+        let old_pin = old.python(member, profile);
         let python = interpreter(tools, member).map(|pin| line(&pin.version));
         let reasons = match (old_pin, &python) {
             (Some(pin), Some(python)) => python_satisfies(pin, request, python),
@@ -534,10 +559,12 @@ fn judge_python<'a>(wanted: &'a Wanted, old: &'a Lock, mode: &Mode, tools: &[Too
         let moves = match mode {
             Mode::Lock => false,
             Mode::Update { names: None } => true,
-            Mode::Update { names: Some(names) } => old.packages(member).any(|pin| names.contains(pin.name.as_str())),
+            Mode::Update { names: Some(names) } => {
+                old.packages(member, profile).any(|pin| names.contains(pin.name.as_str()))
+            }
         };
         let keep = old_pin.filter(|_| python.is_some() && reasons.is_empty() && !moves);
-        let packages = if keep.is_some() { old.packages(member).cloned().collect() } else { Vec::new() };
+        let packages = if keep.is_some() { old.packages(member, profile).cloned().collect() } else { Vec::new() };
         PythonEntry { request, old: old_pin, reasons, pin: keep.cloned(), packages }
     };
     requests.into_iter().map(judge).collect()
@@ -616,14 +643,17 @@ fn changes(
     for entry in tools {
         changes.extend(entry.change().map(|action| (entry.subject(), action)));
     }
-    for pin in old.python.iter().filter(|pin| python.iter().all(|e| e.request.member != pin.member)) {
-        changes.insert(Subject::Python { member: pin.member.clone() }, Action::Removed);
+    for pin in old.python.iter().filter(|pin| python.iter().all(|e| e.place() != pin.place())) {
+        let (member, profile) = (pin.member.clone(), pin.profile.clone());
+        changes.insert(Subject::Python { member, profile }, Action::Removed);
     }
     for entry in python {
         changes.extend(entry.change().map(|action| (entry.subject(), action)));
     }
     // What will become of packages that are yet to be resolved is not known.
-    let open = |pin: &PackagePin| python.iter().any(|e| e.request.member == pin.member && e.pin.is_none());
+    let open = |pin: &PackagePin| {
+        python.iter().any(|e| e.place() == (pin.member.as_ref(), pin.profile.as_ref()) && e.pin.is_none())
+    };
     let before: Vec<PackagePin> = old.packages.iter().filter(|pin| !open(pin)).cloned().collect();
     let after: Vec<PackagePin> = python.iter().flat_map(|e| e.packages.iter().cloned()).collect();
     changes.extend(trainlock_lock::package_changes(&before, &after));

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use trainlock_lock::{Content, Determinism, Lock, PackagePin, Switches, heal};
+use trainlock_lock::{Change, Content, Determinism, Lock, PackagePin, Switches, heal};
 use trainlock_resolve::{
     BoxError, DataAnswer, Mode, Provider, PythonAnswer, Resolution, ResolveError, ResolveWith, ToolAnswer, Wanted,
     WantedMember, resolve, settle, stale,
@@ -95,8 +95,9 @@ impl Provider for World {
                 Some(version) => version,
                 None => format!("1.{}", self.generation(&name)?),
             };
-            let (member, marker, source) = (request.member.clone(), None, None);
-            Ok(PackagePin { member, name, version, marker, wheels: Vec::new(), source, extra: String::new() })
+            let (member, profile) = (request.member.clone(), request.profile.clone());
+            let (marker, wheels, source, extra) = (None, Vec::new(), None, String::new());
+            Ok(PackagePin { member, profile, name, version, marker, wheels, source, extra })
         };
         let packages = request.dependencies.iter().map(pin).collect::<Result<_, BoxError>>()?;
         Ok(PythonAnswer { packages, exclude_newer: Some("2026".to_owned()) })
@@ -557,11 +558,22 @@ fn a_damaged_lock_is_settled_by_what_is_wanted() {
     assert_eq!(world.questions(), ["raw", "raw", "ffmpeg"]);
 }
 
+fn packages_of(profile: Option<&str>, packages: &[&str]) -> PythonRequest {
+    PythonRequest {
+        member: None,
+        profile: profile.map(|p| Name::entry(p).unwrap()),
+        taken: None,
+        dependencies: packages.iter().map(|p| (*p).to_owned()).collect(),
+        constraints: Vec::new(),
+        index: Vec::new(),
+        sdist: Vec::new(),
+        platforms: Vec::new(),
+    }
+}
+
 /// A project that wants these packages, with an interpreter and the resolver.
 fn with_packages(packages: &[&str]) -> Wanted {
-    let dependencies = packages.iter().map(|p| (*p).to_owned()).collect();
-    let request =
-        PythonRequest { member: None, dependencies, constraints: Vec::new(), sdist: Vec::new(), platforms: Vec::new() };
+    let request = packages_of(None, packages);
     // As it is wanted before any package is known.
     let mut determinism = member("root", true, &[]).determinism;
     determinism.switches.insert("x86_64".to_owned(), Switches { level: "v3".to_owned(), ..Switches::default() });
@@ -617,4 +629,38 @@ fn packages_stay_until_they_are_asked_to_move() {
     let mut none = wanted.clone();
     none.python.clear();
     assert!(resolve(&none, Some(&old), &Mode::Lock, &mut world).unwrap().lock.packages.is_empty());
+}
+
+#[test]
+fn a_profile_has_packages_of_its_own() {
+    let mut world = World::default();
+    let mut wanted = with_packages(&["numpy", "torch"]);
+    let old = resolve(&wanted, None, &Mode::Lock, &mut world).unwrap().lock;
+    let gpu = Name::entry("gpu").unwrap();
+    world.generations.extend(["numpy", "torch", "triton"].map(|name| (name.to_owned(), 3)));
+    wanted.python.push(packages_of(Some("gpu"), &["numpy", "torch", "triton"]));
+    let words = |changes: &[Change]| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let found = resolve(&wanted, Some(&old), &Mode::Lock, &mut world).unwrap();
+    assert_eq!(words(&found.changes)[0], "python (profile gpu): added, for 1.0");
+    assert_eq!(words(&found.changes)[1], "package numpy (profile gpu): added, 1.0");
+    let versions = |lock: &Lock, profile: Option<&Name>| {
+        lock.packages(None, profile).map(|p| format!("{} {}", p.name, p.version)).collect::<Vec<_>>()
+    };
+    // It has the versions of [python] itself, where that has them.
+    assert_eq!(versions(&found.lock, None), ["numpy 1.0", "torch 1.0"]);
+    assert_eq!(versions(&found.lock, Some(&gpu)), ["numpy 1.0", "torch 1.0", "triton 1.3"]);
+    assert_eq!(stale(&wanted, Some(&found.lock), &mut world).unwrap(), []);
+    assert_eq!(found.lock.python_under(None, Some("gpu")).unwrap().profile.as_ref(), Some(&gpu));
+    assert_eq!(found.lock.python_under(None, Some("smoke")).unwrap().profile, None);
+    let text = found.lock.to_text();
+    assert_eq!(Lock::parse(&text, std::path::Path::new("train.lock")).unwrap(), found.lock);
+    // What only the profile asks for leaves the others alone.
+    wanted.python[1].index = vec!["torch pytorch-gpu".to_owned()];
+    world.questions();
+    let moved = resolve(&wanted, Some(&found.lock), &Mode::Lock, &mut world).unwrap();
+    assert_eq!(words(&moved.changes), ["python (profile gpu): index: new torch pytorch-gpu"]);
+    assert_eq!(world.questions().len(), 1);
+    wanted.python.pop();
+    let back = resolve(&wanted, Some(&moved.lock), &Mode::Lock, &mut world).unwrap().lock;
+    assert_eq!(back, old);
 }

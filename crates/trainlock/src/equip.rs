@@ -3,6 +3,7 @@
 use crate::exit::{Exit, Failure, Problem};
 use crate::project::{self, Project};
 use crate::ui::Ui;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -12,14 +13,14 @@ use trainlock_env::python::{
 };
 use trainlock_env::{Equipment, FetchedTool, HostTool, HostTools, Machine, Packages, Place, Tool, ToolError};
 use trainlock_fetch::{FetchError, Fetcher, IndexSettings, ToolFetchError};
-use trainlock_lock::{Lock, PackagePin, ToolPin};
+use trainlock_lock::{Lock, PackagePin, PythonPin, ToolPin};
 use trainlock_manifest::{Member, Workspace};
 use trainlock_resolve::{PythonAnswer, ResolveWith};
 use trainlock_run::Plan;
 use trainlock_store::{PutError, Session, Store, StoreError};
 use trainlock_types::{
     Digest, HumanSize, Name, PinnedFile, Platform, PythonRequest, ToolFrom, ToolMatch, ToolProvider, ToolRequest,
-    WheelName, is_python, normalized_package,
+    WheelName, index_of, is_python, normalized_package,
 };
 
 /// What each member's steps are equipped with.
@@ -63,6 +64,10 @@ pub(crate) enum EquipError {
     Interpreter { wanted: String, found: String },
     #[error("package {package} {version} has no file for {platform}")]
     NoWheel { package: String, version: String, platform: Platform },
+    #[error("package {package} comes from the package index `{index}`, and the configuration names no such index")]
+    NoIndex { package: String, index: String },
+    #[error("`{package}` {version} is needed by packages that are asked for with hashes, and is not named itself")]
+    Unhashed { package: String, version: String },
     #[error("none of the hashes that `{package}` is asked for with is that of a file of version {version}")]
     Hashes { package: String, version: String },
 }
@@ -74,6 +79,7 @@ impl EquipError {
                 project::fetch_failure(std::slice::from_ref(error)).code
             }
             EquipError::Program { .. } | EquipError::Hashes { .. } => Exit::Unverified,
+            EquipError::NoIndex { .. } => Exit::Invalid,
             _ => Exit::Failed,
         }
     }
@@ -91,11 +97,33 @@ impl EquipError {
             EquipError::NoWheel { package, .. } => Some(format!(
                 "take the platform out of [workspace] platforms, restrict the requirement (`{package}; sys_platform == \"linux\"`), take another version, or allow to build it: sdist = [\"{package}\"]"
             )),
+            EquipError::NoIndex { index, .. } => Some(format!(
+                "add it to trainlock's configuration (`index.{index} = \"https://…\"`) or to uv's (`[[index]]` with this name in uv.toml, `UV_INDEX={index}=https://…`)"
+            )),
+            EquipError::Unhashed { package, version } => {
+                Some(format!("add `{package}=={version}` with its hashes, or leave all hashes out"))
+            }
             EquipError::Select(SelectError::NoFile { name, .. }) => Some(format!(
                 "take a version with a wheel for this machine, or allow to build it: sdist = [\"{name}\"] in [python]"
             )),
             _ => None,
         }
+    }
+}
+
+impl EquipError {
+    /// The normalized names of packages that it may speak of: of uv's own words, all that could be one.
+    pub(crate) fn packages(&self) -> BTreeSet<String> {
+        let text = match self {
+            EquipError::Python { source: PythonError::Uv(text), .. } => text,
+            EquipError::NoWheel { package, .. }
+            | EquipError::NoIndex { package, .. }
+            | EquipError::Unhashed { package, .. }
+            | EquipError::Hashes { package, .. } => package,
+            _ => return BTreeSet::new(),
+        };
+        let inner = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+        text.split(inner).map(|word| normalized_package(word.trim_matches('.'))).collect()
     }
 }
 
@@ -146,7 +174,7 @@ impl Workshop<'_> {
                         ToolProvider::Fetched(tool) => tool.package.clone().unwrap_or_else(|| pin.name.to_string()),
                         ToolProvider::Host { .. } => pin.name.to_string(),
                     };
-                    self.bring(&[(package, file)])?;
+                    self.bring(&[(&package, file)], &[])?;
                 }
                 let tree = self.fetcher.tree_of_archive(self.session, &file.file, (file.sha256, file.size))?;
                 self.session.put_result(&key, tree.to_hex().as_bytes())?;
@@ -168,11 +196,12 @@ impl Workshop<'_> {
     }
 
     /// Brings files of packages from the index, each verified; those that the store has are left alone.
-    fn bring(&self, files: &[(String, &PinnedFile)]) -> Result<(), EquipError> {
+    /// `names` says which of them come from one index alone.
+    fn bring(&self, files: &[(&str, &PinnedFile)], names: &[String]) -> Result<(), EquipError> {
         let mut missing = Vec::new();
         for (package, file) in files {
             if self.store.object(&file.sha256, Some(file.size))?.is_none() {
-                missing.push((package, *file));
+                missing.push((*package, *file));
             }
         }
         if self.offline
@@ -180,17 +209,29 @@ impl Workshop<'_> {
         {
             return Err(FetchError::Offline { name: format!("{package} ({})", file.file), url: String::new() }.into());
         }
-        let wants: Result<Vec<_>, FetchError> = self.fetcher.wants_of_index(self.index, &missing).into_iter().collect();
+        let indexes =
+            missing.iter().map(|(package, _)| self.index_of(package, names)).collect::<Result<Vec<_>, EquipError>>()?;
+        let questions: Vec<_> =
+            indexes.iter().zip(&missing).map(|(index, (package, file))| (index.as_ref(), *package, *file)).collect();
+        let wants: Result<Vec<_>, FetchError> = self.fetcher.wants_of_index(&questions).into_iter().collect();
         for result in self.fetcher.bring_all(self.session, &wants?) {
             result.map_err(|error| self.fetcher.without_index(error, self.index))?;
         }
         Ok(())
     }
 
+    /// Where a package is looked for: `names` says which come from one index alone.
+    fn index_of(&self, package: &str, names: &[String]) -> Result<Cow<'_, IndexSettings>, EquipError> {
+        let Some(name) = index_of(names, package) else { return Ok(Cow::Borrowed(self.index)) };
+        let (package, index) = (package.to_owned(), name.to_owned());
+        self.index.only(name).map(Cow::Owned).ok_or(EquipError::NoIndex { package, index })
+    }
+
     /// The sizes of files of which uv did not say it: of indexes that do not state them.
     fn sizes<'f>(
         &self,
         package: &str,
+        names: &[String],
         files: impl Iterator<Item = &'f LockedFile>,
     ) -> Result<BTreeMap<String, u64>, EquipError> {
         let unsized_files: Vec<&LockedFile> = files.filter(|file| file.size.is_none()).collect();
@@ -198,12 +239,13 @@ impl Workshop<'_> {
         if unsized_files.is_empty() {
             return Ok(sizes);
         }
-        let listed = self.fetcher.index_files(self.index, package)?;
+        let index = self.index_of(package, names)?;
+        let listed = self.fetcher.index_files(&index, package)?;
         for file in unsized_files {
             let Some(found) = listed.iter().find(|f| f.file == file.file) else { continue };
             let size = match found.size {
                 Some(size) => size,
-                None => self.fetcher.fetched_size(self.session, found, file.sha256, self.index)?,
+                None => self.fetcher.fetched_size(self.session, found, file.sha256, &index)?,
             };
             sizes.insert(file.file.clone(), size);
         }
@@ -217,6 +259,7 @@ impl Workshop<'_> {
             interpreter,
             cache,
             indexes: self.index.addresses().map(str::to_owned).collect(),
+            named: BTreeMap::new(),
             variables: self.variables.clone(),
             offline: self.offline,
         }
@@ -225,12 +268,13 @@ impl Workshop<'_> {
     /// Installs packages, or finds them installed.
     fn environment(
         &self,
-        selected: &[Selected],
+        packages: &Packages,
         interpreter: &Path,
         version: &str,
         resolver: &ToolPin,
     ) -> Result<Environment, EquipError> {
         let line = version.split('.').take(2).collect::<Vec<_>>().join(".");
+        let selected = &packages.selected;
         let key = packages_key(version, resolver, selected);
         let environment = |tree: &Digest| -> Result<Environment, EquipError> {
             let packages = self.store.tree(tree).ok_or(StoreError::Missing(*tree))?;
@@ -243,8 +287,8 @@ impl Workshop<'_> {
         if let Some(tree) = kept(self.store, &key)? {
             return environment(&tree);
         }
-        let files: Vec<(String, &PinnedFile)> = selected.iter().map(|s| (s.name.clone(), &s.file)).collect();
-        self.bring(&files)?;
+        let files: Vec<(&str, &PinnedFile)> = selected.iter().map(|s| (s.name.as_str(), &s.file)).collect();
+        self.bring(&files, &packages.index)?;
         let place = self.tool(resolver)?;
         let scratch = self.session.work_dir("python")?;
         let cache = scratch.join("cache");
@@ -299,10 +343,10 @@ fn packages_key(version: &str, resolver: &ToolPin, selected: &[Selected]) -> Dig
     environment_key(&interpreter, &resolver.version.to_string(), selected.iter().map(|s| &s.file))
 }
 
-/// The locked packages of a member that are for this machine.
-fn selected(lock: &Lock, member: Option<&Name>, version: &str) -> Result<Vec<Selected>, SelectError> {
+/// The locked packages of a member (or of one of its profiles) that are for this machine.
+fn selected(lock: &Lock, python: &PythonPin, version: &str) -> Result<Vec<Selected>, SelectError> {
     let target = Target::new(Platform::host(), &Machine::libc_here(), version)?;
-    target.select(lock.packages(member).map(candidate))
+    target.select(lock.packages(python.member.as_ref(), python.profile.as_ref()).map(candidate))
 }
 
 /// A locked package, for choosing a file.
@@ -332,7 +376,7 @@ pub(crate) fn live(lock: &Lock, store: &Store, live: &mut trainlock_store::Live)
         let resolver = lock.tools.iter().find(|pin| pin.name.as_str() == UV);
         let (Some(interpreter), Some(resolver)) = (interpreter, resolver) else { continue };
         let version = interpreter.version.to_string();
-        if let Ok(selected) = selected(lock, member, &version) {
+        if let Ok(selected) = selected(lock, python, &version) {
             keys.push(packages_key(&version, resolver, &selected));
         }
     }
@@ -385,13 +429,26 @@ pub(crate) fn resolve_packages(
         None => return Err(EquipError::Interpreter { wanted: version, found: "[tools] names none".to_owned() }),
     };
     let place = workshop.tool(with.resolver)?;
-    let uv = workshop.uv(&place, &interpreter, cache);
+    let mut uv = workshop.uv(&place, &interpreter, cache);
+    for line in &request.index {
+        let Some((package, name)) = line.split_once(' ') else { continue };
+        let (package, index) = (package.to_owned(), name.to_owned());
+        let (url, login) = workshop.index.for_uv(name).ok_or(EquipError::NoIndex { package, index })?;
+        uv.named.insert(name.to_owned(), url);
+        uv.variables.extend(login);
+    }
     let scratch = workshop.session.work_dir("resolve")?;
     let line = version.split('.').take(2).collect::<Vec<_>>().join(".");
     let keep: Vec<(String, String)> = with.keep.iter().map(|p| (p.name.to_string(), p.version.clone())).collect();
-    let found = uv
-        .resolve(&scratch, request, &line, &keep, with.exclude_newer)
-        .map_err(|source| workshop.python("resolve them", source))?;
+    let found = match &request.taken {
+        Some(taken) => {
+            let text = fs_err::read_to_string(taken.file.on(&workspace.root))?;
+            uv.take_over(&scratch, taken, &text).map_err(|source| workshop.python("take them over", source))?
+        }
+        None => uv
+            .resolve(&scratch, request, &line, &keep, with.exclude_newer)
+            .map_err(|source| workshop.python("resolve them", source))?,
+    };
     workshop.session.discard(&scratch)?;
     pins(workshop, request, &line, found)
 }
@@ -410,11 +467,19 @@ fn pins(
         let digests = text.split(" --hash=sha256:").skip(1).filter_map(|hex| hex.trim().parse::<Digest>().ok());
         hashes.entry(normalized_package(&text[..end])).or_default().extend(digests);
     }
+    let all_hashed = request.dependencies.iter().any(|text| text.contains(" --hash="));
     let cp = format!("cp{}", line.replace('.', ""));
     let mut packages = Vec::new();
     let mut newest: Option<String> = None;
     let mut dated = true;
     for package in found {
+        // Of a lock that was made for several versions of Python.
+        if package.marker.as_ref().is_some_and(|marker| nowhere(marker, &request.platforms, line)) {
+            continue;
+        }
+        if all_hashed && hashes.get(&package.name).is_none_or(BTreeSet::is_empty) {
+            return Err(EquipError::Unhashed { package: package.name, version: package.version });
+        }
         let allowed = hashes.get(&package.name).filter(|set| !set.is_empty());
         let allows = |file: &&LockedFile| allowed.is_none_or(|set| set.contains(&file.sha256));
         let fits = |file: &&LockedFile| {
@@ -431,7 +496,7 @@ fn pins(
             return Err(EquipError::Hashes { package: package.name, version: package.version });
         }
         wheels.sort_by(|a, b| a.file.cmp(&b.file));
-        let sizes = workshop.sizes(&package.name, wheels.iter().copied().chain(source))?;
+        let sizes = workshop.sizes(&package.name, &request.index, wheels.iter().copied().chain(source))?;
         for file in wheels.iter().copied().chain(source) {
             match &file.uploaded {
                 Some(time) if newest.as_ref().is_none_or(|n| n < time) => newest = Some(time.clone()),
@@ -442,6 +507,7 @@ fn pins(
         let name = Name::entry(&package.name).map_err(|e| EquipError::Index(e.to_string()))?;
         let pin = PackagePin {
             member: request.member.clone(),
+            profile: request.profile.clone(),
             name,
             version: package.version,
             marker: package.marker.filter(|marker| !everywhere(marker, &request.platforms, line)),
@@ -463,7 +529,17 @@ fn pins(
         }
         packages.push(pin);
     }
-    Ok(PythonAnswer { packages, exclude_newer: newest.filter(|_| dated) })
+    // What is taken over was resolved by another tool, at a time of its own.
+    Ok(PythonAnswer { packages, exclude_newer: newest.filter(|_| dated && request.taken.is_none()) })
+}
+
+/// Whether a marker holds on no platform, for any release of this line of Python.
+fn nowhere(marker: &str, platforms: &[Platform], line: &str) -> bool {
+    let fails = |platform: &Platform, release: &str| {
+        let target = Target::new(*platform, "glibc 2.99", &format!("{line}.{release}")).ok()?;
+        target.holds(marker).map(|holds| !holds)
+    };
+    platforms.iter().all(|platform| ["0", "99"].iter().all(|release| fails(platform, release) == Some(true)))
 }
 
 /// Whether a marker holds on all platforms, so that it says nothing.
@@ -478,7 +554,12 @@ fn everywhere(marker: &str, platforms: &[Platform], line: &str) -> bool {
 impl Project {
     /// What the steps of a plan are equipped with, as far as that can be known without bringing anything; each tool of the
     /// machine is checked against the lock.
-    pub(crate) fn equipment(&mut self, lock: &Lock, plan: &Plan<'_>) -> Result<Equipments, Failure> {
+    pub(crate) fn equipment(
+        &mut self,
+        lock: &Lock,
+        plan: &Plan<'_>,
+        profile: Option<&str>,
+    ) -> Result<Equipments, Failure> {
         let mut all = Equipments::new();
         let mut problems = Vec::new();
         let mut unverified = false;
@@ -526,12 +607,11 @@ impl Project {
                 }
             }
             let member = (!node.member.dir.is_root()).then_some(&node.member.name);
-            if lock.python(member).is_some()
-                && let Some(python) = equipment.python()
-            {
-                match selected(lock, member, python.version()) {
+            if let (Some(pin), Some(python)) = (lock.python_under(member, profile), equipment.python()) {
+                match selected(lock, pin, python.version()) {
                     Ok(selected) => {
-                        equipment.packages = Some(Packages { selected, environment: OnceLock::new() });
+                        let (index, environment) = (pin.index.clone(), OnceLock::new());
+                        equipment.packages = Some(Packages { selected, index, environment });
                     }
                     Err(error) => problems.extend(Failure::from(EquipError::from(error)).problems),
                 }
@@ -623,7 +703,7 @@ impl Project {
                 ui.note("Installing", format!("{} python packages ({})", packages.selected.len(), HumanSize(bytes)));
                 built += packages.selected.len();
             }
-            let environment = workshop.environment(&packages.selected, &interpreter, python.version(), resolver)?;
+            let environment = workshop.environment(packages, &interpreter, python.version(), resolver)?;
             let _ = packages.environment.set(environment);
         }
         drop((fetcher, display));

@@ -7,6 +7,7 @@ use crate::project::{self, Project};
 use crate::ui::Ui;
 use fs_err as fs;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use trainlock_env::{HostTools, ToolError};
@@ -19,8 +20,8 @@ use trainlock_resolve::{
 };
 use trainlock_store::{Index, Store};
 use trainlock_types::{
-    DataRequest, DataSource, Diagnostic, FetchedTool, Name, Platform, PythonRequest, RelPath, ToolFrom, ToolProvider,
-    ToolRequest, is_python,
+    DataRequest, DataSource, Diagnostic, FetchedTool, Name, Platform, PythonRequest, RelPath, SourceText, ToolFrom,
+    ToolProvider, ToolRequest, is_python,
 };
 
 pub(crate) use crate::project::Locking;
@@ -274,26 +275,56 @@ fn failure(errors: Vec<ResolveError>, workspace: &Workspace) -> Failure {
                 hints.extend(equip.hint());
             }
         }
-        if let ResolveError::Source { subject: Subject::Python { member }, .. } = error {
-            problems.extend(place_of_packages(workspace, member.as_ref()));
+        if let ResolveError::Source { subject: Subject::Python { member, profile }, source } = error {
+            let equip = source.downcast_ref::<EquipError>();
+            problems.extend(places_of_packages(workspace, member.as_ref(), profile.as_ref(), equip));
         }
         problems.push(problem);
     }
     Failure { code, problems }
 }
 
-/// Where a member names its python packages.
-fn place_of_packages(workspace: &Workspace, member: Option<&Name>) -> Option<Problem> {
+/// Where the packages are asked for that can't be locked: each requirement that the error speaks of, else the whole table.
+fn places_of_packages(
+    workspace: &Workspace,
+    member: Option<&Name>,
+    profile: Option<&Name>,
+    error: Option<&EquipError>,
+) -> Vec<Problem> {
     let of = |m: &&Member| if m.dir.is_root() { member.is_none() } else { member == Some(&m.name) };
-    let python = workspace.members.iter().find(of)?.python.as_ref()?;
-    Some(Problem::Placed(Diagnostic {
-        source: Arc::clone(&python.source),
-        span: python.span.clone(),
-        message: "these python packages can't be locked".to_owned(),
+    let Some(member) = workspace.members.iter().find(of) else { return Vec::new() };
+    let python = match profile {
+        Some(profile) => member.python_profiles.get(profile),
+        None => member.python.as_ref(),
+    };
+    let Some(python) = python else { return Vec::new() };
+    let asked = trainlock_manifest::python_request(&workspace.root, member, profile, python, &workspace.platforms);
+    let mut places = asked.map(|asked| asked.places).unwrap_or_default();
+    let spoken = error.map(EquipError::packages).unwrap_or_default();
+    places.retain(|(package, _)| spoken.contains(package));
+    places.sort_by_key(|(_, place)| (place.source.path.clone(), place.span.start));
+    let problem = |source: &Arc<SourceText>, span: Range<usize>, message: &str, related| Diagnostic {
+        source: Arc::clone(source),
+        span,
+        message: message.to_owned(),
         label: String::new(),
         help: None,
-        related: Vec::new(),
-    }))
+        related,
+    };
+    let mut found: Vec<Diagnostic> = Vec::new();
+    for (_, place) in places {
+        match found.last_mut().filter(|last| Arc::ptr_eq(&last.source, &place.source)) {
+            Some(last) => last.related.push((place.span, "and this".to_owned())),
+            None => {
+                found.push(problem(&place.source, place.span, "this can't be locked as it is asked for", Vec::new()));
+            }
+        }
+    }
+    if found.is_empty() {
+        let message = "these python packages can't be locked";
+        found.push(problem(&python.source, python.span.clone(), message, Vec::new()));
+    }
+    found.into_iter().map(Problem::Placed).collect()
 }
 
 /// What a level means on every architecture that it has a meaning on, with packages of these versions.
@@ -324,7 +355,8 @@ fn wanted(workspace: &Workspace) -> Result<Wanted, Failure> {
             }
             wanted.tools.push(request);
         }
-        if let Some(python) = &member.python {
+        let profiles = member.python_profiles.iter().map(|(profile, python)| (Some(profile), python));
+        for (profile, python) in member.python.iter().map(|python| (None, python)).chain(profiles) {
             if !member.tools.iter().any(|tool| is_python(&tool.request.name)) {
                 problems.push(Diagnostic {
                     source: Arc::clone(&python.source),
@@ -335,8 +367,8 @@ fn wanted(workspace: &Workspace) -> Result<Wanted, Failure> {
                     related: Vec::new(),
                 });
             }
-            match trainlock_manifest::python_request(&workspace.root, member, python, &workspace.platforms) {
-                Ok(request) => wanted.python.push(request),
+            match trainlock_manifest::python_request(&workspace.root, member, profile, python, &workspace.platforms) {
+                Ok(asked) => wanted.python.push(asked.request),
                 Err(found) => problems.extend(found),
             }
         }
@@ -458,7 +490,12 @@ impl Provider for Sources<'_> {
         if workshop.offline {
             return Err("they are not locked, and the network is off".into());
         }
-        self.ui.note("Resolving", format!("python packages for {}", words(&request.platforms)));
+        let what = match (&request.taken, &request.profile) {
+            (Some(taken), _) => format!("python packages of {}", taken.file),
+            (None, Some(profile)) => format!("python packages of profile {profile}"),
+            (None, None) => "python packages".to_owned(),
+        };
+        self.ui.note("Resolving", format!("{what} for {}", words(&request.platforms)));
         Ok(equip::resolve_packages(workshop, tools, self.workspace, request, with, cache)?)
     }
 

@@ -337,6 +337,7 @@ impl Project {
             stall_timeout: self.settings.stall,
             max_connections: self.settings.connections,
             netrc: self.settings.netrc.clone(),
+            certificates: self.settings.index_places.certificates(),
             package_index: IndexSettings::find(&self.settings.index_places),
             root: self.workspace.root.clone(),
             cancel: self.fetch_cancel(),

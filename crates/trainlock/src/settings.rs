@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use trainlock_fetch::IndexPlaces;
+use trainlock_fetch::{ConfigFolders, IndexPlaces};
 use trainlock_manifest::Sandbox;
 use trainlock_store::Link;
 use trainlock_types::{nearest, parse_duration};
@@ -28,9 +28,12 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
         "The package indexes; else what pip's and uv's configuration files say (`PIP_CONFIG_FILE`, `UV_CONFIG_FILE`). Never written anywhere.",
     ),
     (
-        "UV_INDEX_NAME_USERNAME, UV_INDEX_NAME_PASSWORD, UV_KEYRING_PROVIDER, UV_HTTP_TIMEOUT",
-        "Handed to uv, which resolves python packages.",
+        "UV_INDEX_NAME_USERNAME, UV_INDEX_NAME_PASSWORD",
+        "Credentials for the package index of this name (`UV_INDEX`, uv.toml, `index.NAME`).",
     ),
+    ("PIP_CERT", "Certificates to trust besides the system's; else `cert` of pip's configuration."),
+    ("VIRTUAL_ENV", "The virtual environment that is active: its pip.conf is read."),
+    ("UV_KEYRING_PROVIDER, UV_HTTP_TIMEOUT", "Handed to uv, which resolves python packages."),
     ("NO_COLOR", "If set: no colour."),
     ("CI", "If set: no progress bars."),
 ];
@@ -78,6 +81,11 @@ pub(crate) const KEYS: &[(&str, &str, &str)] = &[
     ("fetch.retries", "`5`", "How often a request is made again after a failure that may pass: 0 to 100."),
     ("fetch.stall-timeout", "`30s`", "How long a connection may be silent."),
     (
+        "index.NAME",
+        "none",
+        "The address of a package index that manifests take packages from by this name (`index = { torch = \"NAME\" }` in `[python]`).",
+    ),
+    (
         "sandbox",
         "what train.toml says",
         "How much isolation steps get, whatever train.toml says: `required`, `best-effort` or `off`.",
@@ -94,6 +102,7 @@ impl Settings {
         } else {
             xdg("XDG_CACHE_HOME", ".cache")
         };
+        let index_places = index_places(home.as_deref(), xdg("XDG_CONFIG_HOME", ".config").as_deref());
         let mut settings = Settings {
             store: PathBuf::new(),
             link: Link::Auto,
@@ -105,8 +114,8 @@ impl Settings {
                 .map(PathBuf::from)
                 .or_else(|| home.as_ref().map(|h| h.join(".netrc")))
                 .filter(|f| f.is_file()),
-            index_places: index_places(home.as_deref(), xdg("XDG_CONFIG_HOME", ".config").as_deref()),
-            uv_variables: uv_variables(),
+            uv_variables: uv_variables(index_places.certificates().as_deref()),
+            index_places,
             home: home.clone(),
             sandbox: None,
         };
@@ -123,10 +132,12 @@ impl Settings {
             let Some((key, value)) = pair.split_once('=') else {
                 return Err(Failure::new(Exit::Invalid, format!("`--config {pair}` is not KEY=VALUE")));
             };
-            values.push((key.trim().to_owned(), value.trim().trim_matches('"').to_owned(), format!("--config {pair}")));
+            // An address of an index may hold a password.
+            let place = format!("--config {}", if key.trim().starts_with("index.") { key } else { pair });
+            values.push((key.trim().to_owned(), value.trim().trim_matches('"').to_owned(), place));
         }
         for (key, value, place) in values {
-            settings.set(&mut store, &key, &value).map_err(|reason| {
+            settings.set(&mut store, &key, &value, &place).map_err(|reason| {
                 Failure::new(Exit::Invalid, format!("configuration key `{key}`: {reason} (in {place})"))
             })?;
         }
@@ -143,7 +154,7 @@ impl Settings {
         Ok(settings)
     }
 
-    fn set(&mut self, store: &mut Option<PathBuf>, key: &str, value: &str) -> Result<(), String> {
+    fn set(&mut self, store: &mut Option<PathBuf>, key: &str, value: &str, place: &str) -> Result<(), String> {
         let number = |range: std::ops::RangeInclusive<u32>| {
             value
                 .parse()
@@ -162,6 +173,9 @@ impl Settings {
                     Some(word.ok_or_else(|| format!("`{value}` is not `required`, `best-effort` or `off`"))?);
             }
             "fetch.stall-timeout" => self.stall = parse_duration(value).map_err(|e| e.to_string())?,
+            _ if let Some(name) = key.strip_prefix("index.") => {
+                self.index_places.named.insert(name.to_owned(), (value.to_owned(), place.to_owned()));
+            }
             _ => {
                 let near = nearest(key, KEYS.iter().map(|(key, ..)| *key));
                 return Err(format!("unknown{}", near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default()));
@@ -197,14 +211,22 @@ fn read_file(file: &Path) -> Result<Vec<(String, String, String)>, Failure> {
 
 /// What names the package index.
 fn index_places(home: Option<&Path>, config: Option<&Path>) -> IndexPlaces {
-    let text = |name: &&'static str| Some((*name, variable(name)?.into_string().ok()?));
-    let variables = IndexPlaces::VARIABLES.iter().filter_map(text).collect();
+    let variables = texts().filter(|(name, value)| IndexPlaces::is_variable(name) && !value.is_empty()).collect();
+    let environment = directory("VIRTUAL_ENV");
+    let folders = ConfigFolders { home, config, environment: environment.as_deref() };
     let configured = (variable("PIP_CONFIG_FILE").map(PathBuf::from), variable("UV_CONFIG_FILE").map(PathBuf::from));
-    IndexPlaces::usual(variables, home, config, configured)
+    IndexPlaces::usual(variables, folders, configured)
+}
+
+/// All variables that are text.
+fn texts() -> impl Iterator<Item = (String, String)> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    let all = std::env::vars_os();
+    all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// What uv gets of the environment. All else it is told by trainlock.
-fn uv_variables() -> BTreeMap<String, String> {
+fn uv_variables(certificates: Option<&Path>) -> BTreeMap<String, String> {
     const NAMES: &[&str] = &[
         "HOME",
         "TMPDIR",
@@ -224,10 +246,14 @@ fn uv_variables() -> BTreeMap<String, String> {
     ];
     let of_an_index =
         |name: &str| name.starts_with("UV_INDEX_") && (name.ends_with("_USERNAME") || name.ends_with("_PASSWORD"));
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-    let all = std::env::vars_os();
-    let text = all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    text.filter(|(name, _)| NAMES.contains(&name.as_str()) || of_an_index(name)).collect()
+    let mut all: BTreeMap<String, String> =
+        texts().filter(|(name, _)| NAMES.contains(&name.as_str()) || of_an_index(name)).collect();
+    if let Some(certificates) = certificates
+        && !all.contains_key("SSL_CERT_FILE")
+    {
+        all.insert("SSL_CERT_FILE".to_owned(), certificates.display().to_string());
+    }
+    all
 }
 
 /// A variable's value, if it is set and not empty.

@@ -24,12 +24,14 @@ pub use listing::{Entry, EntryKind, LISTING_IN_LOCK, Listing, ListingError};
 pub use name::{Name, NameError, nearest};
 pub use path::{PathError, RelPath};
 pub use platform::{Platform, UnknownPlatform};
-pub use python::{Libc, PinnedFile, PythonRequest, WheelName, is_python, normalized_package};
+pub use python::{
+    Libc, PinnedFile, PythonRequest, TakenKind, TakenLock, WheelName, index_of, is_python, normalized_package,
+};
 pub use request::{
     Algorithm, Checksum, ChecksumError, DataRequest, DataSource, FetchedTool, ToolFrom, ToolMatch, ToolProvider,
     ToolRequest,
 };
 pub use source::{Address, SourceUrl, UrlError};
-pub use text::position_of;
+pub use text::{percent_decoded, position_of};
 pub use units::{HumanDuration, HumanSize, UnitError, parse_duration, parse_size};
 pub use value::{Params, Value, quoted};

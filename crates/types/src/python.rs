@@ -1,6 +1,6 @@
 //! What a manifest asks for of python packages, and the files that packages come in.
 
-use crate::{Digest, Name, Platform};
+use crate::{Digest, Name, Platform, RelPath};
 use std::fmt;
 
 /// The packages that a member's steps import, as they are wanted.
@@ -8,15 +8,70 @@ use std::fmt;
 pub struct PythonRequest {
     /// The member that asks; none for the workspace's root project.
     pub member: Option<Name>,
+    /// The profile that asks; none for `[python]` itself.
+    pub profile: Option<Name>,
+    /// A lock of another tool that is taken over; then nothing is resolved, and `dependencies` and `constraints` are empty.
+    pub taken: Option<TakenLock>,
     /// The requirements, each as PEP 508 writes it, with ` --hash=sha256:…` behind it where only those files will do;
     /// in the order of the manifest or of the file that it names.
     pub dependencies: Vec<String>,
     /// What bounds the versions of packages without asking for them.
     pub constraints: Vec<String>,
+    /// Packages that come from a package index of the user's configuration alone, each as `<package> <index>`, sorted.
+    pub index: Vec<String>,
     /// Packages that may be built from a source distribution where there is no wheel, sorted.
     pub sdist: Vec<String>,
     /// The platforms that are locked for, sorted.
     pub platforms: Vec<Platform>,
+}
+
+/// A lock of another tool whose packages are taken over as they stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenLock {
+    /// What kind of lock it is.
+    pub kind: TakenKind,
+    /// The file, relative to the workspace.
+    pub file: RelPath,
+    /// Dependency groups that are wanted besides the project's own dependencies.
+    pub groups: Vec<String>,
+    /// Extras that are wanted besides.
+    pub extras: Vec<String>,
+    /// What the file says of each package, as `<package> <version> <sha256 of all of it but addresses>`, sorted.
+    pub entries: Vec<String>,
+}
+
+/// The kinds of locks that are taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakenKind {
+    /// `uv.lock`, as uv writes it.
+    Uv,
+    /// `pylock.toml` (PEP 751).
+    Pylock,
+}
+
+impl TakenKind {
+    /// All of them.
+    pub const ALL: [TakenKind; 2] = [TakenKind::Uv, TakenKind::Pylock];
+
+    /// The key in train.toml and train.lock.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TakenKind::Uv => "uv-lock",
+            TakenKind::Pylock => "pylock",
+        }
+    }
+}
+
+impl PythonRequest {
+    /// The name of the only index that a package may come from, if the manifest names one.
+    pub fn index_of(&self, package: &str) -> Option<&str> {
+        index_of(&self.index, package)
+    }
+}
+
+/// The index that lines of `<package> <index>` name for a package.
+pub fn index_of<'a>(lines: &'a [String], package: &str) -> Option<&'a str> {
+    lines.iter().find_map(|line| line.split_once(' ').filter(|(name, _)| *name == package).map(|(_, index)| index))
 }
 
 /// A file of a package or of a tool, as an index or publisher names it.

@@ -19,6 +19,25 @@ pub fn position_of(bytes: &[u8], stops: impl Fn(u8) -> bool) -> usize {
     clear + rest.iter().position(|byte| stops(*byte)).unwrap_or(rest.len())
 }
 
+/// A part of an address in plain text: `%20` is a space.
+pub fn percent_decoded(text: &str) -> String {
+    let (mut out, bytes, mut at) = (Vec::with_capacity(text.len()), text.as_bytes(), 0);
+    while at < bytes.len() {
+        let escaped = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,7 +17,7 @@ use fs_err as fs;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use trainlock_types::{Digest, PinnedFile, Platform, PythonRequest, quoted};
+use trainlock_types::{Digest, PinnedFile, Platform, PythonRequest, TakenKind, TakenLock, quoted};
 
 /// How uv is run.
 #[derive(Debug, Clone)]
@@ -28,8 +28,10 @@ pub struct Uv<'a> {
     pub interpreter: &'a Path,
     /// Its cache, a folder of its own.
     pub cache: &'a Path,
-    /// The package indexes; the last is the default one.
+    /// The package indexes, with credentials; the last is the default one.
     pub indexes: Vec<String>,
+    /// The addresses of indexes that packages are taken from by name, without credentials.
+    pub named: BTreeMap<String, String>,
     /// What it gets of the caller's environment: proxies, certificates, credentials.
     pub variables: BTreeMap<String, String>,
     /// Whether it may use the network.
@@ -72,7 +74,7 @@ impl Uv<'_> {
         keep: &[(String, String)],
         exclude_newer: Option<&str>,
     ) -> Result<Vec<Locked>, PythonError> {
-        fs::write(scratch.join("pyproject.toml"), project(request, line))?;
+        fs::write(scratch.join("pyproject.toml"), project(request, line, &self.named))?;
         if !keep.is_empty() {
             fs::write(scratch.join("uv.lock"), preferences(keep, line))?;
         }
@@ -82,9 +84,28 @@ impl Uv<'_> {
             command.args(["--exclude-newer", newest]);
         }
         self.run(command)?;
-        let mut command =
-            self.command(&["export", "--frozen", "--format", "pylock.toml", "--output-file", "pylock.toml"]);
-        command.current_dir(scratch);
+        self.export(scratch, &[])
+    }
+
+    /// The packages of a lock of another tool, in the scratch folder: of a `uv.lock` as uv reads it, with the groups and extras that are wanted.
+    ///
+    /// # Errors
+    /// If uv can't read it, or it holds what can't be pinned.
+    pub fn take_over(&self, scratch: &Path, taken: &TakenLock, text: &str) -> Result<Vec<Locked>, PythonError> {
+        if taken.kind == TakenKind::Pylock {
+            return Ok(pylock::read(text)?);
+        }
+        fs::write(scratch.join("uv.lock"), text)?;
+        fs::write(scratch.join("pyproject.toml"), pylock::stand_in(text)?)?;
+        let mut words = vec!["--no-default-groups"];
+        words.extend(taken.groups.iter().flat_map(|name| ["--group", name]));
+        words.extend(taken.extras.iter().flat_map(|name| ["--extra", name]));
+        Uv { offline: true, ..self.clone() }.export(scratch, &words)
+    }
+
+    fn export(&self, scratch: &Path, words: &[&str]) -> Result<Vec<Locked>, PythonError> {
+        let mut command = self.command(&["export", "--frozen", "--format", "pylock.toml", "--no-emit-project"]);
+        command.args(words).args(["--output-file", "pylock.toml"]).current_dir(scratch);
         self.run(command)?;
         Ok(pylock::read(&fs::read_to_string(scratch.join("pylock.toml"))?)?)
     }
@@ -149,8 +170,8 @@ impl Uv<'_> {
         if (words.first() != Some(&"pip") || words.get(1) != Some(&"check"))
             && let Some((default, others)) = self.indexes.split_last().filter(|_| !self.offline)
         {
-            command.args(["--default-index", default]);
-            command.args(others.iter().flat_map(|index| ["--index", index]));
+            // Not as arguments: other users of the machine can read those.
+            command.env("UV_DEFAULT_INDEX", default).env("UV_INDEX", others.join(" "));
         }
         if self.offline {
             command.arg("--offline");
@@ -179,6 +200,12 @@ impl Uv<'_> {
         let text = String::from_utf8_lossy(&output.stderr);
         let lines = text.lines().filter(|line| !line.starts_with("Using CPython"));
         let text = lines.collect::<Vec<_>>().join("\n");
+        // What it advises is about a project that nobody sees.
+        let text = text.replace(
+            "consider limiting the environments with `tool.uv.environments`",
+            "consider to lock for fewer platforms (`platforms` in [workspace])",
+        );
+        let text = text.replace("trainlock-project", "your project");
         let text = text.trim().trim_start_matches("error: ").trim_start_matches("× ").trim().to_owned();
         Err(PythonError::Uv(if text.is_empty() { format!("uv ended with {}", output.status) } else { text }))
     }
@@ -198,9 +225,10 @@ pub struct Installed<'a> {
 }
 
 /// A project that asks for what a request does, on its platforms alone.
-fn project(request: &PythonRequest, line: &str) -> String {
+fn project(request: &PythonRequest, line: &str, named: &BTreeMap<String, String>) -> String {
     let list = |texts: &mut dyn Iterator<Item = String>| texts.map(|t| quoted(&t)).collect::<Vec<_>>().join(", ");
     let bare = |text: &String| text.split(" --hash=").next().unwrap_or_default().trim().to_owned();
+    let sources = || request.index.iter().filter_map(|line| line.split_once(' '));
     let environments = request.platforms.iter().map(|platform| marker(*platform).to_owned());
     let mut text = format!(
         "[project]\nname = \"trainlock-project\"\nversion = \"0\"\nrequires-python = {}\ndependencies = [{}]\n\n[tool.uv]\npackage = false\nenvironments = [{}]\nrequired-environments = [{}]\nconstraint-dependencies = [{}]\n",
@@ -208,10 +236,19 @@ fn project(request: &PythonRequest, line: &str) -> String {
         list(&mut request.dependencies.iter().map(bare)),
         list(&mut environments.clone()),
         list(&mut environments.into_iter()),
-        list(&mut request.constraints.iter().map(bare)),
+        // uv heeds where a package comes from only where the project names it.
+        list(&mut request.constraints.iter().map(bare).chain(sources().map(|(package, _)| format!("{package}>=0")))),
     );
     if request.sdist.is_empty() {
         text.push_str("no-build = true\n");
+    }
+    for (name, url) in named.iter().filter(|(name, _)| sources().any(|(_, index)| index == name.as_str())) {
+        text += &format!("\n[[tool.uv.index]]\nname = {}\nurl = {}\nexplicit = true\n", quoted(name), quoted(url));
+    }
+    if !request.index.is_empty() {
+        text.push_str("\n[tool.uv.sources]\n");
+        sources()
+            .for_each(|(package, index)| text += &format!("{} = {{ index = {} }}\n", quoted(package), quoted(index)));
     }
     text
 }
@@ -256,18 +293,25 @@ mod tests {
     fn a_project_for_uv() {
         let request = PythonRequest {
             member: None,
+            profile: None,
+            taken: None,
+            index: vec!["scipy cpu".to_owned()],
             dependencies: vec!["numpy>=2".to_owned(), "scipy==1.0 --hash=sha256:ab".to_owned()],
             constraints: vec!["six<2".to_owned()],
             sdist: Vec::new(),
             platforms: vec![Platform::LinuxX86_64, Platform::MacosAarch64],
         };
-        let text = project(&request, "3.11");
+        let named = ["cpu", "other"].map(|name| (name.to_owned(), format!("https://{name}.example/simple")));
+        let text = project(&request, "3.11", &BTreeMap::from(named));
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["project"]["requires-python"].as_str(), Some("==3.11.*"));
         assert_eq!(table["project"]["dependencies"][1].as_str(), Some("scipy==1.0"));
         assert_eq!(table["tool"]["uv"]["environments"].as_array().unwrap().len(), 2);
         assert_eq!(table["tool"]["uv"]["constraint-dependencies"][0].as_str(), Some("six<2"));
         assert_eq!(table["tool"]["uv"]["no-build"].as_bool(), Some(true));
+        assert_eq!(table["tool"]["uv"]["constraint-dependencies"][1].as_str(), Some("scipy>=0"));
+        assert_eq!(table["tool"]["uv"]["sources"]["scipy"]["index"].as_str(), Some("cpu"));
+        assert_eq!(table["tool"]["uv"]["index"].as_array().unwrap().len(), 1);
         let _: toml::Table = preferences(&[("numpy".to_owned(), "2.0".to_owned())], "3.11").parse().unwrap();
     }
 

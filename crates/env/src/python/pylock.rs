@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use toml::Value;
-use trainlock_types::{Digest, PinnedFile, normalized_package};
+use trainlock_types::{Digest, PinnedFile, normalized_package, percent_decoded, quoted};
 
 /// A package of a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +70,31 @@ pub(super) fn read(text: &str) -> Result<Vec<Locked>, PylockError> {
     packages.iter().map(package).collect()
 }
 
+/// A project that has what the project of a `uv.lock` has: for uv, which reads the one beside the other.
+pub(super) fn stand_in(lock: &str) -> Result<String, PylockError> {
+    let table: toml::Table = lock.parse()?;
+    let packages = table.get("package").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let own = packages.iter().find(|package| {
+        let source = |key: &str| package.get("source").and_then(|s| s.get(key)).and_then(Value::as_str);
+        source("virtual").or_else(|| source("editable")) == Some(".")
+    });
+    let text = |of: Option<&Value>, key: &str| of.and_then(|v| v.get(key)).and_then(Value::as_str).map(str::to_owned);
+    let name = text(own, "name")
+        .ok_or_else(|| PylockError::Package { package: "uv.lock".to_owned(), what: "has no project".to_owned() })?;
+    let names = |key: &str| {
+        let table = own.and_then(|own| own.get(key)).and_then(Value::as_table);
+        table.into_iter().flat_map(|t| t.keys()).map(|key| format!("{} = []\n", quoted(key))).collect::<String>()
+    };
+    let python = table.get("requires-python").and_then(Value::as_str).unwrap_or(">=3.8");
+    Ok(format!(
+        "[project]\nname = {}\nversion = \"0\"\nrequires-python = {}\n\n[project.optional-dependencies]\n{}\n[dependency-groups]\n{}",
+        quoted(&name),
+        quoted(python),
+        names("optional-dependencies"),
+        names("dev-dependencies"),
+    ))
+}
+
 fn package(value: &Value) -> Result<Locked, PylockError> {
     let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
     let name = normalized_package(&text("name").unwrap_or_default());
@@ -101,25 +126,6 @@ fn package(value: &Value) -> Result<Locked, PylockError> {
         sdist: value.get("sdist").map(file).transpose()?,
         name,
     })
-}
-
-/// A file name as it stands in an address.
-fn percent_decoded(text: &str) -> String {
-    let (mut out, bytes, mut at) = (Vec::with_capacity(text.len()), text.as_bytes(), 0);
-    while at < bytes.len() {
-        let escaped = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use trainlock_lock::{
 };
 use trainlock_types::{
     Algorithm, Checksum, DataSource, Digest, Entry, EntryKind, FetchedTool, Listing, Name, Params, PinnedFile,
-    Platform, RelPath, SourceUrl, ToolFrom, ToolMatch, ToolProvider, Value,
+    Platform, RelPath, SourceUrl, TakenKind, TakenLock, ToolFrom, ToolMatch, ToolProvider, Value,
 };
 
 /// Few names, so that the same name comes up in several members.
@@ -166,16 +166,26 @@ fn pinned(name: &'static str) -> impl Strategy<Value = PinnedFile> {
 pub(crate) fn python() -> impl Strategy<Value = PythonPin> {
     let texts = || vec(text(), 0..3);
     let platforms = btree_set(platform(), 0..4).prop_map(|all| all.into_iter().collect());
-    (option::of(project()), text(), texts(), texts(), texts(), platforms, option::of(text())).prop_map(
-        |(member, python, dependencies, constraints, sdist, platforms, exclude_newer)| PythonPin {
-            member,
-            python,
-            dependencies,
-            constraints,
-            sdist,
-            platforms,
-            exclude_newer,
-            extra: String::new(),
+    let taken = (any::<bool>(), path(), texts(), texts(), texts()).prop_map(|(uv, file, groups, extras, entries)| {
+        let kind = if uv { TakenKind::Uv } else { TakenKind::Pylock };
+        TakenLock { kind, file, groups, extras, entries }
+    });
+    let place = (option::of(project()), option::of(name()));
+    (place, text(), option::of(taken), texts(), texts(), texts(), texts(), platforms, option::of(text())).prop_map(
+        |((member, profile), python, taken, dependencies, constraints, index, sdist, platforms, exclude_newer)| {
+            PythonPin {
+                member,
+                profile,
+                python,
+                taken,
+                dependencies,
+                constraints,
+                index,
+                sdist,
+                platforms,
+                exclude_newer,
+                extra: String::new(),
+            }
         },
     )
 }
@@ -185,9 +195,11 @@ pub(crate) fn package() -> impl Strategy<Value = PackagePin> {
     let file = || pinned("[a-z0-9 ._-]{1,9}");
     let wheels = btree_map("[a-z0-9 ._-]{1,9}", file(), 0..3)
         .prop_map(|files| files.into_iter().map(|(name, file)| PinnedFile { file: name, ..file }).collect());
-    (name(), option::of(project()), text(), option::of(text()), wheels, option::of(file())).prop_map(
-        |(name, member, version, marker, wheels, source)| PackagePin {
+    let place = (name(), option::of(project()), option::of(name()));
+    (place, text(), option::of(text()), wheels, option::of(file())).prop_map(
+        |((name, member, profile), version, marker, wheels, source)| PackagePin {
             member,
+            profile,
             name,
             version,
             marker,
@@ -283,8 +295,8 @@ pub(crate) fn sorted(mut lock: Lock) -> Lock {
     lock.data.dedup_by(|a, b| a.place() == b.place());
     lock.tools.sort_by(|a, b| a.place().cmp(&b.place()));
     lock.tools.dedup_by(|a, b| a.place() == b.place());
-    lock.python.sort_by(|a, b| a.member.cmp(&b.member));
-    lock.python.dedup_by(|a, b| a.member == b.member);
+    lock.python.sort_by(|a, b| a.place().cmp(&b.place()));
+    lock.python.dedup_by(|a, b| a.place() == b.place());
     lock.packages.sort_by(|a, b| a.place().cmp(&b.place()));
     lock.packages.dedup_by(|a, b| a.place() == b.place());
     lock.results.sort_by(|a, b| a.place().cmp(&b.place()));

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
     let plan = project::plan(&workspace, &members, &args.steps)?;
     let options = ParamOptions { profile: args.profile.clone(), set: Vec::new() };
     let params = project.params(&options, &members)?;
-    let equipment = project.equipment(&lock, &plan)?;
+    let equipment = project.equipment(&lock, &plan, args.profile.as_deref())?;
     let index = project.take_index();
     let mut bench = project.bench(index, &lock, &params, &equipment)?;
     let profile = args.profile.as_deref().map(|p| Name::entry(p).expect("a profile that a project has"));

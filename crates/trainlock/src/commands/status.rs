@@ -64,8 +64,9 @@ pub(crate) fn survey(
     let lock = project.lock_for_reading(lock, ui)?;
     let workspace = Arc::clone(&project.workspace);
     let plan = project::plan(&workspace, &members, steps)?;
-    let params = project.params(params, &members)?;
-    let equipment = project.equipment(&lock, &plan)?;
+    let options = params;
+    let params = project.params(options, &members)?;
+    let equipment = project.equipment(&lock, &plan, options.profile.as_deref())?;
     let index = project.take_index();
     let mut bench = project.bench(index, &lock, &params, &equipment)?;
     let statuses = bench.survey(&plan, false)?;

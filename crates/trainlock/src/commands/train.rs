@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
     let workspace = Arc::clone(&project.workspace);
     let plan = project::plan(&workspace, &members, &args.steps)?;
     let params = project.params(&args.params, &members)?;
-    let equipment = project.equipment(&lock, &plan)?;
+    let equipment = project.equipment(&lock, &plan, args.params.profile.as_deref())?;
     if plan.nodes.is_empty() {
         ui.status("Finished", "nothing to do: train.toml has no steps");
         return Ok(Exit::Done);
