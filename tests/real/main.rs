@@ -4,6 +4,7 @@
 
 mod archives;
 mod git;
+mod python;
 mod servers;
 
 use std::process::{Command, Stdio};

@@ -179,16 +179,19 @@ impl Fetcher {
         self.each(files, |(index, package, file)| self.index_want(index, package, file))
     }
 
-    /// The size of a listed file, by fetching it: for indexes that do not state sizes.
-    pub fn fetched_size(
+    /// Digest and size of a listed file, by fetching it: for indexes that do not state both. `sha256` is what is known of it.
+    ///
+    /// # Errors
+    /// If it can't be fetched, or is another than what is known.
+    pub fn fetched_file(
         &self,
         session: &Session,
         file: &IndexFile,
-        sha256: Digest,
+        sha256: Option<Digest>,
         index: &IndexSettings,
-    ) -> Result<u64, FetchError> {
-        let found = self.first_download(session, &file.file, &file.url, Some(sha256));
-        found.map(|(_, size)| size).map_err(|error| without_index(error, index))
+    ) -> Result<(Digest, u64), FetchError> {
+        let found = self.first_download(session, &file.file, &file.url, sha256);
+        found.map_err(|error| without_index(error, index))
     }
 
     /// The same error, with no address of an index in it.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 use trainlock_types::{
     Diagnostic, Name, Platform, PythonRequest, RelPath, SourceText, TakenKind, TakenLock, nearest, normalized_package,
+    requirement_name,
 };
 
 /// What a member's packages are asked for with, and where it stands.
@@ -57,7 +58,7 @@ pub fn python_request(
         PythonFrom::Pyproject { path, groups, extras } => reader.pyproject(path, groups, extras),
         PythonFrom::Lock { kind, path, groups, extras } => reader.lock(*kind, path, groups, extras),
     }
-    let over: BTreeSet<String> = python.over.iter().map(|r| package_of(&r.text)).collect();
+    let over: BTreeSet<String> = python.over.iter().map(|r| requirement_name(&r.text)).collect();
     reader.dependencies.retain(|(name, _)| !over.contains(name));
     for Requirement { text, span, source } in &python.over {
         reader.wants(text.clone(), span.clone(), source, false);
@@ -82,12 +83,6 @@ pub fn python_request(
         platforms: platforms.to_vec(),
     };
     Ok(PythonAsked { request, places: dependencies.into_iter().chain(constraints).collect() })
-}
-
-/// The normalized name of the package that a requirement is on.
-fn package_of(text: &str) -> String {
-    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))).unwrap_or(text.len());
-    normalized_package(&text[..end])
 }
 
 /// What to do about a package that is none of an index.
@@ -119,7 +114,7 @@ impl Reader<'_> {
         }
         let list = if constraint { &mut self.constraints } else { &mut self.dependencies };
         if !list.iter().any(|(_, known)| known.text == text) {
-            list.push((package_of(&text), Requirement { text, span, source: Arc::clone(source) }));
+            list.push((requirement_name(&text), Requirement { text, span, source: Arc::clone(source) }));
         }
     }
 
@@ -295,7 +290,7 @@ impl Reader<'_> {
         let mut at = 0;
         while at < found.len() {
             let (text, span) = found[at].clone();
-            let name = package_of(&text);
+            let name = requirement_name(&text);
             if own.as_deref() != Some(name.as_str()) {
                 self.wants(text, span, &source, false);
             } else if let Some((names, _)) = text.split_once('[').and_then(|(_, rest)| rest.split_once(']')) {

@@ -20,7 +20,7 @@ use trainlock_run::Plan;
 use trainlock_store::{PutError, Session, Store, StoreError};
 use trainlock_types::{
     Digest, HumanSize, Name, PinnedFile, Platform, PythonRequest, ToolFrom, ToolMatch, ToolProvider, ToolRequest,
-    WheelName, index_of, is_python, normalized_package,
+    WheelName, index_of, is_python, normalized_package, requirement_name,
 };
 
 /// What each member's steps are equipped with.
@@ -227,29 +227,32 @@ impl Workshop<'_> {
         self.index.only(name).map(Cow::Owned).ok_or(EquipError::NoIndex { package, index })
     }
 
-    /// The sizes of files of which uv did not say it: of indexes that do not state them.
-    fn sizes<'f>(
+    /// Digests and sizes of files of which uv did not say both: of indexes that do not state them. What no index states is that of the
+    /// bytes that come first.
+    fn unstated<'f>(
         &self,
         package: &str,
         names: &[String],
         files: impl Iterator<Item = &'f LockedFile>,
-    ) -> Result<BTreeMap<String, u64>, EquipError> {
-        let unsized_files: Vec<&LockedFile> = files.filter(|file| file.size.is_none()).collect();
-        let mut sizes = BTreeMap::new();
-        if unsized_files.is_empty() {
-            return Ok(sizes);
+    ) -> Result<BTreeMap<String, (Digest, u64)>, EquipError> {
+        let open: Vec<&LockedFile> = files.filter(|file| file.size.is_none() || file.sha256.is_none()).collect();
+        let mut found = BTreeMap::new();
+        if open.is_empty() {
+            return Ok(found);
         }
         let index = self.index_of(package, names)?;
         let listed = self.fetcher.index_files(&index, package)?;
-        for file in unsized_files {
-            let Some(found) = listed.iter().find(|f| f.file == file.file) else { continue };
-            let size = match found.size {
-                Some(size) => size,
-                None => self.fetcher.fetched_size(self.session, found, file.sha256, &index)?,
+        for file in open {
+            let listed = listed.iter().find(|f| f.file == file.file).ok_or_else(|| {
+                EquipError::Index(format!("the package index does not have {} of package {package}", file.file))
+            })?;
+            let fact = match (file.sha256.or(listed.sha256), file.size.or(listed.size)) {
+                (Some(sha256), Some(size)) => (sha256, size),
+                (sha256, _) => self.fetcher.fetched_file(self.session, listed, sha256, &index)?,
             };
-            sizes.insert(file.file.clone(), size);
+            found.insert(file.file.clone(), fact);
         }
-        Ok(sizes)
+        Ok(found)
     }
 
     /// uv, for this interpreter.
@@ -462,10 +465,8 @@ fn pins(
 ) -> Result<PythonAnswer, EquipError> {
     let mut hashes: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
     for text in request.dependencies.iter().chain(&request.constraints) {
-        let end =
-            text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))).unwrap_or(text.len());
         let digests = text.split(" --hash=sha256:").skip(1).filter_map(|hex| hex.trim().parse::<Digest>().ok());
-        hashes.entry(normalized_package(&text[..end])).or_default().extend(digests);
+        hashes.entry(requirement_name(text)).or_default().extend(digests);
     }
     let all_hashed = request.dependencies.iter().any(|text| text.contains(" --hash="));
     let cp = format!("cp{}", line.replace('.', ""));
@@ -481,7 +482,8 @@ fn pins(
             return Err(EquipError::Unhashed { package: package.name, version: package.version });
         }
         let allowed = hashes.get(&package.name).filter(|set| !set.is_empty());
-        let allows = |file: &&LockedFile| allowed.is_none_or(|set| set.contains(&file.sha256));
+        let allows =
+            |file: &&LockedFile| allowed.is_none_or(|set| file.sha256.is_some_and(|sha256| set.contains(&sha256)));
         let fits = |file: &&LockedFile| {
             WheelName::parse(&file.file).is_some_and(|wheel| {
                 let interpreter =
@@ -496,7 +498,7 @@ fn pins(
             return Err(EquipError::Hashes { package: package.name, version: package.version });
         }
         wheels.sort_by(|a, b| a.file.cmp(&b.file));
-        let sizes = workshop.sizes(&package.name, &request.index, wheels.iter().copied().chain(source))?;
+        let unstated = workshop.unstated(&package.name, &request.index, wheels.iter().copied().chain(source))?;
         for file in wheels.iter().copied().chain(source) {
             match &file.uploaded {
                 Some(time) if newest.as_ref().is_none_or(|n| n < time) => newest = Some(time.clone()),
@@ -511,8 +513,8 @@ fn pins(
             name,
             version: package.version,
             marker: package.marker.filter(|marker| !everywhere(marker, &request.platforms, line)),
-            wheels: wheels.iter().filter_map(|file| file.pinned(&sizes)).collect(),
-            source: source.and_then(|file| file.pinned(&sizes)),
+            wheels: wheels.iter().filter_map(|file| file.pinned(&unstated)).collect(),
+            source: source.and_then(|file| file.pinned(&unstated)),
             extra: String::new(),
         };
         for platform in &request.platforms {

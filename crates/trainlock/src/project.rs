@@ -96,6 +96,14 @@ pub(crate) struct Project {
 /// A lock that is being read in a thread of its own, and its file.
 type ReadAhead = (PathBuf, std::thread::JoinHandle<Result<Option<Lock>, LockError>>);
 
+/// A word of the command line; of one that configures a package index (`index.NAME=ADDRESS`) without the address.
+fn without_address(word: &str) -> String {
+    match word.split_once("index.").and_then(|(before, rest)| Some((before, rest.split_once('=')?.0))) {
+        Some((before @ ("" | "--config="), name)) => format!("{before}index.{name}=…"),
+        _ => word.to_owned(),
+    }
+}
+
 impl Project {
     /// Loads the manifests and opens the store.
     pub(crate) fn open(global: &Global) -> Result<Project, Failure> {
@@ -387,7 +395,7 @@ impl Project {
         equipment: &Equipments,
         options: &ParamOptions,
     ) {
-        record.command = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+        record.command = std::env::args_os().map(|a| without_address(&a.to_string_lossy())).collect();
         record.lock = Some(lock.digest().to_string());
         record.profile.clone_from(&options.profile);
         record.set =

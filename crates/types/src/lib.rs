@@ -26,6 +26,7 @@ pub use path::{PathError, RelPath};
 pub use platform::{Platform, UnknownPlatform};
 pub use python::{
     Libc, PinnedFile, PythonRequest, TakenKind, TakenLock, WheelName, index_of, is_python, normalized_package,
+    requirement_name,
 };
 pub use request::{
     Algorithm, Checksum, ChecksumError, DataRequest, DataSource, FetchedTool, ToolFrom, ToolMatch, ToolProvider,

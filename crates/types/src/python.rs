@@ -116,6 +116,12 @@ pub fn normalized_package(name: &str) -> String {
     normal
 }
 
+/// The normalized name of the package that a requirement is on.
+pub fn requirement_name(text: &str) -> String {
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))).unwrap_or(text.len());
+    normalized_package(&text[..end])
+}
+
 /// Whether a tool of this name is a Python interpreter: `python`, `python3`, `python3.11`.
 pub fn is_python(tool: &str) -> bool {
     tool.strip_prefix("python").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit() || b == b'.'))

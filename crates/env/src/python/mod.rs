@@ -14,10 +14,10 @@ pub use pylock::{Locked, LockedFile, PylockError};
 pub use select::{Candidate, SelectError, Selected, Target};
 
 use fs_err as fs;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use trainlock_types::{Digest, PinnedFile, Platform, PythonRequest, TakenKind, TakenLock, quoted};
+use trainlock_types::{Digest, PinnedFile, Platform, PythonRequest, TakenKind, TakenLock, quoted, requirement_name};
 
 /// How uv is run.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ impl Uv<'_> {
         keep: &[(String, String)],
         exclude_newer: Option<&str>,
     ) -> Result<Vec<Locked>, PythonError> {
-        fs::write(scratch.join("pyproject.toml"), project(request, line, &self.named))?;
+        fs::write(scratch.join("pyproject.toml"), project(request, line, &self.named, keep))?;
         if !keep.is_empty() {
             fs::write(scratch.join("uv.lock"), preferences(keep, line))?;
         }
@@ -121,40 +121,32 @@ impl Uv<'_> {
     ) -> Result<(), PythonError> {
         let wheels = scratch.join("wheels");
         fs::create_dir_all(&wheels)?;
-        let mut text = String::from("lock-version = \"1.0\"\ncreated-by = \"trainlock\"\n");
         for package in packages {
             // uv wants a wheel to bear its name.
             let file = wheels.join(&package.file.file);
             if fs::hard_link(package.at, &file).is_err() {
                 fs::os::unix::fs::symlink(package.at, &file)?;
             }
-            let PinnedFile { file: name, sha256, size } = package.file;
-            let entry = format!(
-                "{{ name = {}, path = {}, size = {size}, hashes = {{ sha256 = \"{}\" }} }}",
-                quoted(name),
-                quoted(&format!("wheels/{name}")),
-                sha256.to_hex()
-            );
-            text +=
-                &format!("\n[[packages]]\nname = {}\nversion = {}\n", quoted(package.name), quoted(package.version));
-            text +=
-                &if name.ends_with(".whl") { format!("wheels = [{entry}]\n") } else { format!("sdist = {entry}\n") };
         }
-        fs::write(scratch.join("pylock.toml"), text)?;
         let mut command = self.command(&["venv", "--relocatable", "--no-project", "--quiet"]);
         command.arg(to);
         self.run(command)?;
-        let mut command =
-            self.command(&["pip", "sync", "--quiet", "--strict", "--compile-bytecode", "--link-mode", "copy"]);
-        let built: Vec<&str> = packages.iter().filter(|p| !p.file.file.ends_with(".whl")).map(|p| p.name).collect();
-        if built.is_empty() {
-            command.arg("--no-build");
+        let (wheels, built): (Vec<_>, Vec<_>) = packages.iter().partition(|p| p.file.file.ends_with(".whl"));
+        // What is built is built by what is locked: the wheels are there first, and nothing is fetched for it.
+        let rounds = if built.is_empty() { vec![wheels] } else { vec![wheels, packages.iter().collect()] };
+        for round in rounds {
+            fs::write(scratch.join("pylock.toml"), derived(&round))?;
+            let mut command =
+                self.command(&["pip", "sync", "--quiet", "--strict", "--compile-bytecode", "--link-mode", "copy"]);
+            match built.is_empty() {
+                true => command.arg("--no-build"),
+                false => command.arg("--no-build-isolation"),
+            };
+            command.arg("pylock.toml").current_dir(scratch).env("VIRTUAL_ENV", to);
+            // The files' times are about to be made all the same; a digest of the source would be checked at every import.
+            command.env("PYC_INVALIDATION_MODE", "UNCHECKED_HASH");
+            self.run(command)?;
         }
-        command.args(built.iter().flat_map(|name| ["--no-build-isolation-package", name]));
-        command.arg("pylock.toml").current_dir(scratch).env("VIRTUAL_ENV", to);
-        // The files' times are about to be made all the same; a digest of the source would be checked at every import.
-        command.env("PYC_INVALIDATION_MODE", "UNCHECKED_HASH");
-        self.run(command)?;
         let mut command = self.command(&["pip", "check"]);
         command.env("VIRTUAL_ENV", to);
         self.run(command)?;
@@ -205,6 +197,9 @@ impl Uv<'_> {
             "consider limiting the environments with `tool.uv.environments`",
             "consider to lock for fewer platforms (`platforms` in [workspace])",
         );
+        let text = text.replace("The `requires-python` value", "The version of Python");
+        let text =
+            text.replace("using a more restrictive `requires-python` value (like", "another `python` in [tools] (like");
         let text = text.replace("trainlock-project", "your project");
         let text = text.trim().trim_start_matches("error: ").trim_start_matches("× ").trim().to_owned();
         Err(PythonError::Uv(if text.is_empty() { format!("uv ended with {}", output.status) } else { text }))
@@ -224,8 +219,25 @@ pub struct Installed<'a> {
     pub at: &'a Path,
 }
 
+/// A `pylock.toml` of files that lie in the folder `wheels` beside it.
+fn derived(packages: &[&Installed<'_>]) -> String {
+    let mut text = String::from("lock-version = \"1.0\"\ncreated-by = \"trainlock\"\n");
+    for package in packages {
+        let PinnedFile { file: name, sha256, size } = package.file;
+        let entry = format!(
+            "{{ name = {}, path = {}, size = {size}, hashes = {{ sha256 = \"{}\" }} }}",
+            quoted(name),
+            quoted(&format!("wheels/{name}")),
+            sha256.to_hex()
+        );
+        text += &format!("\n[[packages]]\nname = {}\nversion = {}\n", quoted(package.name), quoted(package.version));
+        text += &if name.ends_with(".whl") { format!("wheels = [{entry}]\n") } else { format!("sdist = {entry}\n") };
+    }
+    text
+}
+
 /// A project that asks for what a request does, on its platforms alone.
-fn project(request: &PythonRequest, line: &str, named: &BTreeMap<String, String>) -> String {
+fn project(request: &PythonRequest, line: &str, named: &BTreeMap<String, String>, keep: &[(String, String)]) -> String {
     let list = |texts: &mut dyn Iterator<Item = String>| texts.map(|t| quoted(&t)).collect::<Vec<_>>().join(", ");
     let bare = |text: &String| text.split(" --hash=").next().unwrap_or_default().trim().to_owned();
     let sources = || request.index.iter().filter_map(|line| line.split_once(' '));
@@ -241,6 +253,12 @@ fn project(request: &PythonRequest, line: &str, named: &BTreeMap<String, String>
     );
     if request.sdist.is_empty() {
         text.push_str("no-build = true\n");
+    } else {
+        // uv has no word for "none but these"; what else it builds, it may only build to learn what it needs.
+        let names = request.dependencies.iter().chain(&request.constraints).map(|text| requirement_name(text));
+        let names: BTreeSet<String> = names.chain(keep.iter().map(|(name, _)| name.clone())).collect();
+        let others = names.into_iter().filter(|name| request.sdist.binary_search(name).is_err());
+        text += &format!("no-build-package = [{}]\n", list(&mut others.into_iter()));
     }
     for (name, url) in named.iter().filter(|(name, _)| sources().any(|(_, index)| index == name.as_str())) {
         text += &format!("\n[[tool.uv.index]]\nname = {}\nurl = {}\nexplicit = true\n", quoted(name), quoted(url));
@@ -302,7 +320,7 @@ mod tests {
             platforms: vec![Platform::LinuxX86_64, Platform::MacosAarch64],
         };
         let named = ["cpu", "other"].map(|name| (name.to_owned(), format!("https://{name}.example/simple")));
-        let text = project(&request, "3.11", &BTreeMap::from(named));
+        let text = project(&request, "3.11", &BTreeMap::from(named), &[]);
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["project"]["requires-python"].as_str(), Some("==3.11.*"));
         assert_eq!(table["project"]["dependencies"][1].as_str(), Some("scipy==1.0"));

@@ -24,8 +24,8 @@ pub struct Locked {
 pub struct LockedFile {
     /// The file's name.
     pub file: String,
-    /// Its digest.
-    pub sha256: Digest,
+    /// Its digest, where the index says it.
+    pub sha256: Option<Digest>,
     /// Its size in bytes, where the index says it.
     pub size: Option<u64>,
     /// When it was uploaded (RFC 3339), where the index says it.
@@ -33,10 +33,13 @@ pub struct LockedFile {
 }
 
 impl LockedFile {
-    /// The file with the size that it has, or that was found for it.
-    pub fn pinned(&self, found: &BTreeMap<String, u64>) -> Option<PinnedFile> {
-        let size = self.size.or_else(|| found.get(&self.file).copied())?;
-        Some(PinnedFile { file: self.file.clone(), sha256: self.sha256, size })
+    /// The file with the digest and size that it has, or that were found for it.
+    pub fn pinned(&self, found: &BTreeMap<String, (Digest, u64)>) -> Option<PinnedFile> {
+        let (sha256, size) = match (self.sha256, self.size) {
+            (Some(sha256), Some(size)) => (sha256, size),
+            _ => *found.get(&self.file)?,
+        };
+        Some(PinnedFile { file: self.file.clone(), sha256, size })
     }
 }
 
@@ -112,8 +115,8 @@ fn package(value: &Value) -> Result<Locked, PylockError> {
         Ok(LockedFile {
             file: percent_decoded(named.ok_or_else(|| wrong("has a file without a name"))?),
             sha256: sha256
-                .and_then(|hex| hex.parse().ok())
-                .ok_or_else(|| wrong("has a file without a sha256: its index does not say it"))?,
+                .map(|hex| hex.parse().map_err(|_| wrong("has a file with a sha256 that is none")))
+                .transpose()?,
             size: value.get("size").and_then(Value::as_integer).and_then(|n| n.try_into().ok()),
             uploaded: value.get("upload-time").map(|time| time.to_string().trim_matches('"').to_owned()),
         })
