@@ -716,6 +716,65 @@ impl Project {
         Ok(())
     }
 
+    /// Brings into the store what steps of these members are equipped with on this machine, under any profile; nothing is installed.
+    pub(crate) fn bring_equipment(
+        &self,
+        lock: &Lock,
+        members: &[usize],
+        offline: bool,
+        ui: &Ui,
+    ) -> Result<(), Failure> {
+        let members: Vec<&Member> = members.iter().map(|i| &self.workspace.members[*i]).collect();
+        let names: BTreeSet<Option<&Name>> = members.iter().map(|m| (!m.dir.is_root()).then_some(&m.name)).collect();
+        let python: Vec<&PythonPin> = lock.python.iter().filter(|pin| names.contains(&pin.member.as_ref())).collect();
+        let is_for_python = |pin: &ToolPin| !python.is_empty() && pin.name.as_str() == UV;
+        let host = Platform::host();
+        let tools: Vec<&ToolPin> = lock
+            .tools
+            .iter()
+            .filter(|pin| names.contains(&pin.member.as_ref()) || is_for_python(pin))
+            .filter(|pin| pin.artifacts.contains_key(&host))
+            .collect();
+        let mut packages = Vec::new();
+        let mut missing = BTreeMap::new();
+        for pin in python {
+            let of_member = |tool: &&ToolPin| tool.member == pin.member && is_python(&tool.name);
+            let Some(interpreter) = lock.tools.iter().find(of_member) else { continue };
+            let selected = selected(lock, pin, &interpreter.version.to_string()).map_err(EquipError::from)?;
+            for file in selected.iter().map(|s| &s.file) {
+                if self.store.object(&file.sha256, Some(file.size))?.is_none() {
+                    missing.insert(file.sha256, file.size);
+                }
+            }
+            packages.push((pin, selected));
+        }
+        let count = format!("{} python packages ({})", missing.len(), HumanSize(missing.values().sum()));
+        if !missing.is_empty() {
+            ui.note("Fetching", &count);
+        }
+        let index = self.package_index()?;
+        let session = self.store.session()?;
+        {
+            let (events, _display) = ui.events();
+            let fetcher = Fetcher::new(self.fetch_settings(offline), events);
+            let variables = &self.settings.uv_variables;
+            let (store, session, fetcher, index) = (&self.store, &session, &fetcher, &index);
+            let workshop = Workshop { store, session, fetcher, index, variables, offline };
+            for pin in tools {
+                workshop.tool(pin)?;
+            }
+            for (pin, selected) in &packages {
+                let files: Vec<(&str, &PinnedFile)> = selected.iter().map(|s| (s.name.as_str(), &s.file)).collect();
+                workshop.bring(&files, &pin.index)?;
+            }
+        }
+        session.finish(false)?;
+        if !missing.is_empty() {
+            ui.status("Verified", &count);
+        }
+        Ok(())
+    }
+
     /// Where packages are looked for, as the environment and pip's and uv's configuration say.
     pub(crate) fn package_index(&self) -> Result<IndexSettings, Failure> {
         IndexSettings::find(&self.settings.index_places).map_err(|reason| {

@@ -85,6 +85,15 @@ fn locked_for_all_platforms_and_used_again_without_a_network() {
         assert!(!trained.stderr.contains(text), "{}", trained.stderr);
     }
     index.requests();
+    // `fetch` brings all that is needed, and the next command needs no network.
+    let elsewhere = TestContext::new(env!("CARGO_BIN_EXE_trainlock"));
+    write_manifest(&elsewhere, &with_packages("[python]\ndependencies = [\"demo\"]\n", "base"));
+    elsewhere.write("train.lock", &lock);
+    let fetched = run(&elsewhere, &index.url(""), &["fetch", "--locked"]).expect(0);
+    assert!(fetched.stderr.contains("Verified 2 python packages"), "{}", fetched.stderr);
+    elsewhere.run(["train", "--frozen"]).expect(0);
+    assert_eq!(elsewhere.read("out"), "2.0\n");
+    index.requests();
     // Another project with the same packages finds them installed, and asks nobody.
     let other = TestContext::new(env!("CARGO_BIN_EXE_trainlock"));
     write_manifest(&other, &with_packages("[python]\ndependencies = [\"demo\"]\n", "demo"));
@@ -262,9 +271,13 @@ fn a_profile_takes_a_package_from_an_index_by_its_name() {
     let Some(index) = demo(&context) else { return };
     let own = Index::start(&uv().unwrap());
     own.lock_with("me:s3cretpassw0rd");
-    let tags = ["manylinux2014_x86_64", "manylinux2014_aarch64", "macosx_11_0_arm64"];
-    for tag in tags {
-        let file = format!("base-2.0+cpu-py3-none-{tag}.whl");
+    // As the publishers of torch have it: the builds for Linux have a local version, those for macOS none.
+    for file in [
+        "2.0+cpu-py3-none-manylinux2014_x86_64",
+        "2.0+cpu-py3-none-manylinux2014_aarch64",
+        "2.0-py3-none-macosx_11_0_arm64",
+    ] {
+        let file = format!("base-{file}.whl");
         own.add("base", &file, wheel(context.root(), &file, &[]));
     }
     // A stranger of the same name as one that is wanted from elsewhere.

@@ -26,6 +26,7 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
     let lock = project.lock(Locking::from(args.lock), args.lock.offline(), ui)?;
     let data = project.data_of(&members);
     project.bring(&lock, &data, args.lock.offline(), ui)?;
+    project.bring_equipment(&lock, &members, args.lock.offline(), ui)?;
     if args.link {
         project.link(&lock, &data, ui)?;
     }
