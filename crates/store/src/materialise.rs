@@ -248,8 +248,11 @@ pub(crate) fn lay_out(
     let root = sys::open_dir(CWD, to, false).map_err(|e| StoreError::io("read", to, e))?;
     let folders = folders_of(listing);
     for folder in &folders {
-        rustix::fs::mkdirat(&root, *folder, Mode::from_raw_mode(0o755))
-            .map_err(|e| StoreError::io("create", to.join(folder), e))?;
+        match rustix::fs::mkdirat(&root, *folder, Mode::from_raw_mode(0o755)) {
+            // Of a part that was laid out before: no part has a link where another has a folder.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(StoreError::io("create", to.join(folder), error)),
+        }
     }
     let mut by_folder: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
     for entry in listing.entries() {

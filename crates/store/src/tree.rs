@@ -97,6 +97,29 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Makes one tree out of parts of trees that are in the store: each with what is wanted of it (hard links; copies where the
+    /// file system has none). Nothing is read or hashed. No two parts may have a path in common.
+    pub fn tree_from_trees(&self, parts: &[(Digest, Listing)]) -> Result<Tree, PutError> {
+        let whole = listing(parts.iter().flat_map(|(_, part)| part.entries().iter().cloned()).collect())?;
+        check_names(&whole)?;
+        let digest = whole.digest();
+        if self.store().has_tree(&digest) {
+            return Ok(Tree { digest, size: whole.size(), count: whole.count(), listing: whole });
+        }
+        let temp = Temp::new(self.room.temporary());
+        fs_err::create_dir(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
+        for (tree, part) in parts {
+            let from = self.store().tree(tree).ok_or(StoreError::Missing(*tree))?;
+            lay_out(self.store(), part, Source::Tree(&from), temp.path(), Link::Hardlink, true)?;
+        }
+        // Later parts have changed the folders of earlier ones.
+        let root = sys::open_dir(CWD, temp.path(), false).map_err(|e| StoreError::io("read", temp.path(), e))?;
+        set_folder_times(&root, folders_of(&whole).into_iter()).map_err(|e| StoreError::io("write", temp.path(), e))?;
+        self.room.install_tree(temp.path(), whole).map_err(Into::into)
+    }
+}
+
 /// Fills a tree. Dropped without [`TreeBuilder::finish`], it leaves nothing.
 #[derive(Debug)]
 pub struct TreeBuilder {

@@ -56,6 +56,40 @@ fn a_folder_is_taken_and_normalised() {
 }
 
 #[test]
+fn parts_of_trees_are_put_together() {
+    let place = Place::new();
+    let session = place.session();
+    let take = |files: &[(&str, &str)]| {
+        let work = session.work_dir("part").unwrap();
+        files.iter().for_each(|(path, text)| write(&work.join(path), text));
+        session.take_tree(&work).unwrap()
+    };
+    let one = take(&[("lib/a/x.py", "x"), ("lib/a/y.py", "y"), ("bin/a", "#!")]);
+    let two = take(&[("lib/b/z.py", "z")]);
+    let part = Listing::new(one.listing.entries()[1..].to_vec()).unwrap();
+    let both = session.tree_from_trees(&[(one.digest, part.clone()), (two.digest, two.listing.clone())]).unwrap();
+    let at = place.store.tree(&both.digest).unwrap();
+    assert_eq!((names(&at), names(&at.join("lib"))), (vec!["lib".to_owned()], vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(both.digest, take(&[("lib/a/x.py", "x"), ("lib/a/y.py", "y"), ("lib/b/z.py", "z")]).digest);
+    let from = place.store.tree(&one.digest).unwrap();
+    assert_eq!(inode(&at.join("lib/a/x.py")), inode(&from.join("lib/a/x.py")));
+    for path in ["", "lib", "lib/a", "lib/b/z.py"] {
+        assert_eq!(mtime(&at.join(path)), FIXED, "{path}");
+    }
+    let twice = session.tree_from_trees(&[(one.digest, part.clone()), (one.digest, part)]);
+    assert!(matches!(twice, Err(PutError::Twice(_))), "{twice:?}");
+    // A file and a folder of one name, and a tree that is not there.
+    let file = take(&[("lib/b", "no folder")]);
+    let clash = session.tree_from_trees(&[(two.digest, two.listing.clone()), (file.digest, file.listing)]);
+    assert!(matches!(clash, Err(PutError::Twice(_) | PutError::Collision(..))), "{clash:?}");
+    let only = Listing::new(one.listing.entries()[..1].to_vec()).unwrap();
+    let missing = session.tree_from_trees(&[(Digest::of(b"none"), only)]);
+    assert!(matches!(missing, Err(PutError::Store(StoreError::Missing(_)))), "{missing:?}");
+    session.finish(true).unwrap();
+    assert!(place.is_clean());
+}
+
+#[test]
 fn what_no_tree_can_hold_is_refused() {
     let place = Place::new();
     let session = place.session();

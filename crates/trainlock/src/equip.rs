@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use trainlock_env::python::{
     Candidate, Environment, Installed, Locked, LockedFile, PythonError, SelectError, Selected, Target, Uv,
-    environment_key,
+    environment_key, piece_key, pieces,
 };
 use trainlock_env::{Equipment, FetchedTool, HostTool, HostTools, Machine, Packages, Place, Tool, ToolError};
 use trainlock_fetch::{FetchError, Fetcher, IndexSettings, ToolFetchError};
@@ -17,10 +17,10 @@ use trainlock_lock::{Lock, PackagePin, PythonPin, ToolPin};
 use trainlock_manifest::{Member, Workspace};
 use trainlock_resolve::{PythonAnswer, ResolveWith};
 use trainlock_run::Plan;
-use trainlock_store::{PutError, Session, Store, StoreError};
+use trainlock_store::{PutError, Session, Store, StoreError, Tree};
 use trainlock_types::{
-    Digest, HumanSize, Name, PinnedFile, Platform, PythonRequest, ToolFrom, ToolMatch, ToolProvider, ToolRequest,
-    WheelName, index_of, is_python, normalized_package, requirement_name,
+    Digest, HumanSize, Listing, Name, PinnedFile, Platform, PythonRequest, ToolFrom, ToolMatch, ToolProvider,
+    ToolRequest, WheelName, index_of, is_python, normalized_package, requirement_name,
 };
 
 /// What each member's steps are equipped with.
@@ -290,32 +290,91 @@ impl Workshop<'_> {
         if let Some(tree) = kept(self.store, &key)? {
             return environment(&tree);
         }
-        let files: Vec<(&str, &PinnedFile)> = selected.iter().map(|s| (s.name.as_str(), &s.file)).collect();
-        self.bring(&files, &packages.index)?;
+        // What was installed once is put together with what was not.
+        let (interpreter_key, resolver_key) = (interpreter_key(version), resolver.version.to_string());
+        let wheel_key = |file: &PinnedFile| piece_key(&interpreter_key, &resolver_key, file);
+        let mut parts = Vec::new();
+        let mut open: Vec<&Selected> = Vec::new();
+        for one in selected {
+            match kept(self.store, &wheel_key(&one.file))?
+                .and_then(|tree| self.store.listing(&tree).transpose().map(|l| (tree, l)))
+            {
+                Some((tree, listing)) => parts.push((tree, listing?)),
+                None => open.push(one),
+            }
+        }
+        // What is built may need all others.
+        if open.iter().any(|one| !one.file.file.ends_with(".whl")) {
+            parts.clear();
+            open = selected.iter().collect();
+        }
         let place = self.tool(resolver)?;
         let scratch = self.session.work_dir("python")?;
         let cache = scratch.join("cache");
+        let uv = Uv { offline: true, ..self.uv(&place, interpreter, &cache) };
+        let failed = |source| self.python("install the python packages", source);
+        if !open.is_empty() {
+            let (tree, own) = self.install(&uv, &scratch, &line, &open, &packages.index)?;
+            for one in &open {
+                if let Some(listing) = own.get(&one.name).filter(|_| one.file.file.ends_with(".whl")) {
+                    let piece = self.session.tree_from_trees(&[(tree.digest, listing.clone())])?.digest;
+                    self.session.put_result(&wheel_key(&one.file), piece.to_hex().as_bytes())?;
+                }
+            }
+            parts.push((tree.digest, tree.listing));
+        }
+        let tree = match &parts[..] {
+            [] => self.session.take_tree(&self.session.work_dir("nothing")?)?.digest,
+            [(tree, _)] => *tree,
+            parts => match self.session.tree_from_trees(parts) {
+                Ok(tree) => tree.digest,
+                // Packages that write the same file are installed in one go.
+                Err(PutError::Twice(_) | PutError::Collision(..)) => {
+                    let all: Vec<&Selected> = selected.iter().collect();
+                    let scratch = self.session.work_dir("python")?;
+                    let tree = self.install(&uv, &scratch, &line, &all, &packages.index)?.0.digest;
+                    self.session.discard(&scratch)?;
+                    tree
+                }
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let found = environment(&tree)?;
+        uv.check(&found, &scratch.join("check")).map_err(failed)?;
+        self.session.put_result(&key, tree.to_hex().as_bytes())?;
+        self.session.discard(&scratch)?;
+        Ok(found)
+    }
+
+    /// Brings and installs packages; the tree of all, and the files of each.
+    fn install(
+        &self,
+        uv: &Uv<'_>,
+        scratch: &Path,
+        line: &str,
+        open: &[&Selected],
+        names: &[String],
+    ) -> Result<(Tree, BTreeMap<String, Listing>), EquipError> {
+        let files: Vec<(&str, &PinnedFile)> = open.iter().map(|s| (s.name.as_str(), &s.file)).collect();
+        self.bring(&files, names)?;
         let mut paths = Vec::new();
-        for selected in selected {
-            let file = &selected.file;
+        for (_, file) in &files {
             let at = self.store.object(&file.sha256, Some(file.size))?.ok_or(StoreError::Missing(file.sha256))?;
             paths.push(at);
         }
-        let installed: Vec<Installed<'_>> = selected
+        let installed: Vec<Installed<'_>> = open
             .iter()
             .zip(&paths)
             .map(|(s, at)| Installed { name: &s.name, version: &s.version, file: &s.file, at })
             .collect();
         let to = scratch.join("environment");
-        let uv = Uv { offline: true, ..self.uv(&place, interpreter, &cache) };
-        uv.install(&scratch, &to, &line, &installed)
-            .map_err(|source| self.python("install the python packages", source))?;
-        // What is installed may be linked to the cache, and is to stand for itself.
-        self.session.discard(&cache)?;
-        let tree = self.session.take_tree(&to)?.digest;
-        self.session.put_result(&key, tree.to_hex().as_bytes())?;
-        self.session.discard(&scratch)?;
-        environment(&tree)
+        uv.install(scratch, &to, line, &installed).map_err(|e| self.python("install the python packages", e))?;
+        // What is installed is linked to the cache, and is to stand for itself.
+        self.session.discard(uv.cache)?;
+        let tree = self.session.take_tree(&to)?;
+        let at = self.store.tree(&tree.digest).ok_or(StoreError::Missing(tree.digest))?;
+        let own = pieces(&at, line, &tree.listing)?;
+        Ok((tree, own))
     }
 
     /// uv's error without an index's address.
@@ -340,10 +399,14 @@ fn tree_key(file: &PinnedFile) -> Digest {
     Digest::of(format!("trainlock tree of an archive 1\n{}\n", file.sha256).as_bytes())
 }
 
+/// The interpreter and the machine that packages are installed for.
+fn interpreter_key(version: &str) -> String {
+    format!("cpython {version} {} {}", Platform::host(), Machine::libc_here())
+}
+
 /// What installed packages are kept under.
 fn packages_key(version: &str, resolver: &ToolPin, selected: &[Selected]) -> Digest {
-    let interpreter = format!("cpython {version} {} {}", Platform::host(), Machine::libc_here());
-    environment_key(&interpreter, &resolver.version.to_string(), selected.iter().map(|s| &s.file))
+    environment_key(&interpreter_key(version), &resolver.version.to_string(), selected.iter().map(|s| &s.file))
 }
 
 /// The locked packages of a member (or of one of its profiles) that are for this machine.
@@ -381,6 +444,8 @@ pub(crate) fn live(lock: &Lock, store: &Store, live: &mut trainlock_store::Live)
         let version = interpreter.version.to_string();
         if let Ok(selected) = selected(lock, python, &version) {
             keys.push(packages_key(&version, resolver, &selected));
+            let (interpreter, resolver) = (interpreter_key(&version), resolver.version.to_string());
+            keys.extend(selected.iter().map(|s| piece_key(&interpreter, &resolver, &s.file)));
         }
     }
     for key in keys {

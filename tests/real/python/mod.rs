@@ -11,9 +11,10 @@ use trainlock_testing::{Ran, TestContext};
 use trainlock_types::Digest;
 
 /// The interpreter of the machine, and a step that prints the version of a module.
-fn with_packages(python: &str, module: &str) -> String {
+fn with_packages(python: &str, modules: &str) -> String {
+    let last = modules.rsplit(", ").next().unwrap();
     format!(
-        "[tools]\npython3 = {{ version = \"*\", from = \"host\" }}\n\n{python}\n[steps.say]\nrun = \"python3 -c 'import {module}; print({module}.__version__)' >{{outputs.0}}\"\noutputs = [\"out\"]\n"
+        "[tools]\npython3 = {{ version = \"*\", from = \"host\" }}\n\n{python}\n[steps.say]\nrun = \"python3 -c 'import {modules}; print({last}.__version__)' >{{outputs.0}}\"\noutputs = [\"out\"]\n"
     )
 }
 
@@ -103,6 +104,14 @@ fn locked_for_all_platforms_and_used_again_without_a_network() {
     let found = run_with(&other, &shared, &["train", "--locked"]).expect(0);
     assert!(!found.stderr.contains("Installed") && index.requests().is_empty(), "{}", found.stderr);
     assert_eq!(other.read("out"), "1.0\n");
+    // A further package is installed beside them: of the others no file is asked for, nor looked for on the network.
+    index.add("more", "more-3.0-py3-none-any.whl", wheel(context.root(), "more-3.0-py3-none-any.whl", &["demo"]));
+    write_manifest(&other, &with_packages("[python]\ndependencies = [\"more\"]\n", "more, base, demo"));
+    run_with(&other, &shared, &["lock"]).expect(0);
+    index.requests();
+    run_with(&other, &shared, &["train"]).expect(0);
+    assert_eq!(other.read("out"), "1.0\n");
+    assert_eq!(index.requests(), ["/simple/more/", "/files/more-3.0-py3-none-any.whl"]);
     // The same without any network.
     for (args, alone) in [(&["train", "--force", "--offline"][..], false), (&["train", "--force"][..], true)] {
         fs_err::remove_file(context.project().join("out")).unwrap();

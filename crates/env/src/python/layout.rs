@@ -84,12 +84,46 @@ pub(super) fn strip(folder: &Path, line: &str) -> std::io::Result<()> {
             remove(&path)?;
         }
     }
+    forget_origin(&folder.join(format!("lib/python{line}/site-packages")))?;
     // On 64-bit Linux `lib64` leads to `lib`; what uv puts there it puts into both.
     let lib64 = folder.join("lib64");
     if fs::symlink_metadata(&lib64).is_ok_and(|m| m.is_symlink()) {
         remove(&lib64)?;
     }
     Ok(())
+}
+
+/// Goes through the folders in which packages say what they are: the folder, and its name without the ending.
+pub(super) fn each_info(site: &Path, mut each: impl FnMut(&Path, &str) -> std::io::Result<()>) -> std::io::Result<()> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(site)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".dist-info")).map(str::to_owned);
+        found.extend(name.map(|name| (path, name)));
+    }
+    found.sort();
+    found.iter().try_for_each(|(path, name)| each(path, name))
+}
+
+/// Takes out what uv notes of the files that it installed from: when, and where they lay.
+fn forget_origin(site: &Path) -> std::io::Result<()> {
+    const NOTES: [&str; 2] = ["uv_cache.json", "direct_url.json"];
+    if !site.is_dir() {
+        return Ok(());
+    }
+    each_info(site, |folder, _| {
+        if !NOTES.iter().any(|name| folder.join(name).exists()) {
+            return Ok(());
+        }
+        let record = folder.join("RECORD");
+        let text = fs::read_to_string(&record)?;
+        let is_note = |line: &&str| NOTES.iter().any(|name| line.contains(&format!(".dist-info/{name},")));
+        let kept: String = text.split_inclusive('\n').filter(|line| !is_note(line)).collect();
+        // The file may be a link to the cache's.
+        fs::remove_file(&record)?;
+        fs::write(&record, kept)?;
+        NOTES.iter().try_for_each(|name| remove(&folder.join(name)))
+    })
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {

@@ -6,10 +6,12 @@
 //! of links around it that Python takes for a virtual environment, wherever the packages themselves are seen.
 
 mod layout;
+mod pieces;
 mod pylock;
 mod select;
 
 pub use layout::{Environment, has_programs};
+pub use pieces::pieces;
 pub use pylock::{Locked, LockedFile, PylockError};
 pub use select::{Candidate, SelectError, Selected, Target};
 
@@ -111,7 +113,7 @@ impl Uv<'_> {
     }
 
     /// Installs packages into a new virtual environment at `to`, from the files that `packages` name: each with its marker, its
-    /// pinned file, and where that lies. Verifies them once more, compiles them, and checks that they fit together.
+    /// pinned file, and where that lies. Verifies them once more and compiles them.
     pub fn install(
         &self,
         scratch: &Path,
@@ -137,7 +139,7 @@ impl Uv<'_> {
         for round in rounds {
             fs::write(scratch.join("pylock.toml"), derived(&round))?;
             let mut command =
-                self.command(&["pip", "sync", "--quiet", "--strict", "--compile-bytecode", "--link-mode", "copy"]);
+                self.command(&["pip", "sync", "--quiet", "--strict", "--compile-bytecode", "--link-mode", "hardlink"]);
             match built.is_empty() {
                 true => command.arg("--no-build"),
                 false => command.arg("--no-build-isolation"),
@@ -147,10 +149,18 @@ impl Uv<'_> {
             command.env("PYC_INVALIDATION_MODE", "UNCHECKED_HASH");
             self.run(command)?;
         }
-        let mut command = self.command(&["pip", "check"]);
-        command.env("VIRTUAL_ENV", to);
-        self.run(command)?;
         Ok(layout::strip(to, line)?)
+    }
+
+    /// Checks that installed packages fit together; the folder `at` is made for it.
+    ///
+    /// # Errors
+    /// What uv says is missing or of another version.
+    pub fn check(&self, environment: &Environment, at: &Path) -> Result<(), PythonError> {
+        environment.lay_out(at, at, &environment.packages)?;
+        let mut command = self.command(&["pip", "check"]);
+        command.env("VIRTUAL_ENV", at);
+        self.run(command)
     }
 
     /// uv, with everything set and nothing else read.
@@ -292,6 +302,11 @@ pub fn marker(platform: Platform) -> &'static str {
         Platform::MacosAarch64 => "sys_platform == 'darwin' and platform_machine == 'arm64'",
         Platform::MacosX86_64 => "sys_platform == 'darwin' and platform_machine == 'x86_64'",
     }
+}
+
+/// What an installed wheel is known by.
+pub fn piece_key(interpreter: &str, resolver: &str, file: &PinnedFile) -> Digest {
+    Digest::of(format!("trainlock installed wheel 1\n{interpreter}\n{resolver}\n{file}\n").as_bytes())
 }
 
 /// What an environment is known by: all that it is made of.
