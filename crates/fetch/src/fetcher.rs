@@ -391,21 +391,7 @@ impl Fetcher {
         let expect =
             Expect { sha256: locked.map(|(sha256, _)| sha256), size: locked.map(|(_, size)| size), checksum: None };
         let extracted = archive::extract(file, limits, member, |size, content| {
-            let mut file = Receive::start(session, expect, Some(size), false)?;
-            loop {
-                let bytes =
-                    content.fill_buf().map_err(|e| ArchiveError::from_read(e, Some(member.as_str().as_bytes())))?;
-                if bytes.is_empty() {
-                    return Ok(file.finish()?);
-                }
-                if self.settings.cancel.is_thrown() {
-                    return Err(UnpackError::Failure(Failure::Interrupted));
-                }
-                let n = bytes.len();
-                file.take(bytes)?;
-                progress.add(n as u64);
-                content.consume(n);
-            }
+            self.receive_member(session, expect, (member, size), content, &mut progress)
         });
         progress.finish(extracted.as_ref().ok().map(|(sha256, _)| *sha256));
         extracted.map_err(|error| unpack_error(name, first(sources), error))
@@ -429,6 +415,56 @@ impl Fetcher {
         let unpacked = tree::unpack(session, file, limits, locked, &whole, cancel, |bytes| progress.add(bytes));
         progress.finish(unpacked.as_ref().ok().map(|tree| tree.digest));
         unpacked.map_err(|error| unpack_error(name, first(sources), error))
+    }
+
+    /// Puts those members of an archive of the store into the store that `wants` expects something of: path, digest and
+    /// size in bytes of each.
+    pub(crate) fn extract_some<'e>(
+        &self,
+        session: &Session,
+        name: &str,
+        sources: &[SourceUrl],
+        archive: (Digest, u64),
+        wants: &(dyn Fn(&RelPath) -> Option<Expect<'e>> + Sync),
+    ) -> Result<Vec<(RelPath, Digest, u64)>, FetchError> {
+        let file = open(session, name, &archive.0)?;
+        let mut progress = Progress::start(&self.events, self.next_id(), name, "unpack", None);
+        let mut taken = Vec::new();
+        let is_wanted = |path: &RelPath| wants(path).is_some();
+        let extracted = archive::extract_some(file, self.limits(archive.1), is_wanted, |path, size, content| {
+            let expect = wants(&path).unwrap_or_default();
+            let (sha256, size) = self.receive_member(session, expect, (&path, size), content, &mut progress)?;
+            taken.push((path, sha256, size));
+            Ok(())
+        });
+        progress.finish(extracted.is_ok().then_some(archive.0));
+        extracted.map_err(|error| unpack_error(name, first(sources), error))?;
+        Ok(taken)
+    }
+
+    /// Puts the bytes of one member of an archive into the store.
+    fn receive_member(
+        &self,
+        session: &Session,
+        expect: Expect<'_>,
+        (member, size): (&RelPath, u64),
+        content: &mut archive::Content,
+        progress: &mut Progress<'_>,
+    ) -> Result<(Digest, u64), UnpackError> {
+        let mut file = Receive::start(session, expect, Some(size), false)?;
+        loop {
+            let bytes = content.fill_buf().map_err(|e| ArchiveError::from_read(e, Some(member.as_str().as_bytes())))?;
+            if bytes.is_empty() {
+                return Ok(file.finish()?);
+            }
+            if self.settings.cancel.is_thrown() {
+                return Err(UnpackError::Failure(Failure::Interrupted));
+            }
+            let n = bytes.len();
+            file.take(bytes)?;
+            progress.add(n as u64);
+            content.consume(n);
+        }
     }
 
     /// Puts some files of an archive of the store into the store, as a tree: those that have a place, at that place.
@@ -477,7 +513,7 @@ impl<'a> UrlRequest<'a> {
             }
             DataSource::Path(_) => unsupported(name, "a path of the repository"),
             DataSource::Croissant(_) => unsupported(name, "a Croissant description"),
-            DataSource::Pooch(_) => unsupported(name, "a Pooch registry"),
+            DataSource::Pooch { .. } => unsupported(name, "a Pooch registry"),
         }
     }
 }

@@ -46,6 +46,7 @@ raw!(RawData {
     path = "path",
     croissant = "croissant",
     pooch = "pooch",
+    base_url = "base-url",
     mirrors = "mirrors",
     checksum = "checksum",
     rev = "rev",
@@ -189,7 +190,10 @@ impl RawData<'_, '_> {
             // A folder of the repository may be the whole of it (`.`).
             (None, Some(path), None, None) => Ok(DataSource::Path(parsed(path, |t| RelPath::root().resolve(t))?)),
             (None, None, Some(place), None) => Ok(DataSource::Croissant(text(place)?.into_owned())),
-            (None, None, None, Some(path)) => Ok(DataSource::Pooch(parsed(path, RelPath::parse)?)),
+            (None, None, None, Some(path)) => Ok(DataSource::Pooch {
+                registry: parsed(path, RelPath::parse)?,
+                base: self.base_url.map(|pair| parsed(pair, SourceUrl::parse)).transpose()?,
+            }),
             (None, None, None, None) => {
                 invalid(&header.span, "the data set has no `url`, `path`, `croissant` or `pooch`")
             }

@@ -151,7 +151,11 @@ pub fn satisfies(pin: &DataPin, request: &DataRequest) -> Vec<Reason> {
         (DataSource::Url { .. }, DataSource::Url { .. }) => url_satisfies(pin, &request.source, &mut reasons),
         (DataSource::Path(old), DataSource::Path(new)) => path(&mut reasons, "path", old.as_str(), new.as_str()),
         (DataSource::Croissant(old), DataSource::Croissant(new)) => path(&mut reasons, "croissant", old, new),
-        (DataSource::Pooch(old), DataSource::Pooch(new)) => path(&mut reasons, "pooch", old.as_str(), new.as_str()),
+        (DataSource::Pooch { registry: old, base: old_base }, DataSource::Pooch { registry: new, base: new_base }) => {
+            path(&mut reasons, "pooch", old.as_str(), new.as_str());
+            let words = |base: &Option<SourceUrl>| base.iter().map(SourceUrl::redacted).collect();
+            option(&mut reasons, "base-url", words(old_base), words(new_base));
+        }
         (old, new) => reasons.push(Reason::Source { old: source_words(old), new: source_words(new) }),
     }
     reasons
@@ -291,7 +295,7 @@ fn source_words(source: &DataSource) -> String {
         DataSource::Url { url, .. } => format!("url {}", url.redacted()),
         DataSource::Path(path) => format!("path {path}"),
         DataSource::Croissant(place) => format!("croissant {place}"),
-        DataSource::Pooch(path) => format!("pooch {path}"),
+        DataSource::Pooch { registry, .. } => format!("pooch {registry}"),
     }
 }
 
@@ -497,7 +501,7 @@ mod tests {
             judge(&pin(&old, false), &request(|_| {})),
             (vec!["source: path notes -> url https://example.org/a.zip".to_owned()], true)
         );
-        let pooch = |text: &str| from(DataSource::Pooch(RelPath::parse(text).unwrap()));
+        let pooch = |text: &str| from(DataSource::Pooch { registry: RelPath::parse(text).unwrap(), base: None });
         assert_eq!(judge(&pin(&pooch("a"), false), &pooch("b")).0, ["pooch: a -> b"]);
         let croissant = |text: &str| from(DataSource::Croissant(text.to_owned()));
         assert_eq!(judge(&pin(&croissant("a"), false), &croissant("b")).0, ["croissant: a -> b"]);

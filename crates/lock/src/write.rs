@@ -140,7 +140,12 @@ fn data(out: &mut String, pin: &DataPin) {
         }
         DataSource::Path(path) => text(out, "path", if path.is_root() { "." } else { path.as_str() }),
         DataSource::Croissant(place) => text(out, "croissant", place),
-        DataSource::Pooch(path) => text(out, "pooch", path.as_str()),
+        DataSource::Pooch { registry, base } => {
+            text(out, "pooch", registry.as_str());
+            if let Some(base) = base {
+                text(out, "base-url", &base.to_string());
+            }
+        }
     }
     if let Some(resolved) = &pin.resolved {
         text(out, "source", resolved);

@@ -119,6 +119,12 @@ pub(crate) fn request(
                 .help(format!("`{}` says more about a `url`", entry.name));
         }
     }
+    if let Some(entry) = view.get("base-url").filter(|_| origin.name != "pooch") {
+        sound = false;
+        report
+            .error(source, entry.span, format!("`base-url` can't stand beside `{}`", origin.name))
+            .help("`base-url` says where the files of a `pooch` registry lie");
+    }
     let text = view.str(origin.name)?;
     let (wanted, default) = match origin.name {
         "url" => url(name, &view, &text, report),
@@ -133,7 +139,14 @@ pub(crate) fn request(
             (Some(DataSource::Path(path.clone())), Place::There(path))
         }
         "croissant" => (croissant(source, &text, &described.base, report), Place::Folder),
-        _ => (path(source, &text, &described.base, report).map(DataSource::Pooch), Place::Folder),
+        _ => {
+            let base = view.str("base-url").and_then(|text| base_url(source, &text, report));
+            if view.has("base-url") && base.is_none() {
+                return None;
+            }
+            let registry = path(source, &text, &described.base, report);
+            (registry.map(|registry| DataSource::Pooch { registry, base }), Place::Folder)
+        }
     };
     let to = own_to.or_else(|| Some((source, view.str("to")?)));
     let to = place(name, described, dir, to, default, report);
@@ -314,6 +327,22 @@ fn url(name: &Name, view: &View<'_>, text: &Text<'_>, report: &mut Report) -> (O
         unpack,
     });
     (request, place)
+}
+
+fn base_url(source: &Arc<SourceText>, text: &Text<'_>, report: &mut Report) -> Option<SourceUrl> {
+    match SourceUrl::parse(text.text) {
+        Ok(url @ SourceUrl::Http(_)) => Some(url),
+        Ok(_) => {
+            report
+                .error(source, text.span.clone(), "`base-url` is an https address")
+                .help("for example `https://example.org/data/`");
+            None
+        }
+        Err(error) => {
+            report.error(source, text.span.clone(), format!("bad URL: {error}"));
+            None
+        }
+    }
 }
 
 fn file_glob_mistake(glob: &str) -> Option<String> {

@@ -182,6 +182,13 @@ static DATA_KEYS: &[Key] = &[
     ),
     key("pooch", Shape::Text(&PATH), "", "pooch = \"registry.txt\"", "A Pooch registry file, in place of `url`."),
     key(
+        "base-url",
+        Shape::Text(&TEXT),
+        "",
+        "base-url = \"https://example.org/volumes/\"",
+        "Where the files of a `pooch` registry lie that have no address of their own.",
+    ),
+    key(
         "to",
         Shape::Text(&PATH),
         "`data/` and the file's name; for many files `data/` and the entry's name",

@@ -12,7 +12,7 @@ pub use trainlock_lock::{Action, Change, Subject, Why};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use trainlock_lock::{Content, Determinism, HashFrom, PackagePin, Switches, ToolArtifact, ToolPin};
-use trainlock_types::{DataRequest, Digest, Name, Params, Platform, PythonRequest, ToolRequest};
+use trainlock_types::{DataRequest, Digest, Name, Params, Platform, PythonRequest, RelPath, ToolRequest};
 
 /// An error of a provider.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -63,6 +63,9 @@ pub trait Provider {
 
     /// The content of files and folders of the repository: one answer a request, in their order.
     fn path(&mut self, requests: &[&DataRequest]) -> Vec<Result<Content, BoxError>>;
+
+    /// The digest of a file of the repository that says what a data set holds.
+    fn description(&mut self, path: &RelPath) -> Result<Digest, BoxError>;
 
     /// A tool: the newest version that is allowed, and what is fetched for it.
     fn tool(&mut self, request: &ToolRequest) -> Result<ToolAnswer, BoxError>;

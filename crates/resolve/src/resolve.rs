@@ -12,7 +12,7 @@ use trainlock_lock::{
     Action, Change, Content, DataPin, Healed, Lock, PackagePin, PythonPin, Reason, Subject, ToolPin, Why,
     python_satisfies, satisfies, tool_satisfies,
 };
-use trainlock_types::{Checksum, DataRequest, DataSource, Name, Params, PythonRequest, ToolRequest, nearest};
+use trainlock_types::{Checksum, DataRequest, DataSource, Name, Params, PythonRequest, RelPath, ToolRequest, nearest};
 
 /// How far locking may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -368,10 +368,7 @@ fn stated(request: &DataRequest) -> Option<DataPin> {
 fn ask_paths(data: &mut [Entry<'_>], provider: &mut dyn Provider, errors: &mut Vec<ResolveError>) {
     let looked: Vec<usize> = (0..data.len()).filter(|i| matches!(data[*i].verdict, Verdict::Look)).collect();
     let requests: Vec<&DataRequest> = looked.iter().map(|i| data[*i].request).collect();
-    if requests.is_empty() {
-        return;
-    }
-    let answers = provider.path(&requests);
+    let answers = if requests.is_empty() { Vec::new() } else { provider.path(&requests) };
     assert_eq!(answers.len(), requests.len(), "a provider answers each request");
     for (i, answer) in looked.into_iter().zip(answers) {
         match answer {
@@ -380,6 +377,24 @@ fn ask_paths(data: &mut [Entry<'_>], provider: &mut dyn Provider, errors: &mut V
                 data[i].found(pin, content);
             }
             Err(source) => errors.push(data[i].error(source)),
+        }
+    }
+    // What lists the files of a data set lies in the repository, and may have changed since.
+    for entry in data.iter_mut().filter(|entry| matches!(entry.verdict, Verdict::Keep)) {
+        let path = match &entry.request.source {
+            DataSource::Pooch { registry, .. } => registry.clone(),
+            DataSource::Croissant(place) if !place.contains("://") => RelPath::parse(place).unwrap_or_default(),
+            _ => continue,
+        };
+        let locked = entry.old.and_then(|pin| pin.archive).map(|(sha256, _)| sha256);
+        match provider.description(&path) {
+            Ok(found) if Some(found) == locked => {}
+            Ok(found) => {
+                let old = locked.map_or("none".to_owned(), |digest| digest.short().to_string());
+                entry.reasons.push(Reason::Path { key: "description", old, new: found.short().to_string() });
+                entry.verdict = Verdict::Ask;
+            }
+            Err(source) => errors.push(entry.error(source)),
         }
     }
 }

@@ -79,6 +79,12 @@ impl Provider for World {
         requests.iter().map(|r| self.content(r)).collect()
     }
 
+    fn description(&mut self, path: &RelPath) -> Result<Digest, BoxError> {
+        Ok(Digest::of(
+            format!("{path} {}", self.generations.get(path.as_str()).copied().unwrap_or_default()).as_bytes(),
+        ))
+    }
+
     fn tool(&mut self, request: &ToolRequest) -> Result<ToolAnswer, BoxError> {
         self.asked.push(request.name.to_string());
         let version = semver::Version::new(1, self.generation(&request.name)?, 0);
@@ -438,6 +444,10 @@ fn an_archive_packed_anew_is_named_as_such() {
 
         fn path(&mut self, _: &[&DataRequest]) -> Vec<Result<Content, BoxError>> {
             unreachable!("nothing here is in the repository")
+        }
+
+        fn description(&mut self, path: &RelPath) -> Result<Digest, BoxError> {
+            Ok(Digest::of(path.as_str().as_bytes()))
         }
 
         fn tool(&mut self, request: &ToolRequest) -> Result<ToolAnswer, BoxError> {

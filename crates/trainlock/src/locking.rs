@@ -20,8 +20,8 @@ use trainlock_resolve::{
 };
 use trainlock_store::{Index, Store};
 use trainlock_types::{
-    DataRequest, DataSource, Diagnostic, FetchedTool, Name, Platform, PythonRequest, RelPath, SourceText, ToolFrom,
-    ToolProvider, ToolRequest, is_python,
+    DataRequest, DataSource, Diagnostic, Digest, FetchedTool, Name, Platform, PythonRequest, RelPath, SourceText,
+    ToolFrom, ToolProvider, ToolRequest, is_python,
 };
 
 pub(crate) use crate::project::Locking;
@@ -445,6 +445,13 @@ impl Provider for Sources<'_> {
             Ok(content)
         };
         requests.iter().map(|request| content(request)).collect()
+    }
+
+    fn description(&mut self, path: &RelPath) -> Result<Digest, BoxError> {
+        match in_repository(&path.on(&self.workspace.root), self.index)? {
+            Content::File { sha256, .. } => Ok(sha256),
+            Content::Tree { .. } => Err(format!("`{path}` is a folder, not a file").into()),
+        }
     }
 
     fn tool(&mut self, request: &ToolRequest) -> Result<ToolAnswer, BoxError> {

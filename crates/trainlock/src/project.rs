@@ -606,7 +606,7 @@ pub(crate) fn json(value: &Value) -> serde_json::Value {
 pub(crate) fn source_of(source: &DataSource) -> String {
     match source {
         DataSource::Url { url, .. } => url.redacted(),
-        DataSource::Path(path) | DataSource::Pooch(path) => path.to_string(),
+        DataSource::Path(path) | DataSource::Pooch { registry: path, .. } => path.to_string(),
         DataSource::Croissant(location) => location.clone(),
     }
 }

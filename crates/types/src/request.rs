@@ -43,8 +43,13 @@ pub enum DataSource {
     Path(RelPath),
     /// A Croissant description: a URL, or a path relative to the workspace's root.
     Croissant(String),
-    /// A Pooch registry file, relative to the workspace's root.
-    Pooch(RelPath),
+    /// A Pooch registry file.
+    Pooch {
+        /// Its path, relative to the workspace's root.
+        registry: RelPath,
+        /// Where the files lie that it gives no address of.
+        base: Option<SourceUrl>,
+    },
 }
 
 /// A hash function that publishers state checksums with.

@@ -13,5 +13,5 @@ mod walk;
 mod zip;
 
 pub use error::ArchiveError;
-pub(crate) use unpack::{Limits, Sink, extract, list, unpack};
+pub(crate) use unpack::{Limits, Sink, extract, extract_some, list, unpack};
 pub(crate) use walk::Content;

@@ -79,6 +79,38 @@ pub(crate) fn unpack<S: Sink>(archive: File, limits: Limits, sink: &mut S) -> Re
     )
 }
 
+/// Calls `take` with path, size and bytes of each file of an archive that is wanted.
+///
+/// # Errors
+/// What is wrong with the archive (a wanted file that stands there twice), or what `take` says.
+pub(crate) fn extract_some<E: From<ArchiveError>>(
+    archive: File,
+    limits: Limits,
+    wants: impl Fn(&RelPath) -> bool + Sync,
+    mut take: impl FnMut(RelPath, u64, &mut Content) -> Result<(), E>,
+) -> Result<(), E> {
+    let wanted = |name: &[u8]| parse(name).ok().filter(&wants);
+    let mut taken: BTreeSet<RelPath> = BTreeSet::new();
+    let mut left = limits.size;
+    walk(
+        archive,
+        limits.decoded,
+        |member| matches!(member.kind, Kind::File { .. }) && wanted(&member.name).is_some(),
+        |member, content| {
+            let Some(path) = wanted(&member.name) else { return Ok(()) };
+            let Kind::File { size, .. } = member.kind else { return Ok(()) };
+            if !taken.insert(path.clone()) {
+                return Err(ArchiveError::Twice(path.to_string()).into());
+            }
+            if taken.len() as u64 > limits.count {
+                return Err(ArchiveError::TooMany { limit: limits.count }.into());
+            }
+            left = left.checked_sub(size).ok_or(ArchiveError::TooLarge { limit: limits.size })?;
+            take(path, size, content)
+        },
+    )
+}
+
 /// The files of an archive, in its order, and whether they can be executed. At most `decoded` bytes are looked at.
 pub(crate) fn list(archive: File, decoded: u64, count: u64) -> Result<Vec<(RelPath, bool)>, ArchiveError> {
     let mut files = Vec::new();

@@ -4,6 +4,9 @@
 //! is locked. All else is the same for all kinds and stands here: which files the request's globs choose, fetching what
 //! nobody has stated a SHA-256 of, the listing that is locked, and bringing exactly that listing.
 
+mod croissant;
+mod description;
+mod pooch;
 mod pypi;
 
 use crate::error::{FetchError, Mismatch};
@@ -64,7 +67,6 @@ pub(crate) struct Found {
 /// The files of a source.
 pub(crate) enum Files {
     /// Known by name, to be fetched one by one.
-    #[expect(dead_code, reason = "packages come as a whole; the hub and buckets will not")]
     Listed(Vec<Item>),
     /// In the store already, those that were chosen.
     Whole(Tree),
@@ -147,6 +149,8 @@ pub struct ManyWanted {
 fn source(source: &DataSource) -> Option<Box<dyn Source + '_>> {
     match source {
         DataSource::Url { url: SourceUrl::Pypi(address), .. } => Some(Box::new(pypi::Pypi { address })),
+        DataSource::Croissant(place) => Some(Box::new(croissant::Croissant { place })),
+        DataSource::Pooch { registry, base } => Some(Box::new(pooch::Pooch { registry, base: base.as_ref() })),
         _ => None,
     }
 }
@@ -270,6 +274,11 @@ impl Fetcher {
                             reason: format!("`{}` is locked, and the source no longer has it", entry.path),
                             hint: Some(format!("if the change upstream is meant, run `trainlock update {name}`")),
                         })?;
+                        if let Some(found) = item.sha256.filter(|found| *found != entry.sha256) {
+                            let mismatch = Mismatch::Sha256 { expected: entry.sha256, found };
+                            let url = item.sources.first().map(SourceUrl::redacted).unwrap_or_default();
+                            return Err(FetchError::Unpacked { name: format!("{name}/{}", entry.path), url, mismatch });
+                        }
                         *place = Some(item.sources.clone());
                     }
                 }

@@ -107,7 +107,10 @@ pub(crate) fn data() -> impl Strategy<Value = DataPin> {
         path().prop_map(DataSource::Path),
         Just(DataSource::Path(RelPath::root())),
         text().prop_map(DataSource::Croissant),
-        path().prop_map(DataSource::Pooch),
+        (path(), any::<bool>()).prop_map(|(registry, based)| DataSource::Pooch {
+            registry,
+            base: based.then(|| SourceUrl::parse("https://example.org/base/").unwrap()),
+        }),
     ];
     let from_other = (other, prop_oneof![file(), tree()]).prop_map(|(source, content)| (source, content, None));
     (name(), option::of(project()), prop_oneof![3 => from_url, 1 => from_other], option::of(text())).prop_map(
