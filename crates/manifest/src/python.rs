@@ -6,9 +6,11 @@
 
 use crate::model::{Member, Python, PythonFrom, Requirement};
 use fs_err as fs;
+use pep508_rs::{Requirement as Pep508, VerbatimUrl};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 use trainlock_types::{
@@ -108,6 +110,11 @@ impl Reader<'_> {
     fn wants(&mut self, text: String, span: Range<usize>, source: &Arc<SourceText>, constraint: bool) {
         if is_path_or_address(&text) {
             return self.problem(source, span, format!("`{text}` is no package of an index"), NO_INDEX);
+        }
+        let bare = text.split(" --hash=").next().unwrap_or_default();
+        if let Err(error) = Pep508::<VerbatimUrl>::from_str(bare) {
+            let message = format!("bad requirement `{bare}`: {}", error.message);
+            return self.problem(source, span, message, "for example `numpy>=2` or `scipy; sys_platform == \"linux\"`");
         }
         if text.contains(" --hash=") {
             self.hashes.get_or_insert((Arc::clone(source), span.clone()));
@@ -532,6 +539,18 @@ requirements = "r.txt"
                 "base.txt:1 `six==1.0` has no hash, and others have"
             ]
         );
+    }
+
+    #[test]
+    fn what_is_no_requirement() {
+        let folder = tempfile::tempdir().unwrap();
+        let problems = |text: &str| asked(folder.path(), &format!("[python]\ndependencies = [{text:?}]\n"), None);
+        for bad in ["numpy >= banana", "numpy; sys_platform = 'linux'", "numpy[", "numpy=1"] {
+            let found = problems(bad).unwrap_err();
+            assert!(found[0].starts_with(&format!("train.toml:4 bad requirement `{bad}`: ")), "{found:?}");
+        }
+        assert!(problems("a.b-c[x, y] >=1, !=1.5 ; python_version < '3.12' and extra == 'z'").is_ok());
+        assert!(problems("x @ https://x.org/x.whl").unwrap_err()[0].contains("is no package of an index"));
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub enum Fault {
     Extra(Vec<u8>),
     /// Sends the body with this `ETag`.
     Tag(String),
+    /// Sends the body with this `Content-Type`.
+    Type(&'static str),
     /// Answers as it should to this `Authorization`, with 401 to others.
     Authorized(String),
 }

@@ -295,9 +295,11 @@ fn act(
     let full = || Answer::new(200).length(body.len());
     let first = |n: usize| &body[..n.min(body.len())];
     match fault {
-        Fault::Ok | Fault::Tag(_) => {
-            let tagged = |answer: Answer| {
-                if let Fault::Tag(tag) = fault { answer.with("ETag", tag) } else { answer }
+        Fault::Ok | Fault::Tag(_) | Fault::Type(_) => {
+            let tagged = |answer: Answer| match fault {
+                Fault::Tag(tag) => answer.with("ETag", tag),
+                Fault::Type(media) => answer.with("Content-Type", media),
+                _ => answer,
             };
             match range(request, body.len()) {
                 None => {

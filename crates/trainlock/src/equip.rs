@@ -62,7 +62,7 @@ pub(crate) enum EquipError {
     Index(String),
     #[error("no Python {wanted} on this machine: {found}")]
     Interpreter { wanted: String, found: String },
-    #[error("package {package} {version} has no file for {platform}")]
+    #[error("package {package} {version} has no wheel for {platform}")]
     NoWheel { package: String, version: String, platform: Platform },
     #[error("package {package} comes from the package index `{index}`, and the configuration names no such index")]
     NoIndex { package: String, index: String },
@@ -97,6 +97,9 @@ impl EquipError {
             EquipError::NoWheel { package, .. } => Some(format!(
                 "take the platform out of [workspace] platforms, restrict the requirement (`{package}; sys_platform == \"linux\"`), take another version, or allow to build it: sdist = [\"{package}\"]"
             )),
+            EquipError::Python { source: PythonError::Uv(text), .. } if text.contains("Failed to build") => Some(
+                "a source distribution is built by what is locked beside it: add what its build needs to the requirements (often `setuptools`), or take a version with a wheel".to_owned(),
+            ),
             EquipError::NoIndex { index, .. } => Some(format!(
                 "add it to trainlock's configuration (`index.{index} = \"https://…\"`) or to uv's (`[[index]]` with this name in uv.toml, `UV_INDEX={index}=https://…`)"
             )),

@@ -7,7 +7,7 @@ use index::{File, Index, as_configured, uv, wheel};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use trainlock_testing::{Ran, TestContext};
+use trainlock_testing::{Authority, Fault, FaultServer, Ran, TestContext};
 use trainlock_types::Digest;
 
 /// The interpreter of the machine, and a step that prints the version of a module.
@@ -270,6 +270,34 @@ fn the_index_of_the_machines_configuration() {
         assert_eq!(ran.code, Some(0), "{} {variables:?}: {}", file.display(), ran.stderr);
         fs_err::remove_file(file).unwrap();
     }
+}
+
+#[test]
+fn certificates_that_pip_is_told_to_trust() {
+    let context = project(&with_packages("[python]\ndependencies = [\"demo\"]\n", "demo"));
+    let Some((uv_file, uv_bytes)) = uv() else { return };
+    let authority = Authority::new();
+    let server = FaultServer::start_tls(&authority);
+    let demo = "demo-1.0-py3-none-any.whl";
+    for (package, file, bytes) in [("uv", uv_file.as_str(), uv_bytes), ("demo", demo, wheel(context.root(), demo, &[]))]
+    {
+        let link = format!("<a href=\"/files/{file}#sha256={}\">{file}</a>", Digest::of(&bytes).to_hex());
+        server.script(&format!("/simple/{package}/"), link, [Fault::Type("text/html")]);
+        server.script(&format!("/files/{file}"), bytes.to_vec(), [Fault::Type("application/octet-stream")]);
+    }
+    let pem = context.root().join("authority.pem");
+    authority.write(&pem);
+    let (url, pem) = (server.url("/simple"), pem.display().to_string());
+    let refused = run(&context, &url, &["--config", "fetch.retries=0", "lock"]).expect(1);
+    assert!(refused.stderr.contains("certificate") && !refused.stderr.contains("127.0.0.1"), "{}", refused.stderr);
+    run_with(&context, &[("PIP_INDEX_URL", &url), ("PIP_CERT", &pem)], &["train"]).expect(0);
+    let conf = context.home().join(".config/pip/pip.conf");
+    fs_err::create_dir_all(conf.parent().unwrap()).unwrap();
+    fs_err::write(conf, format!("[global]\nindex-url = {url}\ncert = {pem}\n")).unwrap();
+    fs_err::remove_file(context.project().join("train.lock")).unwrap();
+    fs_err::remove_dir_all(context.store()).unwrap();
+    context.run(["train"]).expect(0);
+    assert_eq!(context.read("out"), "1.0\n");
 }
 
 #[test]

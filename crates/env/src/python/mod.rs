@@ -200,13 +200,11 @@ impl Uv<'_> {
             return Ok(());
         }
         let text = String::from_utf8_lossy(&output.stderr);
-        let lines = text.lines().filter(|line| !line.starts_with("Using CPython"));
+        // What it says of how to declare what a build needs holds for its own projects.
+        let text = text.split("hint: This error likely indicates").next().unwrap_or_default();
+        // Some of its advice is about the project that it was given, which nobody sees.
+        let lines = text.lines().filter(|l| !l.starts_with("Using CPython") && !l.contains("`tool.uv.environments`"));
         let text = lines.collect::<Vec<_>>().join("\n");
-        // What it advises is about a project that nobody sees.
-        let text = text.replace(
-            "consider limiting the environments with `tool.uv.environments`",
-            "consider to lock for fewer platforms (`platforms` in [workspace])",
-        );
         let text = text.replace("The `requires-python` value", "The version of Python");
         let text =
             text.replace("using a more restrictive `requires-python` value (like", "another `python` in [tools] (like");
