@@ -129,48 +129,67 @@ impl Fetcher {
         Ok(FoundTool { version, artifacts, stated })
     }
 
-    /// The file of an index's package that a lock names, as something to be fetched.
+    /// The file of an index's package that a lock names, as something to be fetched. All indexes are asked until one has it: its
+    /// digest is known, so that no stranger's file of the same name can take its place.
     ///
     /// # Errors
-    /// If the index no longer has it.
+    /// If none has it, or it is another now.
     pub fn index_want(&self, index: &IndexSettings, package: &str, file: &PinnedFile) -> Result<Want, FetchError> {
-        let files = self.index_files(index, package)?;
-        let listed = files.into_iter().find(|f| f.file == file.file);
-        let Some(listed) = listed else {
-            let failure = SourceFailure {
-                url: file.file.clone(),
-                reason: Reason::Gone { package: package.to_owned() },
-                earlier: Vec::new(),
+        let mut changed = None;
+        let mut failed = None;
+        for url in &index.indexes {
+            let one = IndexSettings { indexes: vec![url.clone()], named: index.named.clone() };
+            let files = match self.index_files(&one, package) {
+                Ok(files) => files,
+                Err(FetchError::Sources { failures: SourceFailures(found), .. })
+                    if found.iter().all(|f| matches!(f.reason, Reason::NotFound(_))) =>
+                {
+                    continue;
+                }
+                Err(error @ FetchError::Sources { .. }) => {
+                    failed.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
-            return Err(FetchError::Sources {
-                name: format!("package {package}"),
-                failures: SourceFailures(vec![failure]),
+            let Some(listed) = files.into_iter().find(|f| f.file == file.file) else { continue };
+            // The index itself says that the file is another: it need not be fetched to know.
+            if let Some(found) = listed.sha256.filter(|found| *found != file.sha256) {
+                changed.get_or_insert(found);
+                continue;
+            }
+            self.warn_of_withdrawn(package, &listed);
+            return Ok(Want {
+                name: file.file.clone(),
+                sources: vec![SourceUrl::Http(listed.url.into())],
+                content: Wanted::File { sha256: file.sha256, size: file.size },
             });
-        };
-        if let Some(why) = &listed.yanked {
-            let why = if why.is_empty() { String::new() } else { format!(" ({})", why.escape_debug()) };
-            let message = format!(
-                "package {package}: {} was withdrawn by its publisher{why}; it is used because train.lock names it, and `trainlock update {package}` moves to another version",
-                file.file
-            );
-            self.events.emit(Event::Warning { message });
         }
-        // The index itself says that the file has changed: it need not be fetched to know.
-        if let Some(found) = listed.sha256.filter(|found| *found != file.sha256) {
-            let mismatch = crate::Mismatch::Sha256 { expected: file.sha256, found };
-            let reason = Reason::Mismatch { mismatch, html: false };
-            let failure = SourceFailure {
-                url: format!("{} (as the package index states)", file.file),
-                reason,
-                earlier: Vec::new(),
-            };
-            return Err(FetchError::Sources { name: package.to_owned(), failures: SourceFailures(vec![failure]) });
+        let failure = |url: String, reason| SourceFailures(vec![SourceFailure { url, reason, earlier: Vec::new() }]);
+        match (changed, failed) {
+            (Some(found), _) => {
+                let mismatch = crate::Mismatch::Sha256 { expected: file.sha256, found };
+                let reason = Reason::Mismatch { mismatch, html: false };
+                let failures = failure(format!("{} (as the package index states)", file.file), reason);
+                Err(FetchError::Sources { name: package.to_owned(), failures })
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => {
+                let failures = failure(file.file.clone(), Reason::Gone { package: package.to_owned() });
+                Err(FetchError::Sources { name: format!("package {package}"), failures })
+            }
         }
-        Ok(Want {
-            name: file.file.clone(),
-            sources: vec![SourceUrl::Http(listed.url.into())],
-            content: Wanted::File { sha256: file.sha256, size: file.size },
-        })
+    }
+
+    /// Tells the user of a file that its publisher no longer wants to be used.
+    fn warn_of_withdrawn(&self, package: &str, file: &IndexFile) {
+        let Some(why) = &file.yanked else { return };
+        let why = if why.is_empty() { String::new() } else { format!(" ({})", why.escape_debug()) };
+        let message = format!(
+            "package {package}: {} was withdrawn by its publisher{why}; it is used because train.lock names it, and `trainlock update {package}` moves to another version",
+            file.file
+        );
+        self.events.emit(Event::Warning { message });
     }
 
     /// The same for many files: each with its package and where that is looked for. The index is asked once a package, many at

@@ -156,6 +156,15 @@ fn a_file_that_is_another_or_gone_is_told() {
     failed(4, &[file]);
     index.delete("demo", file);
     failed(1, &["demo", file, "no longer has", "trainlock update demo"]);
+    // Another index that has it is as good: the digest is known.
+    let mirror = Index::start(&uv().unwrap());
+    mirror.add("demo", file, Arc::clone(&good));
+    let (extra, url) = (mirror.url(""), index.url(""));
+    for (first, second) in [(&url, &extra), (&extra, &url)] {
+        let _ = fs_err::remove_dir_all(context.store());
+        run_with(&context, &[("PIP_INDEX_URL", first), ("PIP_EXTRA_INDEX_URL", second)], &["fetch"]).expect(0);
+    }
+    fs_err::remove_dir_all(context.store()).unwrap();
     // Withdrawn, and there all the same: the lock names it, its bytes are right, and the user is told.
     index.add("demo", file, Arc::clone(&good));
     index.change("demo", file, |f| f.yanked = Some("a bad day"));

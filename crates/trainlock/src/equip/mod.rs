@@ -491,6 +491,9 @@ impl Project {
             }
             packages.push((pin, selected));
         }
+        if tools.is_empty() && packages.is_empty() {
+            return Ok(());
+        }
         let count = format!("{} python packages ({})", missing.len(), HumanSize(missing.values().sum()));
         if !missing.is_empty() {
             ui.note("Fetching", &count);

@@ -116,8 +116,8 @@ impl Workshop<'_> {
             [(tree, _)] => *tree,
             parts => match self.session.tree_from_trees(parts) {
                 Ok(tree) => tree.digest,
-                // Packages that write the same file are installed in one go.
-                Err(PutError::Twice(_) | PutError::Collision(..)) => {
+                // Packages that write the same file are installed in one go; and what was installed once may have been damaged.
+                Err(PutError::Twice(_) | PutError::Collision(..) | PutError::Store(StoreError::Damaged { .. })) => {
                     let all: Vec<&Selected> = selected.iter().collect();
                     let scratch = self.session.work_dir("python")?;
                     let tree = self.install(&uv, &scratch, &line, &all, &packages.index)?.0.digest;
@@ -237,9 +237,15 @@ pub(crate) fn resolve_packages(
             let text = fs_err::read_to_string(taken.file.on(&workspace.root))?;
             uv.take_over(&scratch, taken, &text).map_err(|source| workshop.python("take them over", source))?
         }
-        None => uv
-            .resolve(&scratch, request, &line, &keep, with.exclude_newer)
-            .map_err(|source| workshop.python("resolve them", source))?,
+        None => {
+            let first = uv.resolve(&scratch, request, &line, &keep, with.exclude_newer);
+            // Where the index does not say when files came, none is old enough.
+            let found = match (first, with.exclude_newer) {
+                (Err(first), Some(_)) => uv.resolve(&scratch, request, &line, &keep, None).map_err(|_| first),
+                (first, _) => first,
+            };
+            found.map_err(|source| workshop.python("resolve them", source))?
+        }
     };
     workshop.session.discard(&scratch)?;
     pins(workshop, request, &line, found)
