@@ -56,6 +56,26 @@ fn two_revisions_one_and_none() {
 }
 
 #[test]
+fn python_packages() {
+    let context = project("");
+    git(&context, &["init", "-q"]);
+    let lock = include_str!("../../fixtures/locks/v1/packages.lock");
+    context.write("train.lock", lock);
+    git(&context, &["add", "."]);
+    git(&context, &["commit", "-qm", "packages"]);
+    context.write(
+        "train.lock",
+        lock.replace("version = \"2.4.6\"\nmarker", "version = \"2.4.5\"\nmarker")
+            .replace("torch pytorch-cpu", "torch own"),
+    );
+    let words = context.run(["diff"]).expect(0).stdout;
+    let lines: Vec<&str> = words.lines().map(str::trim).collect();
+    assert_eq!(lines.len(), 2, "{words}");
+    assert!(lines[0].starts_with("Python") && lines[0].ends_with("index: torch pytorch-cpu -> torch own"), "{words}");
+    assert!(lines[1].starts_with("Packages numpy (profile locked)") && lines[1].ends_with("2.4.6 -> 2.4.5"), "{words}");
+}
+
+#[test]
 fn for_programs() {
     let context = repository();
     context.run(["diff", "--exit-code"]).expect(0);

@@ -167,6 +167,8 @@ fn heading(kind: &str) -> &'static str {
     match kind {
         "data" => "Data",
         "tool" => "Tools",
+        "python" => "Python",
+        "package" => "Packages",
         "determinism" => "Determinism",
         "param" => "Params",
         _ => "Results",
