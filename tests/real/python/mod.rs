@@ -109,7 +109,8 @@ fn locked_for_all_platforms_and_used_again_without_a_network() {
     write_manifest(&other, &with_packages("[python]\ndependencies = [\"more\"]\n", "more, base, demo"));
     run_with(&other, &shared, &["lock"]).expect(0);
     index.requests();
-    run_with(&other, &shared, &["train"]).expect(0);
+    let one = run_with(&other, &shared, &["train"]).expect(0);
+    assert!(one.stderr.contains("Installed 1 python package as locked"), "{}", one.stderr);
     assert_eq!(other.read("out"), "1.0\n");
     assert_eq!(index.requests(), ["/simple/more/", "/files/more-3.0-py3-none-any.whl"]);
     // The same without any network.

@@ -232,6 +232,11 @@ impl Workshop<'_> {
     }
 }
 
+/// `1 python package`, `2 python packages`.
+fn count(packages: usize) -> String {
+    if packages == 1 { "1 python package".to_owned() } else { format!("{packages} python packages") }
+}
+
 /// The tree that is kept under a key, if the store has both.
 fn kept(store: &Store, key: &Digest) -> Result<Option<Digest>, StoreError> {
     let bytes = store.result(key)?;
@@ -444,9 +449,19 @@ impl Project {
             let interpreter = python.program().map(Path::to_owned).unwrap_or_default();
             let key = packages_key(python.version(), resolver, &packages.selected);
             if kept(&self.store, &key)?.is_none() {
-                let bytes = packages.selected.iter().map(|s| s.file.size).sum();
-                ui.note("Installing", format!("{} python packages ({})", packages.selected.len(), HumanSize(bytes)));
-                built += packages.selected.len();
+                // Those that were installed for other sets of packages are linked.
+                let (interpreter, uv) = (interpreter_key(python.version()), resolver.version.to_string());
+                let mut new = Vec::new();
+                for file in packages.selected.iter().map(|s| &s.file) {
+                    if kept(&self.store, &piece_key(&interpreter, &uv, file))?.is_none() {
+                        new.push(file.size);
+                    }
+                }
+                if !new.is_empty() {
+                    let bytes = HumanSize(new.iter().sum());
+                    ui.note("Installing", format!("{} ({bytes})", count(new.len())));
+                    built += new.len();
+                }
             }
             let environment = workshop.environment(packages, &interpreter, python.version(), resolver)?;
             let _ = packages.environment.set(environment);
@@ -454,7 +469,7 @@ impl Project {
         drop((fetcher, display));
         session.finish(false)?;
         if built > 0 {
-            ui.status("Installed", format!("{built} python packages, each with its locked hash"));
+            ui.status("Installed", format!("{} as locked", count(built)));
         }
         Ok(())
     }
@@ -494,9 +509,9 @@ impl Project {
         if tools.is_empty() && packages.is_empty() {
             return Ok(());
         }
-        let count = format!("{} python packages ({})", missing.len(), HumanSize(missing.values().sum()));
+        let what = format!("{} ({})", count(missing.len()), HumanSize(missing.values().sum()));
         if !missing.is_empty() {
-            ui.note("Fetching", &count);
+            ui.note("Fetching", &what);
         }
         let index = self.package_index()?;
         let session = self.store.session()?;
@@ -516,7 +531,7 @@ impl Project {
         }
         session.finish(false)?;
         if !missing.is_empty() {
-            ui.status("Verified", &count);
+            ui.status("Verified", &what);
         }
         Ok(())
     }
