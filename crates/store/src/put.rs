@@ -121,12 +121,7 @@ impl Session {
     pub fn put_result(&self, key: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
         let (room, target) = (&self.room, self.store().result_path(key));
         let failed = |e: io::Error| StoreError::io("write", &target, e);
-        let temp = Temp::new(room.temporary());
-        let content = result_file(bytes);
-        fs_err::write(temp.path(), &content).map_err(|e| match StoreError::io("write", &target, e) {
-            StoreError::Full { path, free, .. } => StoreError::Full { path, free, needed: content.len() as u64 },
-            other => other,
-        })?;
+        let temp = self.result_to_place(&target, bytes)?;
         let plain = || rustix::fs::rename(temp.path(), &target);
         let only_new = || match rustix::fs::renameat_with(CWD, temp.path(), CWD, &target, RenameFlags::NOREPLACE) {
             // The file system cannot do that; then the last one wins, which is as valid.
@@ -143,6 +138,25 @@ impl Session {
             }
             other => other.map_err(failed),
         }
+    }
+
+    /// The same for what names something of the store that may have gone: what stands there is replaced.
+    pub fn replace_result(&self, key: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        let target = self.store().result_path(key);
+        let temp = self.result_to_place(&target, bytes)?;
+        let put = self.room.put_in_place(&target, || rustix::fs::rename(temp.path(), &target));
+        put.map_err(|e| StoreError::io("write", &target, e))
+    }
+
+    /// A result's file, written and to be moved to its place.
+    fn result_to_place(&self, target: &Path, bytes: &[u8]) -> Result<Temp, StoreError> {
+        let temp = Temp::new(self.room.temporary());
+        let content = result_file(bytes);
+        fs_err::write(temp.path(), &content).map_err(|e| match StoreError::io("write", target, e) {
+            StoreError::Full { path, free, .. } => StoreError::Full { path, free, needed: content.len() as u64 },
+            other => other,
+        })?;
+        Ok(temp)
     }
 }
 

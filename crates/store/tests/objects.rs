@@ -169,6 +169,8 @@ fn results_are_checked_and_the_first_valid_one_stays() {
         session.put_result(&key, b"third").unwrap();
         assert_eq!(place.store.result(&key).unwrap().as_deref(), Some(&b"third"[..]));
     }
+    session.replace_result(&key, b"fourth").unwrap();
+    assert_eq!(place.store.result(&key).unwrap().as_deref(), Some(&b"fourth"[..]));
     session.put_result(&Digest::of(b"empty"), b"").unwrap();
     assert_eq!(place.store.result(&Digest::of(b"empty")).unwrap().as_deref(), Some(&b""[..]));
 }

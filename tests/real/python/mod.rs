@@ -128,6 +128,17 @@ fn locked_for_all_platforms_and_used_again_without_a_network() {
         assert_eq!(context.read("out"), "2.0\n");
     }
     assert_eq!(context.read("train.lock"), lock);
+    // What was installed and is gone or damaged is installed anew, once.
+    let installed = |at: &Path| at.join("lib").is_dir().then(|| at.to_owned());
+    let trees = || -> Vec<PathBuf> {
+        let below = |folder: PathBuf| fs_err::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
+        below(context.store().join("trees")).into_iter().flat_map(below).filter_map(|at| installed(&at)).collect()
+    };
+    trees().iter().for_each(|tree| fs_err::remove_dir_all(tree).unwrap());
+    let again = context.run(["train", "--force", "--frozen"]).expect(0);
+    assert!(again.stderr.contains("Installed 2 python packages"), "{}", again.stderr);
+    let again = context.run(["train", "--force", "--frozen"]).expect(0);
+    assert!(!again.stderr.contains("Installed"), "{}", again.stderr);
 }
 
 #[test]

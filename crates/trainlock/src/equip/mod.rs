@@ -181,7 +181,7 @@ impl Workshop<'_> {
                     self.bring(&[(&package, file)], &[])?;
                 }
                 let tree = self.fetcher.tree_of_archive(self.session, &file.file, (file.sha256, file.size))?;
-                self.session.put_result(&key, tree.to_hex().as_bytes())?;
+                self.session.replace_result(&key, tree.to_hex().as_bytes())?;
                 tree
             }
         };

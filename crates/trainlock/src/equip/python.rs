@@ -106,7 +106,7 @@ impl Workshop<'_> {
             for one in &open {
                 if let Some(listing) = own.get(&one.name).filter(|_| one.file.file.ends_with(".whl")) {
                     let piece = self.session.tree_from_trees(&[(tree.digest, listing.clone())])?.digest;
-                    self.session.put_result(&wheel_key(&one.file), piece.to_hex().as_bytes())?;
+                    self.session.replace_result(&wheel_key(&one.file), piece.to_hex().as_bytes())?;
                 }
             }
             parts.push((tree.digest, tree.listing));
@@ -129,7 +129,7 @@ impl Workshop<'_> {
         };
         let found = environment(&tree)?;
         uv.check(&found, &scratch.join("check")).map_err(failed)?;
-        self.session.put_result(&key, tree.to_hex().as_bytes())?;
+        self.session.replace_result(&key, tree.to_hex().as_bytes())?;
         self.session.discard(&scratch)?;
         Ok(found)
     }
