@@ -101,6 +101,9 @@ impl EquipError {
             EquipError::Python { source: PythonError::Uv(text), .. } if text.contains("Failed to build") => Some(
                 "a source distribution is built by what is locked beside it: add what its build needs to the requirements (often `setuptools`), or take a version with a wheel".to_owned(),
             ),
+            EquipError::Python { source: PythonError::Uv(text), .. } if text.contains("Failed to fetch") => Some(
+                "the package index is the one that pip or uv is configured for on this machine (PIP_INDEX_URL, UV_DEFAULT_INDEX, pip.conf, uv.toml): look whether it can be reached, and whether it wants credentials (netrc)".to_owned(),
+            ),
             EquipError::NoIndex { index, .. } => Some(format!(
                 "add it to trainlock's configuration (`index.{index} = \"https://…\"`) or to uv's (`[[index]]` with this name in uv.toml, `UV_INDEX={index}=https://…`)"
             )),
@@ -119,7 +122,8 @@ impl EquipError {
     /// The normalized names of packages that it may speak of: of uv's own words, all that could be one.
     pub(crate) fn packages(&self) -> BTreeSet<String> {
         let text = match self {
-            EquipError::Python { source: PythonError::Uv(text), .. } => text,
+            // That an index does not answer is no requirement's fault.
+            EquipError::Python { source: PythonError::Uv(text), .. } if !text.contains("Failed to fetch") => text,
             EquipError::NoWheel { package, .. }
             | EquipError::NoIndex { package, .. }
             | EquipError::Unhashed { package, .. }
