@@ -14,7 +14,7 @@ pub fn pieces(packages: &Path, line: &str, listing: &Listing) -> std::io::Result
     let (mut names, mut shared) = (Vec::new(), Vec::new());
     let Ok(site) = RelPath::parse(&site) else { return Ok(BTreeMap::new()) };
     each_info(&site.on(packages), |folder, name| {
-        let package = normalized_package(name.split_once('-').map_or(name, |(package, _)| package));
+        let package = normalized_package(name.rsplit_once('-').map_or(name, |(package, _)| package));
         for path in fs::read_to_string(folder.join("RECORD"))?.lines().filter_map(recorded) {
             if let Ok(path) = site.resolve(&path)
                 && let Some(other) = owners.insert(path, names.len())
@@ -33,6 +33,9 @@ pub fn pieces(packages: &Path, line: &str, listing: &Listing) -> std::io::Result
         entries.entry(owner).or_default().push(entry.clone());
     }
     entries.retain(|owner, _| !shared.contains(owner));
+    if names.iter().enumerate().any(|(i, name)| names[..i].contains(name)) {
+        return Ok(BTreeMap::new());
+    }
     let piece = |(owner, entries): (usize, Vec<_>)| Some((names[owner].clone(), Listing::new(entries).ok()?));
     Ok(entries.into_iter().filter_map(piece).collect())
 }
@@ -71,6 +74,7 @@ mod tests {
         );
         info("base-2.0.dist-info", "base.py,,\ntests/__init__.py,,\nbase-2.0.dist-info/RECORD,,\n");
         info("more-3.0.dist-info", "tests/__init__.py,,\n");
+        info("my-demo-more-1.0.dist-info", "");
         let listing = |more: &[&str]| {
             let at = "lib/python3.11/site-packages";
             let paths = [
