@@ -480,6 +480,29 @@ fn requirements_files_with_hashes() {
 }
 
 #[test]
+fn a_pyproject_with_groups_and_extras() {
+    let python =
+        "[python]\npyproject = \"pyproject.toml\"\ngroups = [\"train\"]\n\n[profile.all.python]\nextras = [\"all\"]\n";
+    let context = project(&with_packages(python, "base, demo"));
+    let Some(index) = demo(&context) else { return };
+    index.add("plot", "plot-1.0-py3-none-any.whl", wheel(context.root(), "plot-1.0-py3-none-any.whl", &["base"]));
+    let text = "[project]\nname = \"own\"\ndependencies = [\"base>=2\"]\n[project.optional-dependencies]\nplots = [\"plot\"]\nall = [\"own[plots]\"]\n[dependency-groups]\ntrain = [{ include-group = \"more\" }]\nmore = [\"demo\"]\n";
+    context.write("pyproject.toml", text);
+    run(&context, &index.url(""), &["train"]).expect(0);
+    assert_eq!(context.read("out"), "1.0\n");
+    context.run(["lock", "--check"]).expect(0);
+    let lock = context.read("train.lock");
+    let plot = lock.split("\n\n").find(|block| block.contains("name = \"plot\"")).unwrap();
+    assert!(plot.contains("profile = \"all\""), "{plot}");
+    // What nobody asks for changes nothing; what is asked for does.
+    context.write("pyproject.toml", format!("{text}other = [\"six\"]\n"));
+    context.run(["lock", "--check"]).expect(0);
+    context.write("pyproject.toml", text.replace("base>=2", "base>=1"));
+    let stale = context.run(["lock", "--check"]).expect(3);
+    assert!(stale.stderr.contains("python: dependencies: base>=2 -> base>=1"), "{}", stale.stderr);
+}
+
+#[test]
 fn what_can_not_be_resolved_is_told_at_the_requirement() {
     let context = project("");
     let Some(index) = demo(&context) else { return };

@@ -217,6 +217,9 @@ pub(crate) fn resolve_packages(
     let tools = workspace.members.iter().find(of_member).map(|m| m.tools.as_slice()).unwrap_or_default();
     let tool = tools.iter().find(|tool| tool.request.name == with.interpreter.name);
     let interpreter = match tool.map(|tool| &tool.request) {
+        Some(_) if with.interpreter.artifacts.contains_key(&Platform::host()) => {
+            workshop.tool(with.interpreter)?.program
+        }
         Some(tool) => host_python(host, tool, &version)?.program,
         None => return Err(EquipError::Interpreter { wanted: version, found: "[tools] names none".to_owned() }),
     };
