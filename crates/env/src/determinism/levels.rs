@@ -144,11 +144,17 @@ pub const SWITCHES: &[Switch] = &[
     ),
 ];
 
-/// The flag that keeps XLA's matrix products from being chosen by the CPU; a jaxlib that does not know it aborts, so it
-/// is given to those that do.
-const YNN_FLAG: &str = "--xla_cpu_experimental_ynn_fusion_type=";
-/// The first jaxlib that has it.
-const YNN_SINCE: (u64, u64) = (0, 10);
+/// A flag of XLA, which aborts on one that it does not know: it is given to those that do.
+struct XlaFlag {
+    flag: &'static str,
+    /// The first jaxlib whose library holds the flag's name (looked up in the wheels before and after).
+    since: [u64; 3],
+}
+
+/// Keeps XLA from using instructions beyond the level's.
+const XLA_ISA: XlaFlag = XlaFlag { flag: "--xla_cpu_max_isa=", since: [0, 4, 35] };
+/// Keeps XLA's matrix products from being chosen by the CPU.
+const XLA_PRODUCTS: XlaFlag = XlaFlag { flag: "--xla_cpu_experimental_ynn_fusion_type=", since: [0, 8, 1] };
 
 /// What a level means on one architecture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,16 +184,25 @@ pub fn resolve(
     let threads = threads.unwrap_or(1).to_string();
     let value = |switch: &Switch| Some((switch.variable.to_owned(), value(switch)?.replace(THREADS, &threads)));
     let mut variables: BTreeMap<String, String> = SWITCHES.iter().filter_map(value).collect();
-    let ynn = packages.get("jaxlib").is_some_and(|version| at_least(version, YNN_SINCE));
-    if let Some(flags) = variables.get_mut("XLA_FLAGS").filter(|_| ynn && level.starts_with("x86-64")) {
-        *flags = format!("{flags} {YNN_FLAG}");
+    if let (Some(jaxlib), Some(flags)) = (packages.get("jaxlib"), variables.get_mut("XLA_FLAGS")) {
+        let jaxlib = numbers(jaxlib);
+        let mut known: Vec<&str> =
+            flags.split(' ').filter(|flag| jaxlib >= XLA_ISA.since || !flag.starts_with(XLA_ISA.flag)).collect();
+        if jaxlib >= XLA_PRODUCTS.since && level.starts_with("x86-64") {
+            known.push(XLA_PRODUCTS.flag);
+        }
+        *flags = known.join(" ");
     }
     Some(Resolved { level, variables })
 }
 
-fn at_least(version: &str, least: (u64, u64)) -> bool {
-    let mut parts = version.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= least
+/// The first three numbers of a version.
+fn numbers(version: &str) -> [u64; 3] {
+    let mut parts = version.split('.').map(|part| {
+        let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        part[..digits].parse::<u64>().unwrap_or(0)
+    });
+    std::array::from_fn(|_| parts.next().unwrap_or(0))
 }
 
 /// What a level costs on this machine, in words; none if it costs nothing.
@@ -219,6 +234,7 @@ pub fn reference() -> String {
          bits come out on a machine with fewer. A CPU that lacks the level's instructions is refused before the first step.\n\n\
          ## Switches\n\n| variable | x86-64-v3 | x86-64-v2 | armv8-a | machine | removes | costs |\n| --- | --- | --- | --- | --- | --- | --- |\n",
     );
+    let version = |numbers: [u64; 3]| numbers.map(|n| n.to_string()).join(".");
     let cell =
         |value: Option<&str>| value.map_or_else(|| "–".to_owned(), |v| format!("`{}`", v.replace(THREADS, "threads")));
     for s in SWITCHES {
@@ -234,7 +250,8 @@ pub fn reference() -> String {
         ));
     }
     text.push_str(&format!(
-        "\nWhere jaxlib {}.{} or later is locked, `XLA_FLAGS` also gets `{YNN_FLAG}` (matrix products and gradients); an older one would abort.\n\
+        "\nA jaxlib aborts on a flag that it does not know. Where {} or later is locked, `XLA_FLAGS` also gets `{}` (matrix products and\n\
+         gradients); one before {} does not get `{}` and is not held to the level's instructions.\n\
          A variable that a step's `env` sets itself goes before the switch, and the numeric class then says so.\n\n\
          ## What no switch removes\n\n\
          - x86-64 and Arm, two models of GPU, or two C libraries (17 of 26 single-precision functions of glibc 2.36 and 2.41 differ) don't agree.\n\
@@ -251,7 +268,7 @@ pub fn reference() -> String {
          imported, with the step's seed. It can't reach `default_rng()` without a seed, jax (whose keys are explicit) or `python -I`; worker processes\n\
          all get the same seed. Seeds in the code, from `TRAINLOCK_SEED`, are better.\n\n\
          ## Rules of `trainlock audit`\n\n| rule | what it finds | instead |\n| --- | --- | --- |\n",
-        YNN_SINCE.0, YNN_SINCE.1
+        version(XLA_PRODUCTS.since), XLA_PRODUCTS.flag, version(XLA_ISA.since), XLA_ISA.flag
     ));
     for rule in super::RULES {
         text.push_str(&format!("| `{}` | {} | {} |\n", rule.name, rule.message, rule.help));
@@ -288,9 +305,19 @@ mod tests {
     #[test]
     fn a_flag_that_an_old_jaxlib_does_not_know_is_not_given_to_it() {
         let flags = |jaxlib| resolved("portable", "x86_64", jaxlib).variables["XLA_FLAGS"].clone();
-        assert!(flags(Some("0.10.2")).ends_with(YNN_FLAG));
-        for old in [None, Some("0.4.38"), Some("0.9.9")] {
-            assert!(!flags(old).contains(YNN_FLAG));
+        for (jaxlib, isa, products) in [
+            (Some("0.10.2"), true, true),
+            (Some("0.8.1"), true, true),
+            (Some("0.8.0"), true, false),
+            (Some("0.4.35"), true, false),
+            (Some("0.4.34"), false, false),
+            (Some("0.4.33.dev1"), false, false),
+            (None, true, false),
+        ] {
+            let flags = flags(jaxlib);
+            assert_eq!(flags.contains(XLA_ISA.flag), isa, "{jaxlib:?}: {flags}");
+            assert_eq!(flags.ends_with(XLA_PRODUCTS.flag), products, "{jaxlib:?}: {flags}");
+            assert!(flags.contains("--xla_cpu_multi_thread_eigen=false"), "{jaxlib:?}");
         }
     }
 
