@@ -13,6 +13,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use trainlock_testing::skipped;
 
 /// What a machine may have nothing of: the attempt is not made then.
 const MAY_BE_ABSENT: [&str; 12] = [
@@ -118,17 +119,6 @@ fn users() -> Vec<Who> {
     }
     skipped("only root can also run as another user", false);
     vec![Who::Caller]
-}
-
-/// Says that something was not tested, or fails where everything must be.
-fn skipped(why: &str, needed: bool) {
-    #[expect(clippy::disallowed_methods, reason = "a switch of the test itself")]
-    let required = std::env::var_os("TRAINLOCK_REQUIRE_REAL").is_some_and(|value| value == "1");
-    assert!(!(required && needed), "{why}");
-    #[expect(clippy::print_stderr, reason = "whoever runs the tests should know what they did not do")]
-    {
-        eprintln!("skipped: {why}");
-    }
 }
 
 /// Whether these programs are here.

@@ -1,4 +1,6 @@
-//! fixtures/digits, the real pipeline: from the committed lock to metrics, the same everywhere.
+//! The pipelines of fixtures: from the committed lock to metrics, the same everywhere.
+
+mod libraries;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -31,12 +33,19 @@ struct Clone {
 
 impl Clone {
     fn new(folder: &str) -> Clone {
+        Clone::of("digits", folder)
+    }
+
+    fn of(fixture: &str, folder: &str) -> Clone {
         let context = TestContext::new(env!("CARGO_BIN_EXE_trainlock"));
         let folder = context.project().join(folder);
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/digits");
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(fixture);
         fs_err::create_dir_all(&folder).unwrap();
         // What git knows, not what a run in the fixture's own folder has made.
         for name in ["train.toml", "train.lock", ".gitignore", "raw", "src"] {
+            if !fixture.join(name).exists() {
+                continue;
+            }
             copy(&fixture.join(name), &folder.join(name));
         }
         Clone { context, folder }

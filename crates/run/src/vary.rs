@@ -22,8 +22,10 @@ pub enum Variation {
     HashSeed,
     /// The permissions of new files.
     Umask,
-    /// The processor: tools run under an emulator of another one.
+    /// The processor: tools run under an emulator of one that has what the level needs and little more.
     Cpu,
+    /// The processor: tools run under an emulator of another maker's.
+    CpuAmd,
 }
 
 /// Where a folder lists its files newest first, which no disk does.
@@ -37,7 +39,7 @@ const EMULATOR: &str = "qemu-x86_64";
 
 impl Variation {
     /// All, in the order in which they are tried.
-    pub const ALL: [Variation; 7] = [
+    pub const ALL: [Variation; 8] = [
         Variation::Threads,
         Variation::Order,
         Variation::Time,
@@ -45,6 +47,7 @@ impl Variation {
         Variation::HashSeed,
         Variation::Umask,
         Variation::Cpu,
+        Variation::CpuAmd,
     ];
 
     /// The word on the command line.
@@ -57,6 +60,7 @@ impl Variation {
             Variation::HashSeed => "hashseed",
             Variation::Umask => "umask",
             Variation::Cpu => "cpu",
+            Variation::CpuAmd => "cpu-amd",
         }
     }
 
@@ -66,10 +70,10 @@ impl Variation {
             Variation::Order if !Path::new(OTHER_ORDER).is_dir() => {
                 Some(format!("there is no `{OTHER_ORDER}`, whose folders list their files in another order"))
             }
-            Variation::Cpu if cfg!(not(target_arch = "x86_64")) => {
+            Variation::Cpu | Variation::CpuAmd if cfg!(not(target_arch = "x86_64")) => {
                 Some("other processors are emulated on x86-64 alone".to_owned())
             }
-            Variation::Cpu if emulator().is_none() => {
+            Variation::Cpu | Variation::CpuAmd if emulator().is_none() => {
                 Some(format!("another processor needs the emulator `{EMULATOR}` (QEMU's user mode)"))
             }
             _ => None,
@@ -86,7 +90,17 @@ impl Variation {
             }
             Variation::Time => set("SOURCE_DATE_EPOCH", "1000000000"),
             Variation::HashSeed => set("PYTHONHASHSEED", "4242"),
-            Variation::Order | Variation::Hostname | Variation::Umask | Variation::Cpu => {}
+            Variation::Order | Variation::Hostname | Variation::Umask | Variation::Cpu | Variation::CpuAmd => {}
+        }
+    }
+
+    /// The emulator's name of the processor that tools run under, where that is what is varied.
+    pub(crate) fn processor(self, level: &str) -> Option<&'static str> {
+        match self {
+            Variation::Cpu if level == "x86-64-v2" => Some("Nehalem"),
+            Variation::Cpu => Some("Haswell"),
+            Variation::CpuAmd => Some("EPYC"),
+            _ => None,
         }
     }
 
@@ -111,10 +125,8 @@ pub(crate) fn emulator() -> Option<PathBuf> {
     trainlock_env::STEP_PATH.split(':').map(|folder| Path::new(folder).join(EMULATOR)).find(|p| p.is_file())
 }
 
-/// A program that starts a tool under an emulated processor that has what the level needs and little more; the tool is told
-/// that it was called as `called`.
-pub(crate) fn emulated(tool: &Path, called: Option<&Path>, level: &str) -> Option<String> {
-    let model = if level == "x86-64-v2" { "Nehalem" } else { "Haswell" };
+/// A program that starts a tool under the emulated processor `model`; the tool is told that it was called as `called`.
+pub(crate) fn emulated(tool: &Path, called: Option<&Path>, model: &str) -> Option<String> {
     let quoted = |path: &Path| shlex::try_quote(&path.to_string_lossy()).map(|q| q.into_owned()).ok();
     let called = match called {
         Some(path) => format!("-0 {} ", quoted(path)?),

@@ -5,9 +5,11 @@
 mod authority;
 mod context;
 mod fault;
+mod machine;
 mod server;
 
 pub use authority::Authority;
 pub use context::{Ran, TestContext};
 pub use fault::Fault;
+pub use machine::{as_configured, skipped};
 pub use server::{FaultServer, Request, refusing_url};

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use trainlock_testing::{Ran, TestContext};
+use trainlock_testing::{Ran, TestContext, as_configured, skipped};
 use trainlock_types::{Digest, Platform};
 
 /// What an index says of a file, and what it gives for it.
@@ -279,24 +279,7 @@ pub(crate) fn uv() -> Option<UvWheel> {
         Some((file.file.clone(), Arc::new(fs_err::read(object).unwrap())))
     });
     if found.is_none() {
-        #[expect(clippy::disallowed_methods, reason = "a switch of the test itself")]
-        let required = std::env::var_os("TRAINLOCK_REQUIRE_REAL").is_some_and(|value| value == "1");
-        assert!(!required, "no package index can be reached to get uv from");
-        #[expect(clippy::print_stderr, reason = "whoever runs the tests should know what they did not do")]
-        {
-            eprintln!("skipped: no package index can be reached to get uv from");
-        }
+        skipped("no package index can be reached to get uv from", true);
     }
     found.clone()
-}
-
-/// Gives a command what this machine has for reaching the real package index.
-pub(crate) fn as_configured(command: &mut Command) {
-    #[expect(clippy::disallowed_methods, reason = "the real index is reached as the machine says")]
-    let all = std::env::vars_os();
-    let is_for = |name: &str| {
-        let lower = name.to_ascii_lowercase();
-        ["pip_", "uv_", "ssl_cert"].iter().any(|p| lower.starts_with(p)) || lower.ends_with("_proxy")
-    };
-    command.envs(all.filter(|(name, _)| name.to_str().is_some_and(|name| is_for(name) || name == "HOME")));
 }

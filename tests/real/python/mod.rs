@@ -3,7 +3,7 @@
 mod index;
 
 use crate::{project, write_manifest};
-use index::{File, Index, as_configured, uv, wheel};
+use index::{File, Index, uv, wheel};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;

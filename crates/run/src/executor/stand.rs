@@ -123,14 +123,14 @@ impl Job<'_> {
             let at = stage.folder().join("bin").join(ENVIRONMENT);
             environment.lay_out(&at, &paths.bin.join(ENVIRONMENT), &packages_at(self.tier, environment))?;
         }
-        if self.variation() == Some(Variation::Cpu) {
-            let level = self.switches.as_ref().map(|s| s.level.as_str()).unwrap_or_default();
+        let level = self.switches.as_ref().map(|s| s.level.as_str()).unwrap_or_default();
+        if let Some(model) = self.variation().and_then(|variation| variation.processor(level)) {
             for (name, tool) in &self.equipment.tools {
                 let Some(program) = tool.program() else { continue };
                 let in_environment = environment.is_some() && is_python(name);
                 // An environment is found by the name that its interpreter is called by.
                 let called = in_environment.then(|| paths.bin.join(ENVIRONMENT).join("bin/.python"));
-                let Some(script) = vary::emulated(program, called.as_deref(), level) else { continue };
+                let Some(script) = vary::emulated(program, called.as_deref(), model) else { continue };
                 if !in_environment {
                     stage.replace_tool(name, &script)?;
                     continue;

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long)]
     twice: bool,
     /// Make one thing at a time different, and name those that change the bytes: threads, order, time, hostname,
-    /// hashseed, umask, cpu, or `all`
+    /// hashseed, umask, cpu, cpu-amd, or `all`
     #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = parse_variations)]
     vary: Vec<Variations>,
     /// How many steps at once [default: as many as there are processors]
