@@ -7,7 +7,7 @@ use index::{File, Index, uv, wheel};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use trainlock_testing::{Authority, Fault, FaultServer, Ran, TestContext};
+use trainlock_testing::{Authority, Fault, FaultServer, Ran, TestContext, as_configured};
 use trainlock_types::Digest;
 
 /// The interpreter of the machine, and a step that prints the version of a module.
