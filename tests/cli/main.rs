@@ -1,5 +1,6 @@
 //! The binary as a user meets it: words, files and exit codes.
 
+mod auth;
 mod concurrency;
 mod data;
 mod diff;

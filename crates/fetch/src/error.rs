@@ -1,6 +1,7 @@
 //! What can go wrong while fetching. Addresses in errors are redacted.
 
 use crate::ArchiveError;
+use crate::replace::REPLACED;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -104,13 +105,15 @@ impl FetchError {
             }
             FetchError::Contents { hint, .. } => hint.clone(),
             FetchError::Sources { name, failures } => failures.0.iter().find_map(|failure| match &failure.reason {
-                Reason::Denied { sent: true, .. } => {
-                    Some("the user name and password in netrc were refused".to_owned())
-                }
-                Reason::Denied { .. } => Some(format!(
-                    "put `machine {} login USER password PASSWORD` into ~/.netrc (it is sent over https, and to this machine itself, only)",
+                Reason::Denied { sent: true, .. } => Some(format!(
+                    "the credentials for {} were refused: look at TRAINLOCK_AUTH_…, at [auth] in the configuration file, and at netrc, in this order",
                     failure.host()
                 )),
+                Reason::Denied { .. } => Some(format!(
+                    "put `machine {0} login USER password PASSWORD` into ~/.netrc, or a token into the configuration file: [auth.\"{0}\"] (sent over https, and to this machine itself, only)",
+                    failure.host()
+                )),
+                Reason::Helper { helper, host, .. } => Some(format!("run it by hand to see why: {helper} … {host}")),
                 Reason::Html => {
                     Some("open the address in a browser: it may want a login, or a quota may be used up".to_owned())
                 }
@@ -147,7 +150,9 @@ pub struct SourceFailure {
 
 impl SourceFailure {
     fn host(&self) -> &str {
-        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        // The one that was really asked.
+        let url = self.url.split_once(REPLACED).map_or(self.url.as_str(), |(_, other)| other);
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
         rest.split(['/', ':', '?']).next().unwrap_or_default()
     }
 }
@@ -193,6 +198,16 @@ pub enum Reason {
     /// TLS, proxies or certificates are not set up so that anything can be fetched.
     #[error("the network cannot be used: {0}")]
     Setup(String),
+    /// A credential helper that gave no answer.
+    #[error("the credential helper `{helper}` has no answer for {host}: {why}")]
+    Helper {
+        /// The program.
+        helper: String,
+        /// The host that it was asked for.
+        host: String,
+        /// Why, in words.
+        why: String,
+    },
     /// No byte for so long.
     #[error("no byte came for {0:?}")]
     Stalled(Duration),

@@ -303,7 +303,7 @@ impl Fetcher {
                     return Ok((sha256, size));
                 }
                 Err((Failure::Source(reason), earlier)) => {
-                    failures.push(SourceFailure { url: source.redacted(), reason, earlier })
+                    failures.push(SourceFailure { url: self.settings.replace.shown(source), reason, earlier })
                 }
                 Err((Failure::Store(error), _)) => {
                     progress.finish(None);
@@ -368,7 +368,8 @@ impl Fetcher {
 
     /// The network, set up when it is first needed.
     pub(crate) fn net(&self) -> Result<&Net, Failure> {
-        if self.settings.offline {
+        // A file of this machine may stand in a server's place.
+        if self.settings.offline && !self.settings.replace.has_files() {
             return Err(Reason::Offline.into());
         }
         let net = self.net.get_or_init(|| Net::start(&self.settings));

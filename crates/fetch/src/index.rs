@@ -7,6 +7,7 @@
 use crate::error::{FetchError, Reason, SourceFailure, SourceFailures};
 use crate::fetcher::Fetcher;
 use crate::page::{Page, redacted};
+use crate::replace::own;
 use fs_err as fs;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -350,7 +351,7 @@ impl Fetcher {
         }
         // An index's address is nobody's business but the machine's.
         for failure in &mut failures {
-            failure.url = settings.redact(&failure.url);
+            failure.url = settings.redact(own(&failure.url));
         }
         Err(FetchError::Sources { name, failures: SourceFailures(failures) })
     }

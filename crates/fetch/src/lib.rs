@@ -11,6 +11,7 @@
 //! runtime and client ([`net`]), what leads a file into the store ([`receive`]), archives.
 
 mod archive;
+mod auth;
 mod error;
 mod fetcher;
 mod file;
@@ -21,15 +22,18 @@ mod net;
 mod netrc;
 mod page;
 mod receive;
+mod replace;
 mod retry;
 mod settings;
 mod tool;
 mod tree;
 
 pub use archive::ArchiveError;
+pub use auth::{Access, Credentials, Secret};
 pub use error::{FetchError, Mismatch, Reason, SourceFailure, SourceFailures};
 pub use fetcher::{Content, Fetcher, Resolved, Want, Wanted};
 pub use index::{ConfigFolders, IndexFile, IndexPlaces, IndexSettings};
 pub use many::ManyWanted;
+pub use replace::Replacements;
 pub use settings::{Cancel, Settings};
 pub use tool::{FoundTool, GLIBC, ToolFetchError, semver_of};

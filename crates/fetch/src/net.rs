@@ -3,12 +3,14 @@
 //! A worker gets the head of an answer and then buffers through a bounded channel, so that hashing
 //! and writing (on the worker's thread) and reading from the socket go on side by side.
 
+use crate::auth::Auth;
 use crate::error::{Failure, Reason};
-use crate::netrc::{Login, Netrc};
+use crate::replace;
 use crate::retry::retry_after;
 use crate::settings::Settings;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap,
+    HeaderName, LOCATION, RETRY_AFTER,
 };
 use reqwest::{Client, StatusCode};
 use std::error::Error;
@@ -20,7 +22,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use trainlock_types::SourceUrl;
-use url::{Host, Url};
+use url::Url;
 
 /// Bytes are handed over in buffers of about this size.
 const BUFFER: usize = 256 << 10;
@@ -40,7 +42,7 @@ pub(crate) struct Net {
 
 struct Shared {
     client: Client,
-    netrc: Netrc,
+    auth: Auth,
     settings: Settings,
 }
 
@@ -64,10 +66,8 @@ impl Net {
     /// Starts the thread and sets up TLS and proxies.
     pub(crate) fn start(settings: &Settings) -> Result<Net, String> {
         let client = client(settings)?;
-        // A missing netrc is the usual case; one that cannot be read says nothing, as for curl.
-        let netrc = settings.netrc.as_ref().and_then(|path| fs_err::read_to_string(path).ok());
-        let netrc = Netrc::parse(&netrc.unwrap_or_default());
-        let shared = Arc::new(Shared { client, netrc, settings: settings.clone() });
+        let auth = Auth::new(settings);
+        let shared = Arc::new(Shared { client, auth, settings: settings.clone() });
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
@@ -164,15 +164,28 @@ impl Shared {
 
     /// Follows redirects to the head of the answer.
     async fn start(&self, mut url: Url, accept: Option<&'static str>) -> Result<(Head, reqwest::Response), Failure> {
-        let first_host = url.host_str().map(str::to_owned);
+        let mut first_host = None;
         for _ in 0..=REDIRECTS {
-            let login = self.login(&url, url.host_str() == first_host.as_deref());
+            if let Some(other) = self.settings.replace.of(&url) {
+                url = other;
+            }
+            if url.scheme() == "file" {
+                let response = replace::answer(&url).await?;
+                return Ok((head(StatusCode::OK, &response, false), response));
+            }
+            if self.settings.offline {
+                return Err(Reason::Offline.into());
+            }
+            let host = url.host_str().map(str::to_owned);
+            let first = *first_host.get_or_insert_with(|| host.clone()) == host;
+            let authorization = self.auth.authorization(&url, first).await?;
+            let sent_login = authorization.is_some();
             let mut request = self.shared_request(&url);
             if let Some(accept) = accept {
                 request = request.header(ACCEPT, accept);
             }
-            if let Some(login) = login {
-                request = request.basic_auth(&login.user, Some(&login.password));
+            if let Some(value) = authorization {
+                request = request.header(AUTHORIZATION, value);
             }
             let stall = self.settings.stall_timeout;
             // The connection's own time limit comes on top of the wait for the answer.
@@ -184,23 +197,13 @@ impl Shared {
                 url = redirect(&url, to.to_str().map_err(|_| Reason::BadRedirect)?)?;
                 continue;
             }
-            return Ok((head(status, &response, login.is_some()), response));
+            return Ok((head(status, &response, sent_login), response));
         }
         Err(Reason::Redirects(REDIRECTS).into())
     }
 
     fn shared_request(&self, url: &Url) -> reqwest::RequestBuilder {
         self.client.get(url.clone()).header(ACCEPT_ENCODING, "identity")
-    }
-
-    /// What may be sent to this host: its own login, and only where nobody can listen.
-    fn login(&self, url: &Url, first: bool) -> Option<&Login> {
-        let local = match url.host()? {
-            Host::Ipv4(address) => address.is_loopback(),
-            Host::Ipv6(address) => address.is_loopback(),
-            Host::Domain(name) => name == "localhost",
-        };
-        if url.scheme() == "https" || local { self.netrc.login(url.host_str()?, first) } else { None }
     }
 
     async fn body(
@@ -251,7 +254,7 @@ fn head(status: StatusCode, response: &reqwest::Response, sent_login: bool) -> H
     let text = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
     Head {
         status: status.as_u16(),
-        length: response.content_length(),
+        length: response.content_length().or_else(|| text(CONTENT_LENGTH)?.parse().ok()),
         content_type: text(CONTENT_TYPE),
         content_encoding: text(CONTENT_ENCODING),
         retry_after: text(RETRY_AFTER).and_then(|after| retry_after(&after, text(DATE).as_deref())),

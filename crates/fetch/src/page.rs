@@ -37,7 +37,8 @@ impl Fetcher {
                     self.settings.cancel.wait(delay);
                 }
                 Err(Failure::Source(reason)) => {
-                    let failure = SourceFailure { url: redacted(url), reason, earlier };
+                    let url = self.settings.replace.shown(&SourceUrl::Http(url.clone().into()));
+                    let failure = SourceFailure { url, reason, earlier };
                     return Err(FetchError::Sources { name: name.to_owned(), failures: SourceFailures(vec![failure]) });
                 }
                 Err(Failure::Store(error)) => return Err(FetchError::Store { name: name.to_owned(), error }),

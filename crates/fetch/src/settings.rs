@@ -1,6 +1,8 @@
 //! How fetching is done, and the switch that ends it.
 
+use crate::auth::Credentials;
 use crate::index::{IndexPlaces, IndexSettings};
+use crate::replace::Replacements;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,6 +30,10 @@ pub struct Settings {
     pub max_connections: usize,
     /// The netrc file, if it exists: user names and passwords by host.
     pub netrc: Option<PathBuf>,
+    /// Tokens and passwords by host, which go before netrc.
+    pub credentials: Credentials,
+    /// What is read from elsewhere than its address names.
+    pub replace: Replacements,
     /// A PEM file with certificates of authorities that are trusted besides the system's. On Linux
     /// `SSL_CERT_FILE` already stands for the system's; elsewhere it has no effect but through this.
     pub certificates: Option<PathBuf>,
@@ -57,6 +63,8 @@ impl Default for Settings {
             longest_wait: Duration::from_secs(60),
             max_connections: 16,
             netrc: None,
+            credentials: Credentials::default(),
+            replace: Replacements::default(),
             certificates: None,
             package_index: IndexSettings::find(&IndexPlaces::default()),
             root: PathBuf::from("."),

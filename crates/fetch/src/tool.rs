@@ -9,6 +9,7 @@ use crate::archive::{self, Limits};
 use crate::error::{FetchError, Reason, SourceFailure, SourceFailures};
 use crate::fetcher::{Fetcher, Want, Wanted};
 use crate::index::{IndexFile, IndexSettings};
+use crate::replace::own;
 use std::collections::BTreeMap;
 use trainlock_store::Session;
 use trainlock_types::{Digest, Event, Libc, PinnedFile, Platform, RelPath, SourceUrl, ToolRequest, WheelName, nearest};
@@ -287,7 +288,7 @@ pub(crate) fn without_index(error: FetchError, index: &IndexSettings) -> FetchEr
         FetchError::Sources { name, failures: SourceFailures(mut failures) } => {
             // Where the files lie an index says; it may be another server, whose address is its business as well.
             for failure in &mut failures {
-                let url = failure.url.split(['?', '#']).next().unwrap_or_default();
+                let url = own(&failure.url).split(['?', '#']).next().unwrap_or_default();
                 if let Some((_, file)) = url.trim_end_matches('/').rsplit_once('/') {
                     failure.url = format!("{file} (from the package index)");
                 }

@@ -530,7 +530,7 @@ impl Content {
 
 /// The request's own fields as a pin repeats them.
 fn repeated(source: &DataSource) -> DataSource {
-    let mut source = source.clone();
+    let mut source = source.for_lock().into_owned();
     if let DataSource::Url { size, .. } = &mut source {
         *size = None;
     }

@@ -147,8 +147,8 @@ pub enum Reason {
 /// In what a pin differs from its request; empty if it satisfies it.
 pub fn satisfies(pin: &DataPin, request: &DataRequest) -> Vec<Reason> {
     let mut reasons = Vec::new();
-    match (&pin.source, &request.source) {
-        (DataSource::Url { .. }, DataSource::Url { .. }) => url_satisfies(pin, &request.source, &mut reasons),
+    match (&pin.source, &*request.source.for_lock()) {
+        (DataSource::Url { .. }, new @ DataSource::Url { .. }) => url_satisfies(pin, new, &mut reasons),
         (DataSource::Path(old), DataSource::Path(new)) => path(&mut reasons, "path", old.as_str(), new.as_str()),
         (DataSource::Croissant(old), DataSource::Croissant(new)) => path(&mut reasons, "croissant", old, new),
         (DataSource::Pooch { registry: old, base: old_base }, DataSource::Pooch { registry: new, base: new_base }) => {

@@ -293,7 +293,7 @@ impl Project {
             };
             if !there {
                 bytes += pin.archive.map_or(pin.content.size(), |(_, size)| size);
-                wants.push(want(pin));
+                wants.push(want(pin, &request.source));
             }
         }
         if wants.is_empty() {
@@ -348,6 +348,8 @@ impl Project {
             certificates: self.settings.index_places.certificates(),
             package_index: IndexSettings::find(&self.settings.index_places),
             root: self.workspace.root.clone(),
+            credentials: self.settings.credentials.clone(),
+            replace: self.settings.replace.clone(),
             cancel: self.fetch_cancel(),
             ..trainlock_fetch::Settings::default()
         }
@@ -489,10 +491,10 @@ pub(crate) fn hash_tools(record: &mut RunRecord, index: &mut Index) {
     }
 }
 
-/// What a pin wants from its sources.
-fn want(pin: &DataPin) -> Want {
+/// What a pin wants from the request's sources: the lock holds no address with which something private can be had.
+fn want(pin: &DataPin, request: &DataSource) -> Want {
     let name = pin.member.as_ref().map_or(pin.name.to_string(), |m| format!("{m}/{}", pin.name));
-    let (sources, extract, unpack) = match &pin.source {
+    let (sources, extract, unpack) = match request {
         DataSource::Url { url, mirrors, extract, unpack, .. } => {
             (std::iter::once(url).chain(mirrors).cloned().collect(), extract.as_ref(), *unpack)
         }
@@ -500,7 +502,7 @@ fn want(pin: &DataPin) -> Want {
     };
     if let (Content::Tree { tree, size, count, listing }, false) = (&pin.content, unpack) {
         let many = ManyWanted {
-            source: pin.source.clone(),
+            source: request.clone(),
             resolved: pin.resolved.clone(),
             by: pin.archive,
             tree: *tree,
@@ -607,6 +609,8 @@ pub(crate) fn source_of(source: &DataSource) -> String {
     match source {
         DataSource::Url { url, .. } => url.redacted(),
         DataSource::Path(path) | DataSource::Pooch { registry: path, .. } => path.to_string(),
-        DataSource::Croissant(location) => location.clone(),
+        DataSource::Croissant(location) => {
+            trainlock_types::SourceUrl::parse(location).map_or_else(|_| location.clone(), |url| url.redacted())
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use trainlock_fetch::{ConfigFolders, IndexPlaces};
+use trainlock_fetch::{Access, ConfigFolders, Credentials, IndexPlaces, Replacements, Secret};
 use trainlock_manifest::Sandbox;
 use trainlock_store::Link;
 use trainlock_types::{nearest, parse_duration};
@@ -20,6 +20,10 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ),
     ("PATH", "Where tools with `from = \"host\"` are looked for."),
     ("HOME, XDG_CACHE_HOME, XDG_CONFIG_HOME", "Where the platform's cache and configuration folders are."),
+    (
+        "TRAINLOCK_AUTH_HOST",
+        "`user:password` or a token for a server. HOST is the host in capitals with `_` for each dot and `__` for each hyphen (`TRAINLOCK_AUTH_DATA_EXAMPLE_ORG`); with `_PORT` behind it for that port alone. It goes before the configuration file and netrc.",
+    ),
     ("NETRC", "A netrc file with credentials for servers; else `.netrc` in the home folder."),
     ("SSL_CERT_FILE, SSL_CERT_DIR", "Certificates to trust in place of the system's."),
     ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY", "The proxy to use, and for which hosts not to."),
@@ -55,6 +59,10 @@ pub(crate) struct Settings {
     pub(crate) path: OsString,
     /// The netrc file, if there is one.
     pub(crate) netrc: Option<PathBuf>,
+    /// Tokens and passwords by host.
+    pub(crate) credentials: Credentials,
+    /// Addresses that are read from elsewhere.
+    pub(crate) replace: Replacements,
     /// What the package index's address is found out from.
     pub(crate) index_places: IndexPlaces,
     /// What uv gets of the environment: proxies, certificates, credentials.
@@ -84,6 +92,22 @@ pub(crate) const KEYS: &[(&str, &str, &str)] = &[
         "index.NAME",
         "none",
         "The address of a package index that manifests take packages from by this name (`index = { torch = \"NAME\" }` in `[python]`).",
+    ),
+    (
+        "auth.\"HOST\".token",
+        "",
+        "A bearer token for a server: `HOST`, or `HOST:PORT` for that port alone. In the file only, as all of `auth` and `source`.",
+    ),
+    ("auth.\"HOST\".token-env", "", "The environment variable that holds the token."),
+    (
+        "auth.\"HOST\".command",
+        "",
+        "A program and its arguments. It is started with the host behind them, and prints `user:password` or a token.",
+    ),
+    (
+        "source.\"URL\".replace-with",
+        "",
+        "What begins with URL is read from this address instead: `https://`, `http://` or `file:///`. The longest URL that fits counts.",
     ),
     (
         "sandbox",
@@ -116,6 +140,8 @@ impl Settings {
                 .filter(|f| f.is_file()),
             uv_variables: uv_variables(index_places.certificates().as_deref()),
             index_places,
+            credentials: Credentials::default(),
+            replace: Replacements::default(),
             home: home.clone(),
             sandbox: None,
         };
@@ -125,21 +151,22 @@ impl Settings {
             xdg("XDG_CONFIG_HOME", ".config").map(|c| c.join("trainlock/config.toml")).filter(|f| f.exists())
         });
         let mut values = match &file {
-            Some(file) => read_file(file)?,
+            Some(file) => settings.read_file(file)?,
             None => Vec::new(),
         };
         for pair in &global.config {
             let Some((key, value)) = pair.split_once('=') else {
                 return Err(Failure::new(Exit::Invalid, format!("`--config {pair}` is not KEY=VALUE")));
             };
-            // An address of an index may hold a password.
-            let place = format!("--config {}", if key.trim().starts_with("index.") { key } else { pair });
-            values.push((key.trim().to_owned(), value.trim().trim_matches('"').to_owned(), place));
+            values.push((key.trim().to_owned(), value.trim().trim_matches('"').to_owned(), format!("--config {key}")));
         }
         for (key, value, place) in values {
             settings.set(&mut store, &key, &value, &place).map_err(|reason| {
                 Failure::new(Exit::Invalid, format!("configuration key `{key}`: {reason} (in {place})"))
             })?;
+        }
+        for (host, secret) in auth_variables() {
+            settings.credentials.variables.extend(Secret::parse(&secret).map(|secret| (host, secret)));
         }
         if let Some(folder) = variable("TRAINLOCK_STORE") {
             store = Some(PathBuf::from(folder));
@@ -176,6 +203,11 @@ impl Settings {
             _ if let Some(name) = key.strip_prefix("index.") => {
                 self.index_places.named.insert(name.to_owned(), (value.to_owned(), place.to_owned()));
             }
+            _ if ["auth.", "source."].iter().any(|table| key.starts_with(table)) => {
+                return Err(
+                    "it belongs into the configuration file: a command line is seen by others and recorded".to_owned()
+                );
+            }
             _ => {
                 let near = nearest(key, KEYS.iter().map(|(key, ..)| *key));
                 return Err(format!("unknown{}", near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default()));
@@ -183,30 +215,109 @@ impl Settings {
         }
         Ok(())
     }
+
+    /// Reads a configuration file. Its leaves, dotted, each with its place: but for those of `auth` and `source`, whose names
+    /// are hosts and addresses.
+    fn read_file(&mut self, file: &Path) -> Result<Vec<(String, String, String)>, Failure> {
+        let problem = |reason: String| {
+            Failure::new(Exit::Invalid, format!("can't read the configuration file `{}`: {reason}", file.display()))
+        };
+        let text = fs_err::read_to_string(file).map_err(|e| problem(e.to_string()))?;
+        // The parser's error would show the line, which may hold a token.
+        let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+            let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            problem(format!("line {line}: {}", e.message()))
+        })?;
+        for (host, access) in tables(&mut table, "auth").map_err(problem)? {
+            let access = self::access(&host, access).map_err(problem)?;
+            self.credentials.hosts.insert(host.to_ascii_lowercase(), access);
+        }
+        for (prefix, mut table) in tables(&mut table, "source").map_err(problem)? {
+            match (table.remove("replace-with"), table.keys().next()) {
+                (Some(toml::Value::String(with)), None) => self
+                    .replace
+                    .add(&prefix, &with)
+                    .map_err(|reason| problem(format!("[source.\"{prefix}\"]: {reason}")))?,
+                (_, Some(key)) => return Err(problem(format!("[source.\"{prefix}\"] has the unknown key `{key}`"))),
+                (_, None) => {
+                    return Err(problem(format!("[source.\"{prefix}\"] has no `replace-with` that is an address")));
+                }
+            }
+        }
+        let mut leaves = Vec::new();
+        let mut open = vec![(String::new(), toml::Value::Table(table))];
+        while let Some((name, value)) = open.pop() {
+            match value {
+                toml::Value::Table(table) => {
+                    let below = |key: String| {
+                        if name.is_empty() { key } else { format!("{name}.{key}") }
+                    };
+                    open.extend(table.into_iter().map(|(key, value)| (below(key), value)));
+                }
+                toml::Value::String(text) => leaves.push((name, text, file.display().to_string())),
+                other => leaves.push((name, other.to_string(), file.display().to_string())),
+            }
+        }
+        Ok(leaves)
+    }
 }
 
-/// The leaves of a configuration file, dotted, each with its place.
-fn read_file(file: &Path) -> Result<Vec<(String, String, String)>, Failure> {
-    let problem = |reason: String| {
-        Failure::new(Exit::Invalid, format!("can't read the configuration file `{}`: {reason}", file.display()))
+/// The tables inside a table of this name, which is taken away.
+fn tables(table: &mut toml::Table, name: &str) -> Result<Vec<(String, toml::Table)>, String> {
+    let all = match table.remove(name) {
+        None => return Ok(Vec::new()),
+        Some(toml::Value::Table(all)) => all,
+        Some(_) => return Err(format!("`{name}` is no table")),
     };
-    let text = fs_err::read_to_string(file).map_err(|e| problem(e.to_string()))?;
-    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| problem(e.to_string()))?;
-    let mut leaves = Vec::new();
-    let mut open = vec![(String::new(), toml::Value::Table(table))];
-    while let Some((name, value)) = open.pop() {
-        match value {
-            toml::Value::Table(table) => {
-                let below = |key: String| {
-                    if name.is_empty() { key } else { format!("{name}.{key}") }
-                };
-                open.extend(table.into_iter().map(|(key, value)| (below(key), value)));
+    let one = |(key, value)| match value {
+        toml::Value::Table(table) => Ok((key, table)),
+        _ => Err(format!("write [{name}.\"…\"], with the whole name in quotes: `{name}.{key}` is no table")),
+    };
+    all.into_iter().map(one).collect()
+}
+
+/// What `[auth."HOST"]` says.
+fn access(host: &str, table: toml::Table) -> Result<Access, String> {
+    let mut found = Vec::new();
+    let place = format!("[auth.\"{host}\"]");
+    for (key, value) in table {
+        // A value is never shown: it may be a secret at the wrong key.
+        found.push(match (key.as_str(), value) {
+            ("token", toml::Value::String(token)) => Access::Known(Secret::token(token)),
+            ("token-env", toml::Value::String(name)) => match variable(&name).and_then(|v| v.into_string().ok()) {
+                Some(token) => Access::Known(Secret::token(token.trim())),
+                None => return Err(format!("{place}: the variable `{name}` is not set")),
+            },
+            ("command", toml::Value::Array(words)) => {
+                let words: Option<Vec<String>> = words.iter().map(|w| w.as_str().map(str::to_owned)).collect();
+                match words.filter(|words| !words.is_empty()) {
+                    Some(words) => Access::Helper(words),
+                    None => return Err(format!("{place}: `command` is a program and its arguments, as strings")),
+                }
             }
-            toml::Value::String(text) => leaves.push((name, text, file.display().to_string())),
-            other => leaves.push((name, other.to_string(), file.display().to_string())),
-        }
+            ("token" | "token-env" | "command", _) => {
+                return Err(format!("{place}: `{key}` has a value of another kind"));
+            }
+            _ => {
+                return Err(format!(
+                    "{place}: unknown key `{key}`: there are `token`, `token-env` and `command` (a host stands in quotes, whole)"
+                ));
+            }
+        });
     }
-    Ok(leaves)
+    match (found.pop(), found.is_empty()) {
+        (Some(access), true) => Ok(access),
+        (None, _) => Err(format!("{place} says nothing: name `token`, `token-env` or `command`")),
+        (Some(_), false) => Err(format!("{place}: name one of `token`, `token-env` and `command`")),
+    }
+}
+
+/// `TRAINLOCK_AUTH_…`, without that.
+fn auth_variables() -> Vec<(String, String)> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    let all = std::env::vars_os();
+    let text = all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    text.filter_map(|(name, value)| Some((name.strip_prefix("TRAINLOCK_AUTH_")?.to_owned(), value))).collect()
 }
 
 /// What names the package index.

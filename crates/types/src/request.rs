@@ -1,6 +1,7 @@
 //! What a manifest asks for, as the lock answers it.
 
 use crate::{Digest, Name, Platform, RelPath, SourceUrl};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -50,6 +51,37 @@ pub enum DataSource {
         /// Where the files lie that it gives no address of.
         base: Option<SourceUrl>,
     },
+}
+
+impl DataSource {
+    /// The same with no secret in an address: as it is locked ([`SourceUrl::for_lock`]).
+    pub fn for_lock(&self) -> Cow<'_, DataSource> {
+        let has_query = |url: &SourceUrl| match url {
+            SourceUrl::Http(url) | SourceUrl::Git(url) | SourceUrl::Object(url) => url.as_str().contains('?'),
+            _ => false,
+        };
+        match self {
+            DataSource::Url { url, mirrors, .. } if has_query(url) || mirrors.iter().any(has_query) => {}
+            DataSource::Croissant(location) if location.contains('?') => {}
+            // Nearly all addresses are of this sort.
+            _ => return Cow::Borrowed(self),
+        }
+        let mut source = self.clone();
+        match &mut source {
+            DataSource::Url { url, mirrors, .. } => {
+                for url in std::iter::once(url).chain(mirrors) {
+                    *url = url.for_lock();
+                }
+            }
+            DataSource::Croissant(location) => {
+                if let Ok(url) = SourceUrl::parse(location) {
+                    *location = url.for_lock().to_string();
+                }
+            }
+            DataSource::Path(_) | DataSource::Pooch { .. } => {}
+        }
+        Cow::Owned(source)
+    }
 }
 
 /// A hash function that publishers state checksums with.

@@ -1,5 +1,6 @@
 //! Where data comes from: the addresses that train.toml may name.
 
+use crate::Digest;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::Deref;
@@ -117,9 +118,28 @@ impl SourceUrl {
     /// The text as it may be shown and recorded: query values that sign or authorise are replaced.
     pub fn redacted(&self) -> String {
         match self {
-            SourceUrl::Http(url) => redact(url),
+            SourceUrl::Http(url) | SourceUrl::Git(url) | SourceUrl::Object(url) => redact(url, |_| String::new()),
             other => other.to_string(),
         }
+    }
+
+    /// The address as it is locked: in the place of each query value that signs or authorises stands a part of its digest, so
+    /// that another value makes another request. What is locked already stays as it is.
+    pub fn for_lock(&self) -> SourceUrl {
+        let redact = |url: &Address| match url.as_str().contains('?') {
+            true => redact(url, |value| match value.strip_prefix("REDACTED-") {
+                Some(digest) => format!("-{digest}"),
+                None => format!("-{}", &Digest::of(value.as_bytes()).to_hex()[..16]),
+            }),
+            false => url.as_str().to_owned(),
+        };
+        let (text, of): (_, fn(Address) -> SourceUrl) = match self {
+            SourceUrl::Http(url) => (redact(url), SourceUrl::Http),
+            SourceUrl::Git(url) => (redact(url), SourceUrl::Git),
+            SourceUrl::Object(url) => (redact(url), SourceUrl::Object),
+            other => return other.clone(),
+        };
+        of(Address { text: text.into(), url: OnceLock::new() })
     }
 }
 
@@ -165,7 +185,7 @@ impl Eq for Address {}
 
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&redact(self))
+        f.write_str(&redact(self, |_| String::new()))
     }
 }
 
@@ -214,22 +234,31 @@ fn without_credentials(url: Url) -> Result<Address, UrlError> {
     if url.username().is_empty() && url.password().is_none() { Ok(url.into()) } else { Err(UrlError::Credentials) }
 }
 
-/// A URL with what signs or authorises taken out: user, password, and such query values.
-fn redact(url: &Url) -> String {
+/// A URL with what signs or authorises taken out: user, password, and such query values, in whose place stands `REDACTED` and
+/// what `instead` makes of the value.
+fn redact(url: &Address, instead: impl Fn(&str) -> String) -> String {
+    const WORDS: &[&str] =
+        &["sig", "token", "key", "credential", "secret", "password", "passwd", "auth", "policy", "jwt", "session"];
     let secret = |key: &str| {
         let key = key.to_ascii_lowercase();
-        ["sig", "token", "key", "credential", "secret", "password", "auth", "policy"].iter().any(|s| key.contains(s))
+        WORDS.iter().any(|word| key.contains(word))
     };
-    let mut url = url.clone();
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
+    let has_user = url.scheme().starts_with("http") && (!url.username().is_empty() || url.password().is_some());
+    if !has_user && !url.as_str().contains('?') {
+        return url.as_str().to_owned();
+    }
+    let mut url: Url = (**url).clone();
+    if has_user {
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+    }
     let Some(query) = url.query() else {
         return url.into();
     };
     let shown: Vec<String> = query
         .split('&')
         .map(|pair| match pair.split_once('=') {
-            Some((key, _)) if secret(key) => format!("{key}=REDACTED"),
+            Some((key, value)) if secret(key) => format!("{key}=REDACTED{}", instead(value)),
             _ => pair.to_owned(),
         })
         .collect();
@@ -363,5 +392,13 @@ mod tests {
         let url = SourceUrl::parse("https://x.org/a?X-Amz-Signature=abc&part=1&access_token=t").unwrap();
         assert_eq!(url.redacted(), "https://x.org/a?X-Amz-Signature=REDACTED&part=1&access_token=REDACTED");
         assert_eq!(format!("{url:?}"), url.redacted());
+        // Locked, another secret is another address, and what is locked already is locked.
+        let locked = url.for_lock();
+        assert!(!locked.to_string().contains("abc") && locked.to_string().contains("&part=1&"), "{locked}");
+        assert_eq!((locked.for_lock(), locked.redacted()), (locked.clone(), url.redacted()));
+        let other = SourceUrl::parse("https://x.org/a?X-Amz-Signature=abd&part=1&access_token=t").unwrap();
+        assert_ne!(other.for_lock(), locked);
+        let plain = SourceUrl::parse("https://x.org/a?part=1").unwrap();
+        assert_eq!(plain.for_lock(), plain);
     }
 }

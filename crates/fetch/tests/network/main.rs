@@ -7,7 +7,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 use tempfile::TempDir;
 use trainlock_fetch::{
-    Cancel, Content, FetchError, Fetcher, Mismatch, Reason, Resolved, Settings, SourceFailure, Want, Wanted,
+    Access, Cancel, Content, FetchError, Fetcher, Mismatch, Reason, Resolved, Secret, Settings, SourceFailure, Want,
+    Wanted,
 };
 use trainlock_store::{Session, Store};
 use trainlock_testing::{Authority, Fault, FaultServer, refusing_url};
@@ -427,6 +428,77 @@ fn credentials_go_to_their_host_alone() {
     assert!(missing.hint().unwrap().contains("machine 127.0.0.1 login"));
     let text = format!("{refused:?}{refused}{missing:?}{}", std::error::Error::source(&refused).unwrap());
     assert!(!text.contains("wrong") && !text.contains("s3cret"));
+}
+
+#[test]
+fn tokens_go_to_their_host_alone() {
+    let (server, other) = (FaultServer::start(), FaultServer::start());
+    server.script("/private", "body", [Fault::Authorized("Bearer t0ken".into())]);
+    server.script("/away", "", [Fault::Redirect(other.other_host_url("/open"))]);
+    server.script("/port", "", [Fault::Redirect(other.url("/open"))]);
+    other.serve("/open", "body");
+    let host = server.url("").trim_start_matches("http://").to_owned();
+    let with = |access: Access| {
+        let mut settings = settings();
+        settings.credentials.hosts.insert(host.clone(), access);
+        settings
+    };
+    let place = Place::new();
+    let asked = place.root.path().join("asked");
+    let script = format!("echo \"$1\" >>{}; echo t0ken", asked.display());
+    let helper = Access::Helper(["/bin/sh", "-c", &script, "helper"].map(str::to_owned).to_vec());
+    for access in [Access::Known(Secret::token("t0ken")), helper] {
+        for path in ["/private", "/away", "/port"] {
+            place.resolve(with(access.clone()), &server.url(path)).unwrap();
+        }
+    }
+    assert_eq!(server.requests("/away")[1].header("authorization"), Some("Bearer t0ken"));
+    assert!(other.requests("/open").iter().all(|request| request.header("authorization").is_none()));
+    // Once for each fetcher, whatever the number of requests.
+    assert_eq!(fs_err::read_to_string(&asked).unwrap(), format!("{host}\n").repeat(3));
+    let silent = Access::Helper(["/bin/sh", "-c", "echo t0ken >&2; exit 7"].map(str::to_owned).to_vec());
+    let failed = place.resolve(with(silent), &server.url("/private")).unwrap_err();
+    let text = format!("{failed:?}{}", failed.hint().unwrap());
+    assert!(text.contains("exit status: 7") && text.contains(&host) && !text.contains("t0ken"), "{text}");
+}
+
+#[test]
+fn a_replaced_source() {
+    let server = FaultServer::start();
+    server.serve("/copy/data/x.csv", "body");
+    server.script("/copy/moved", "", [Fault::Redirect("https://second.invalid/x.csv".into())]);
+    let place = Place::new();
+    let mirror = place.root.path().join("a mirror");
+    fs_err::create_dir(&mirror).unwrap();
+    fs_err::write(mirror.join("x.csv"), "body").unwrap();
+    fs_err::write(mirror.join("x.csv?v=2"), "body").unwrap();
+    let with = || {
+        let mut settings = settings();
+        settings.replace.add("https://first.invalid", &server.url("/copy")).unwrap();
+        let folder = format!("file://{}", mirror.display().to_string().replace(' ', "%20"));
+        settings.replace.add("https://second.invalid", &folder).unwrap();
+        settings
+    };
+    let body = Digest::of(b"body");
+    for url in ["https://first.invalid/data/x.csv", "https://second.invalid/x.csv", "https://first.invalid/moved"] {
+        let place = Place::new();
+        let resolved = place.resolve(with(), url).unwrap();
+        assert_eq!((resolved.source, resolved.content), (None, Content::File { sha256: body, size: 4 }));
+    }
+    // A file needs no network.
+    let off = || Settings { offline: true, ..with() };
+    Place::new().bring(off(), &["https://second.invalid/x.csv?v=2"], b"body").unwrap();
+    let error = Place::new().bring(off(), &["https://first.invalid/data/x.csv"], b"body").unwrap_err();
+    assert!(matches!(error, FetchError::Offline { .. }), "{error:?}");
+    // The hash decides, and errors name both addresses.
+    fs_err::write(mirror.join("x.csv"), "bady").unwrap();
+    let place = Place::new();
+    let error = place.bring(with(), &["https://second.invalid/x.csv"], b"body").unwrap_err();
+    let text = std::error::Error::source(&error).unwrap().to_string();
+    assert!(error.is_verification() && text.contains("https://second.invalid/x.csv (replaced by file://"), "{text}");
+    assert_eq!(place.objects(), 0);
+    let failed = reason(place.bring(with(), &["https://second.invalid/none"], b"body"));
+    assert!(matches!(failed, Reason::NoFile), "{failed:?}");
 }
 
 #[test]
