@@ -167,7 +167,7 @@ fn files_of_the_machine_archives_and_members() {
 
 #[test]
 fn sources_of_a_later_version_are_named_with_their_place() {
-    for url in ["hf://datasets/org/name", "s3://bucket/x", "git+https://example.org/x.git"] {
+    for url in ["s3://bucket/x", "git+https://example.org/x.git"] {
         let context = project(&format!("[data]\nlater = {{ url = \"{url}\", files = [\"*\"], to = \"data/x\" }}\n"));
         let failed = context.run(["lock"]);
         assert!(failed.code != Some(0) && failed.stderr.contains("later"), "{url}: {}", failed.stderr);

@@ -149,7 +149,7 @@ impl Fetcher {
     /// # Errors
     /// For each request by itself. [`FetchError::Unsupported`] for what is not `https:`, `http:` or `file:`.
     pub fn resolve_all(&self, session: &Session, requests: &[&DataRequest]) -> Vec<Result<Resolved, FetchError>> {
-        self.each(requests, |request| match many::is_many(&request.source) {
+        self.each(requests, |request| match many::is_many(&request.source, &self.settings) {
             true => self.resolve_many(session, &name(request), &request.source),
             false => self.resolve(session, &UrlRequest::of(request)?),
         })

@@ -10,7 +10,7 @@ use crate::retry::retry_after;
 use crate::settings::Settings;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap,
-    HeaderName, LOCATION, RETRY_AFTER,
+    HeaderName, LINK, LOCATION, RETRY_AFTER,
 };
 use reqwest::{Client, StatusCode};
 use std::error::Error;
@@ -55,6 +55,7 @@ pub(crate) struct Head {
     pub(crate) content_type: Option<String>,
     pub(crate) content_encoding: Option<String>,
     pub(crate) retry_after: Option<Duration>,
+    pub(crate) link: Option<String>,
     /// Whether credentials were sent.
     pub(crate) sent_login: bool,
 }
@@ -257,6 +258,7 @@ fn head(status: StatusCode, response: &reqwest::Response, sent_login: bool) -> H
         length: response.content_length().or_else(|| text(CONTENT_LENGTH)?.parse().ok()),
         content_type: text(CONTENT_TYPE),
         content_encoding: text(CONTENT_ENCODING),
+        link: text(LINK),
         retry_after: text(RETRY_AFTER).and_then(|after| retry_after(&after, text(DATE).as_deref())),
         sent_login,
     }

@@ -15,6 +15,8 @@ const LARGEST: usize = 64 << 20;
 pub(crate) struct Page {
     pub(crate) body: Vec<u8>,
     pub(crate) media_type: String,
+    /// Where the next page is, if there is one (`Link: <…>; rel="next"`, RFC 8288).
+    pub(crate) next: Option<String>,
 }
 
 impl Fetcher {
@@ -60,8 +62,16 @@ impl Fetcher {
         }
         let media_type = head.content_type.as_deref().unwrap_or_default();
         let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        Ok(Page { body: bytes, media_type })
+        let next = head.link.as_deref().and_then(next_page);
+        Ok(Page { body: bytes, media_type, next })
     }
+}
+
+/// The target of the link to the next page.
+fn next_page(link: &str) -> Option<String> {
+    let of_next = |part: &&str| part.split(';').skip(1).any(|p| p.trim().replace('"', "") == "rel=next");
+    let part = link.split(", ").find(of_next)?;
+    Some(part.trim().strip_prefix('<')?.split_once('>')?.0.to_owned())
 }
 
 pub(crate) fn redacted(url: &Url) -> String {

@@ -2,11 +2,13 @@
 
 use crate::auth::Credentials;
 use crate::index::{IndexPlaces, IndexSettings};
+use crate::many::HUB;
 use crate::replace::Replacements;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+use url::Url;
 
 /// How fetching is done. This crate reads no settings of its own from files or the environment, but
 /// for what TLS and proxies have there by custom: `SSL_CERT_FILE`, `SSL_CERT_DIR`, `HTTPS_PROXY`,
@@ -39,6 +41,8 @@ pub struct Settings {
     pub certificates: Option<PathBuf>,
     /// Where packages are looked for, or why that can't be told.
     pub package_index: Result<IndexSettings, String>,
+    /// The address of the Hugging Face hub, or of a server in its place.
+    pub hub: Url,
     /// The folder that paths of requests are relative to: the workspace's root.
     pub root: PathBuf,
     /// An archive may unpack to so many times its own size and [`Settings::unpack_more`]; data is not
@@ -67,6 +71,7 @@ impl Default for Settings {
             replace: Replacements::default(),
             certificates: None,
             package_index: IndexSettings::find(&IndexPlaces::default()),
+            hub: Url::parse(HUB).unwrap_or_else(|e| unreachable!("it is a URL: {e}")),
             root: PathBuf::from("."),
             unpack_ratio: 1000,
             unpack_more: 1 << 30,

@@ -51,6 +51,8 @@ pub enum Fault {
     Flip(usize),
     /// Sends the body and these bytes behind it, and states the length of both.
     Extra(Vec<u8>),
+    /// Sends the body with this `Link` header.
+    Link(String),
     /// Sends the body with this `ETag`.
     Tag(String),
     /// Sends the body with this `Content-Type`.

@@ -295,9 +295,10 @@ fn act(
     let full = || Answer::new(200).length(body.len());
     let first = |n: usize| &body[..n.min(body.len())];
     match fault {
-        Fault::Ok | Fault::Tag(_) | Fault::Type(_) => {
+        Fault::Ok | Fault::Tag(_) | Fault::Type(_) | Fault::Link(_) => {
             let tagged = |answer: Answer| match fault {
                 Fault::Tag(tag) => answer.with("ETag", tag),
+                Fault::Link(link) => answer.with("Link", link),
                 Fault::Type(media) => answer.with("Content-Type", media),
                 _ => answer,
             };

@@ -348,6 +348,7 @@ impl Project {
             certificates: self.settings.index_places.certificates(),
             package_index: IndexSettings::find(&self.settings.index_places),
             root: self.workspace.root.clone(),
+            hub: self.settings.hub.clone().unwrap_or_else(|| trainlock_fetch::Settings::default().hub),
             credentials: self.settings.credentials.clone(),
             replace: self.settings.replace.clone(),
             cancel: self.fetch_cancel(),

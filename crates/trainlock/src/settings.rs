@@ -24,6 +24,10 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
         "TRAINLOCK_AUTH_HOST",
         "`user:password` or a token for a server. HOST is the host in capitals with `_` for each dot and `__` for each hyphen (`TRAINLOCK_AUTH_DATA_EXAMPLE_ORG`); with `_PORT` behind it for that port alone. It goes before the configuration file and netrc.",
     ),
+    (
+        "HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HOME",
+        "The server in the Hugging Face hub's place, and the token for it: itself, or where the hub's own tools keep it. [auth] in the configuration goes before.",
+    ),
     ("NETRC", "A netrc file with credentials for servers; else `.netrc` in the home folder."),
     ("SSL_CERT_FILE, SSL_CERT_DIR", "Certificates to trust in place of the system's."),
     ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY", "The proxy to use, and for which hosts not to."),
@@ -63,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) credentials: Credentials,
     /// Addresses that are read from elsewhere.
     pub(crate) replace: Replacements,
+    /// The Hugging Face hub, where it is another server than its own.
+    pub(crate) hub: Option<url::Url>,
     /// What the package index's address is found out from.
     pub(crate) index_places: IndexPlaces,
     /// What uv gets of the environment: proxies, certificates, credentials.
@@ -142,6 +148,7 @@ impl Settings {
             index_places,
             credentials: Credentials::default(),
             replace: Replacements::default(),
+            hub: None,
             home: home.clone(),
             sandbox: None,
         };
@@ -168,6 +175,7 @@ impl Settings {
         for (host, secret) in auth_variables() {
             settings.credentials.variables.extend(Secret::parse(&secret).map(|secret| (host, secret)));
         }
+        settings.use_hub()?;
         if let Some(folder) = variable("TRAINLOCK_STORE") {
             store = Some(PathBuf::from(folder));
         }
@@ -212,6 +220,38 @@ impl Settings {
                 let near = nearest(key, KEYS.iter().map(|(key, ..)| *key));
                 return Err(format!("unknown{}", near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default()));
             }
+        }
+        Ok(())
+    }
+
+    /// Takes the hub's address and token from where the hub's own tools look for them.
+    fn use_hub(&mut self) -> Result<(), Failure> {
+        let text = |name: &str| variable(name).and_then(|v| v.into_string().ok()).filter(|v| !v.trim().is_empty());
+        if let Some(endpoint) = text("HF_ENDPOINT") {
+            let url = url::Url::parse(endpoint.trim()).ok().filter(|u| matches!(u.scheme(), "http" | "https"));
+            let url = url.ok_or_else(|| {
+                Failure::new(Exit::Invalid, "HF_ENDPOINT is no http or https address".to_owned())
+                    .hint("for example `HF_ENDPOINT=https://hub.example.org`, or leave it unset")
+            })?;
+            self.hub = Some(url);
+        }
+        let home = text("HF_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(self.home.as_ref()?.join(".cache/huggingface")));
+        let file = text("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(home?.join("token")));
+        let token = text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN"));
+        let Some(token) = token.or_else(|| fs_err::read_to_string(file?).ok()) else { return Ok(()) };
+        let hub = self.hub.as_ref();
+        let host = hub.map_or_else(
+            || Some("huggingface.co".to_owned()),
+            |url| {
+                Some(url.port().map_or(url.host_str()?.to_owned(), |port| {
+                    format!("{}:{port}", url.host_str().unwrap_or_default())
+                }))
+            },
+        );
+        let token = Some(token.trim()).filter(|token| !token.is_empty());
+        if let (Some(host), Some(token)) = (host, token) {
+            self.credentials.hosts.entry(host).or_insert_with(|| Access::Known(Secret::token(token)));
         }
         Ok(())
     }

@@ -121,7 +121,14 @@ impl Node {
             (SourceUrl::Http(_) | SourceUrl::File(_) | SourceUrl::Object(_), _) => {}
             _ => return Err(unusable(&"it names no single file")),
         }
-        Ok(Item { path, size: None, sha256: self.sha256, checksum: self.md5.clone(), sources: vec![source] })
+        Ok(Item {
+            path,
+            size: None,
+            sha256: self.sha256,
+            checksum: self.md5.clone(),
+            blob: None,
+            sources: vec![source],
+        })
     }
 }
 
@@ -182,7 +189,14 @@ fn members_of(question: &Question<'_>, archive: &Item, nodes: &[&Node]) -> Resul
                 .map_err(|e| wrong(format!("the name `{}` is no path of a file: {e}", node.name)))?,
             None => member,
         };
-        items.push(Item { path, size: Some(size), sha256: Some(sha256), checksum: None, sources: Vec::new() });
+        items.push(Item {
+            path,
+            size: Some(size),
+            sha256: Some(sha256),
+            checksum: None,
+            blob: None,
+            sources: Vec::new(),
+        });
     }
     match single.into_keys().next() {
         Some(missing) => Err(wrong(format!("`{}` has no member `{missing}`", archive.path))),

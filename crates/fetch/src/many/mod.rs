@@ -6,17 +6,24 @@
 
 mod croissant;
 mod description;
+mod hf;
 mod pooch;
 mod pypi;
+
+pub(crate) use hf::HUB;
 
 use crate::error::{FetchError, Mismatch};
 use crate::fetcher::{Content, Fetcher, Resolved};
 use crate::receive::Expect;
+use crate::settings::Settings;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use sha1::{Digest as _, Sha1};
 use std::collections::HashMap;
+use std::io::{self, Read as _};
 use trainlock_store::{PutError, Session, StoreError, Tree};
 use trainlock_types::{
-    Checksum, DataSource, Digest, Entry, EntryKind, LISTING_IN_LOCK, Listing, ListingError, RelPath, SourceUrl, nearest,
+    Algorithm, Checksum, DataSource, Digest, Entry, EntryKind, LISTING_IN_LOCK, Listing, ListingError, RelPath,
+    SourceUrl, nearest,
 };
 
 /// A source that holds many files.
@@ -82,6 +89,8 @@ pub(crate) struct Item {
     pub(crate) sha256: Option<Digest>,
     /// What else the source states of its bytes; checked when it is fetched.
     pub(crate) checksum: Option<Checksum>,
+    /// Git's hash of it (SHA-1 of a header and its bytes), where the source states that.
+    pub(crate) blob: Option<String>,
     /// Where it lies, in the order in which they are tried.
     pub(crate) sources: Vec<SourceUrl>,
 }
@@ -146,8 +155,11 @@ pub struct ManyWanted {
 }
 
 /// The source of a data set, if it is one of many files.
-fn source(source: &DataSource) -> Option<Box<dyn Source + '_>> {
+fn source<'a>(source: &'a DataSource, settings: &'a Settings) -> Option<Box<dyn Source + 'a>> {
     match source {
+        DataSource::Url { url: SourceUrl::Hf(address), rev, .. } => {
+            Some(Box::new(hf::Hf { address, rev: rev.as_deref(), endpoint: &settings.hub }))
+        }
         DataSource::Url { url: SourceUrl::Pypi(address), .. } => Some(Box::new(pypi::Pypi { address })),
         DataSource::Croissant(place) => Some(Box::new(croissant::Croissant { place })),
         DataSource::Pooch { registry, base } => Some(Box::new(pooch::Pooch { registry, base: base.as_ref() })),
@@ -156,8 +168,8 @@ fn source(source: &DataSource) -> Option<Box<dyn Source + '_>> {
 }
 
 /// Whether a data set's source is one of many files.
-pub(crate) fn is_many(data: &DataSource) -> bool {
-    source(data).is_some()
+pub(crate) fn is_many(data: &DataSource, settings: &Settings) -> bool {
+    source(data, settings).is_some()
 }
 
 fn globs(source: &DataSource) -> &[String] {
@@ -175,7 +187,9 @@ impl Fetcher {
         name: &str,
         request: &DataSource,
     ) -> Result<Resolved, FetchError> {
-        let Some(source) = source(request) else { unreachable!("only sources of many files are asked for here") };
+        let Some(source) = source(request, &self.settings) else {
+            unreachable!("only sources of many files are asked for here")
+        };
         let chosen = Chosen::new(name, globs(request))?;
         let found = source.look(&Question { fetcher: self, session, name, chosen: &chosen, locked: None })?;
         let (resolved, archive) = (found.resolved, found.by);
@@ -224,12 +238,25 @@ impl Fetcher {
             return Ok((sha256, size.len()));
         }
         let expect = Expect { sha256: item.sha256, size: item.size, checksum: item.checksum.as_ref() };
-        self.download(session, &format!("{name}/{}", item.path), &item.sources, expect)
+        let label = format!("{name}/{}", item.path);
+        let (sha256, size) = self.download(session, &label, &item.sources, expect)?;
+        if let Some(expected) = &item.blob {
+            let found = blob_hash(session, &sha256, size).map_err(|e| store(name, e))?;
+            if found != *expected {
+                let sha1 = |hex: &str| Checksum { algorithm: Algorithm::Sha1, hex: hex.to_owned() };
+                let mismatch = Mismatch::Checksum { expected: sha1(expected), found: sha1(&found) };
+                let url = item.sources.first().map(SourceUrl::redacted).unwrap_or_default();
+                return Err(FetchError::Unpacked { name: label, url, mismatch });
+            }
+        }
+        Ok((sha256, size))
     }
 
     /// Brings a locked data set into the store as a tree.
     pub(crate) fn bring_many(&self, session: &Session, name: &str, wanted: &ManyWanted) -> Result<(), FetchError> {
-        let Some(source) = source(&wanted.source) else { unreachable!("only such sources could be locked") };
+        let Some(source) = source(&wanted.source, &self.settings) else {
+            unreachable!("only such sources could be locked")
+        };
         let chosen = Chosen::new(name, globs(&wanted.source))?;
         let locked = Locked { resolved: wanted.resolved.as_deref(), by: wanted.by };
         let look = || {
@@ -292,6 +319,7 @@ impl Fetcher {
                 size: Some(entry.size),
                 sha256: Some(entry.sha256),
                 checksum: None,
+                blob: None,
                 sources: sources.unwrap_or_default(),
             })
             .collect();
@@ -309,6 +337,22 @@ impl Fetcher {
         }
         let url = wanted.resolved.clone().unwrap_or_default();
         Err(FetchError::Unpacked { name: name.to_owned(), url, mismatch: Mismatch::Tree { expected, found } })
+    }
+}
+
+/// Git's hash of an object of the store, in hexadecimal digits.
+fn blob_hash(session: &Session, sha256: &Digest, size: u64) -> Result<String, StoreError> {
+    let path = session.store().object(sha256, Some(size))?.ok_or(StoreError::Missing(*sha256))?;
+    let failed = |source: io::Error| StoreError::Io { action: "read", path: path.clone(), source };
+    let mut hasher = Sha1::new();
+    hasher.update(format!("blob {size}\0"));
+    let mut file = fs_err::File::open(&path).map_err(failed)?;
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer).map_err(failed)? {
+            0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            n => hasher.update(&buffer[..n]),
+        }
     }
 }
 

@@ -64,7 +64,7 @@ impl Pooch<'_> {
                 return Err(format!("`{name}` has no address: add `base-url = \"https://…\"` beside `pooch`"));
             }
         };
-        Ok(Some(Item { path, size: None, sha256, checksum, sources: vec![source] }))
+        Ok(Some(Item { path, size: None, sha256, checksum, blob: None, sources: vec![source] }))
     }
 }
 

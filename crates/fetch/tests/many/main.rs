@@ -22,8 +22,13 @@ impl Place {
     fn fetcher(&self) -> Fetcher {
         let index =
             IndexSettings { indexes: vec![self.server.url("/simple/").parse().unwrap()], named: Default::default() };
-        let settings =
-            Settings { retries: 0, package_index: Ok(index), root: self.root.path().to_owned(), ..Settings::default() };
+        let settings = Settings {
+            retries: 0,
+            package_index: Ok(index),
+            root: self.root.path().to_owned(),
+            hub: self.server.url("").parse().unwrap(),
+            ..Settings::default()
+        };
         Fetcher::new(settings, Events::none())
     }
 
@@ -244,4 +249,97 @@ fn what_a_pooch_registry_lists() {
     let error = chain(&place.bring("four", &wanted(&source, &resolved, true)).unwrap_err());
     assert!(error.contains("not the one that was locked") && error.contains("trainlock lock"), "{error}");
     assert!(chain(&place.resolve(&source).unwrap_err()).contains("line 1 of `registry.txt`"));
+}
+
+/// A server that answers as the hub does: a large file with its SHA-256, a small one with git's hash, in two pages.
+fn hub(place: &Place, commit: &str, rev: &str) {
+    let server = &place.server;
+    let big = Digest::of(b"big").to_hex();
+    let api = "/api/datasets/o/n";
+    server.serve(&format!("{api}/revision/{rev}"), format!(r#"{{"sha": "{commit}", "private": false}}"#));
+    let first = format!(
+        r#"[{{"type": "directory", "path": "train", "oid": "x", "size": 0}},
+            {{"type": "file", "path": "train/big.parquet", "oid": "x", "size": 130, "lfs": {{"oid": "{big}", "size": 3, "pointerSize": 130}}}}]"#
+    );
+    server.script(
+        &format!("{api}/tree/{commit}"),
+        first,
+        [Fault::Link(format!("<{}>; rel=\"next\"", server.url("/page/2")))],
+    );
+    let oid = git_blob(b"small");
+    server.serve("/page/2", format!(r#"[{{"type": "file", "path": "read me.md", "oid": "{oid}", "size": 5}}]"#));
+    server.serve(&format!("/datasets/o/n/resolve/{commit}/train/big.parquet"), "big");
+    server.serve(&format!("/datasets/o/n/resolve/{commit}/read%20me.md"), "small");
+}
+
+/// By git itself.
+fn git_blob(bytes: &[u8]) -> String {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("blob");
+    fs_err::write(&file, bytes).unwrap();
+    let out = std::process::Command::new("git").args(["hash-object", "--no-filters"]).arg(&file).output().unwrap();
+    String::from_utf8(out.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_repository_of_the_hub() {
+    let place = Place::new();
+    let (first, second) = ("1".repeat(40), "2".repeat(40));
+    hub(&place, &first, "main");
+    let source = url("hf://datasets/o/n", &[]);
+    let resolved = place.resolve(&source).unwrap();
+    assert_eq!(resolved.source, Some(format!("hf://datasets/o/n@{first}")));
+    assert_eq!(paths(&resolved), ["read me.md", "train/big.parquet"]);
+    let big = format!("/datasets/o/n/resolve/{first}/train/big.parquet");
+    assert!(place.server.requests(&big).is_empty(), "its hash is stated: it is not fetched to be locked");
+    assert_eq!(place.there_and_back(&source), ["read me.md", "train/big.parquet"]);
+    assert_eq!(place.server.requests(&big).len(), 2, "once for each store");
+    assert_eq!(paths(&place.resolve(&url("hf://datasets/o/n", &["train/*.parquet"])).unwrap()), ["train/big.parquet"]);
+
+    // The branch moves on: what is locked stays what it is.
+    let locked = wanted(&source, &resolved, true);
+    hub(&place, &second, "main");
+    assert_eq!(place.resolve(&source).unwrap().source, Some(format!("hf://datasets/o/n@{second}")));
+    place.bring("four", &locked).unwrap();
+    // Other bytes than the lock names, and than git's hash says.
+    place.server.serve(&big, "bad");
+    assert!(place.bring("five", &locked).unwrap_err().is_verification());
+    place.server.serve(&format!("/datasets/o/n/resolve/{second}/read%20me.md"), "smell");
+    fs_err::remove_dir_all(place.root.path().join("one")).unwrap();
+    let error = place.resolve(&source).unwrap_err();
+    assert!(error.is_verification() && chain(&error).contains("sha1:"), "{}", chain(&error));
+}
+
+#[test]
+fn what_the_hub_refuses() {
+    let place = Place::new();
+    let at = |rev: Option<&str>| match url("hf://datasets/o/n", &[]) {
+        DataSource::Url { url, files, .. } => DataSource::Url {
+            url,
+            files,
+            rev: rev.map(str::to_owned),
+            mirrors: vec![],
+            checksum: None,
+            size: None,
+            extract: None,
+            unpack: false,
+        },
+        _ => unreachable!(),
+    };
+    let said = |rev| chain(&place.resolve(&at(rev)).unwrap_err());
+    assert!(said(None).contains("no data set `o/n`"), "{}", said(None));
+    place.server.serve("/api/datasets/o/n/refs", r#"{"branches": [{"name": "main"}], "tags": [{"name": "v1.0"}]}"#);
+    let text = said(Some("v1.1"));
+    assert!(text.contains("no revision `v1.1`") && text.contains("did you mean `v1.0`"), "{text}");
+    place.server.script("/api/datasets/o/n/revision/main", "", [Fault::Status(403)]);
+    let text = said(None);
+    assert!(text.contains("gives no access") && text.contains("HF_TOKEN"), "{text}");
+    place.server.serve("/api/datasets/o/n/revision/main", "<html>");
+    assert!(said(None).contains("does not answer as the hub does"), "{}", said(None));
+    // A listing that leads elsewhere would take the token along.
+    let commit = "3".repeat(40);
+    hub(&place, &commit, "main");
+    let elsewhere = format!("<{}>; rel=\"next\"", place.server.other_host_url("/page/2"));
+    place.server.script(&format!("/api/datasets/o/n/tree/{commit}"), "[]", [Fault::Link(elsewhere)]);
+    assert!(said(None).contains("at another server"), "{}", said(None));
 }
