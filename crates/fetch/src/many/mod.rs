@@ -6,6 +6,7 @@
 
 mod croissant;
 mod description;
+mod git;
 mod hf;
 mod pooch;
 mod pypi;
@@ -157,6 +158,9 @@ pub struct ManyWanted {
 /// The source of a data set, if it is one of many files.
 fn source<'a>(source: &'a DataSource, settings: &'a Settings) -> Option<Box<dyn Source + 'a>> {
     match source {
+        DataSource::Url { url: SourceUrl::Git(address), rev, .. } => {
+            Some(Box::new(git::Git { address, rev: rev.as_deref() }))
+        }
         DataSource::Url { url: SourceUrl::Hf(address), rev, .. } => {
             Some(Box::new(hf::Hf { address, rev: rev.as_deref(), endpoint: &settings.hub }))
         }

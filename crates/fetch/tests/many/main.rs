@@ -343,3 +343,91 @@ fn what_the_hub_refuses() {
     place.server.script(&format!("/api/datasets/o/n/tree/{commit}"), "[]", [Fault::Link(elsewhere)]);
     assert!(said(None).contains("at another server"), "{}", said(None));
 }
+
+/// Runs git in a folder, as nobody in particular.
+fn git(folder: &std::path::Path, args: &[&str]) -> String {
+    let mut command = std::process::Command::new("git");
+    command.args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]);
+    let out = command.arg("-C").arg(folder).args(args).env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
+    assert!(out.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_git_repository() {
+    let place = Place::new();
+    let repository = place.root.path().join("a repository");
+    place.write("a repository/en/words.txt", "one\r\ntwo\n");
+    place.write("a repository/en/tool", "#!/bin/sh\n");
+    place.write("a repository/de/Wörter.txt", "eins\n");
+    // What git would do to files on the way out has no say.
+    place.write("a repository/.gitattributes", "*.txt text eol=crlf\n");
+    git(&repository, &["init", "--quiet"]);
+    git(&repository, &["config", "core.autocrlf", "false"]);
+    let tool = repository.join("en/tool");
+    fs_err::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs_err::os::unix::fs::symlink("words.txt", repository.join("en/link")).unwrap();
+    git(&repository, &["add", "."]);
+    git(&repository, &["commit", "--quiet", "-m", "first"]);
+    git(&repository, &["tag", "-a", "v1", "-m", "v1"]);
+    let first = git(&repository, &["rev-parse", "HEAD"]);
+    let address = format!("git+file://{}", repository.display()).replace(' ', "%20");
+    let at = |rev: Option<&str>, files: &[&str]| match url(&address, files) {
+        DataSource::Url { url, files, .. } => DataSource::Url {
+            url,
+            files,
+            rev: rev.map(str::to_owned),
+            mirrors: vec![],
+            checksum: None,
+            size: None,
+            extract: None,
+            unpack: false,
+        },
+        _ => unreachable!(),
+    };
+    let tagged = at(Some("v1"), &["en/**"]);
+    assert_eq!(place.there_and_back(&tagged), ["en/link", "en/tool", "en/words.txt"]);
+    let resolved = place.resolve(&tagged).unwrap();
+    assert_eq!(resolved.source, Some(format!("{address}@{first}")));
+    let Content::Tree { listing, digest, .. } = &resolved.content else { panic!() };
+    assert!(listing.to_text().contains("+x") && listing.to_text().contains("+l"), "{}", listing.to_text());
+    let store = Store::open(&place.root.path().join("two")).unwrap();
+    let words = store.tree(digest).unwrap().join("en/words.txt");
+    assert_eq!(fs_err::read(words).unwrap(), git_show(&repository, "HEAD:en/words.txt"), "as git has it");
+    for rev in [None, Some("main"), Some(first.as_str()), Some("refs/heads/main")] {
+        assert_eq!(place.resolve(&at(rev, &["en/**"])).unwrap().source, resolved.source, "{rev:?}");
+    }
+
+    // The branch moves on and the tag stays; then history is rewritten, and the commit is gone.
+    place.write("a repository/en/words.txt", "three\n");
+    git(&repository, &["commit", "--quiet", "-am", "second"]);
+    assert_eq!(place.resolve(&tagged).unwrap(), resolved);
+    let head = at(None, &["en/**"]);
+    let second = place.resolve(&head).unwrap();
+    assert_ne!(second.source, resolved.source);
+    git(&repository, &["reset", "--quiet", "--hard", "v1"]);
+    git(&repository, &["reflog", "expire", "--expire=now", "--all"]);
+    git(&repository, &["gc", "--quiet", "--prune=now"]);
+    let error = chain(&place.bring("four", &wanted(&head, &second, true)).unwrap_err());
+    assert!(error.contains("no longer has commit") && error.contains("trainlock update"), "{error}");
+
+    // What is not there, and what is not fetched.
+    let said = |rev, files: &[&str]| chain(&place.resolve(&at(rev, files)).unwrap_err());
+    assert!(said(Some("v2"), &[]).contains("did you mean `v1`"), "{}", said(Some("v2"), &[]));
+    assert!(said(None, &["fr/**"]).contains("no file matches fr/**"), "{}", said(None, &["fr/**"]));
+    place.write("a repository/big.bin", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+    git(&repository, &["add", "."]);
+    git(&repository, &["update-index", "--add", "--cacheinfo", &format!("160000,{first},sub")]);
+    git(&repository, &["commit", "--quiet", "-m", "third"]);
+    assert!(said(None, &["*.bin"]).contains("`big.bin` is a pointer of git LFS"), "{}", said(None, &["*.bin"]));
+    for files in [&[][..], &["sub/**"]] {
+        assert!(said(None, files).contains("`sub` is a submodule"), "{}", said(None, files));
+    }
+    assert_eq!(paths(&place.resolve(&at(None, &["de/*"])).unwrap()), ["de/Wörter.txt"]);
+    let nowhere = url("git+file:///nowhere/at/all", &[]);
+    assert!(chain(&place.resolve(&nowhere).unwrap_err()).contains("git says of file:///nowhere/at/all"));
+}
+
+fn git_show(folder: &std::path::Path, what: &str) -> Vec<u8> {
+    std::process::Command::new("git").arg("-C").arg(folder).args(["cat-file", "blob", what]).output().unwrap().stdout
+}

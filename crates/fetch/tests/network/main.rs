@@ -543,7 +543,7 @@ fn files_of_this_machine() {
 #[test]
 fn kinds_that_come_later() {
     let place = Place::new();
-    for url in ["git+https://example.org/x.git", "s3://bucket/x", "doi:10.5281/zenodo.1"] {
+    for url in ["s3://bucket/x", "doi:10.5281/zenodo.1"] {
         assert!(matches!(place.resolve(settings(), url), Err(FetchError::Unsupported { .. })), "{url}");
     }
 }
