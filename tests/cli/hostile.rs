@@ -328,3 +328,26 @@ fn with_git_in_all_its_states_and_without_it() {
     Ran::of(context.command(["train", "--force"]).env("PATH", "/nowhere")).expect(0);
     assert!(commit(&context.project()).is_null());
 }
+
+/// A link that came with the commit does not lead outputs out of the workspace; the user's own link does.
+#[test]
+fn outputs_through_a_link() {
+    let context = project("[steps.s]\nrun = \"echo made > build/out\"\ninputs = []\noutputs = [\"build/out\"]\n");
+    let outside = context.root().join("outside");
+    fs_err::create_dir(&outside).unwrap();
+    fs_err::os::unix::fs::symlink(&outside, context.project().join("build")).unwrap();
+    let git = |args: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(args).env("GIT_CONFIG_GLOBAL", "/dev/null");
+        assert!(command.current_dir(context.project()).output().unwrap().status.success(), "{args:?}");
+    };
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "all"]);
+    let failed = context.run(["train"]).expect(1);
+    assert!(failed.stderr.contains("`build`") && failed.stderr.contains("git rm --cached build"), "{}", failed.stderr);
+    assert_eq!(fs_err::read_dir(&outside).unwrap().count(), 0);
+    git(&["rm", "-q", "--cached", "build"]);
+    context.run(["train"]).expect(0);
+    assert_eq!(fs_err::read_to_string(outside.join("out")).unwrap(), "made\n");
+}

@@ -139,6 +139,36 @@ fn folders_file_urls_bundles_and_revisions() {
     assert_eq!((left_over(&context), reports(&context).len()), (0, 0));
 }
 
+/// Over ssh, by a program in ssh's place that runs what it is told to on this machine: `ssh [options] HOST COMMAND`.
+#[test]
+fn over_ssh() {
+    let context = context();
+    let folder = repository(&context, "über ssh", STEP);
+    let commit = git(&folder, &["rev-parse", "HEAD"]);
+    let ssh = context.root().join("ssh");
+    let said = context.root().join("said");
+    let script = format!(
+        "#!/bin/sh\nfor last; do :; done\nprintf '%s\\n' \"$*\" >>'{}'\nexec sh -c \"$last\"\n",
+        said.display()
+    );
+    fs::write(&ssh, script).unwrap();
+    fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = folder.display().to_string();
+    let addresses = [
+        format!("ssh://git@example.org{}", path.replace(' ', "%20").replace('ü', "%C3%BC")),
+        format!("git@example.org:{path}"),
+    ];
+    for (i, address) in addresses.iter().enumerate() {
+        let report = format!("report-{i}");
+        let mut command = command(&context, &[address, "--report", &report]);
+        // Nothing is sealed: that it ran and was compared with nothing is what code 5 says.
+        Ran::of(command.env("GIT_SSH_COMMAND", &ssh)).expect(5);
+        assert_eq!(verdict(&context, &report)["commit"].as_str(), Some(commit.as_str()), "{address}");
+    }
+    let said = fs::read_to_string(said).unwrap();
+    assert!(said.contains("git@example.org git-upload-pack"), "{said}");
+}
+
 #[test]
 fn what_has_no_commit_no_manifest_or_no_lock() {
     let context = context();

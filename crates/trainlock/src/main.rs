@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod equip;
 mod exit;
+mod links;
 mod locking;
 mod project;
 mod report;

@@ -2,6 +2,7 @@
 
 use crate::equip::Equipments;
 use crate::exit::{Exit, Failure, Problem};
+use crate::links;
 use crate::project::{self, ParamOptions, Project};
 use crate::ui::Ui;
 use serde_json::json;
@@ -55,6 +56,7 @@ pub(crate) fn carry_out(
     setup: Setup<'_>,
     ui: &Ui,
 ) -> Result<Ran, Failure> {
+    links::refuse_committed(&project.workspace.root, plan)?;
     preflight(bench, plan, setup, ui)?;
     bench.hash_sources(plan)?;
     let needed = project.data_needed(bench, plan, setup.force || setup.trial.is_some())?;

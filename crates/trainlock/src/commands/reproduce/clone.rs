@@ -2,8 +2,9 @@
 
 use super::child::Watch;
 use crate::exit::{Exit, Failure};
+use crate::links::leads_inside;
 use fs_err as fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Protocols that git may use: none that runs a command of the address's choice.
@@ -310,27 +311,6 @@ fn stays_inside(folder: &Path) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Whether a link ends below `top`, whatever of its way exists: each part is looked at as the system would.
-fn leads_inside(top: &Path, link: &Path) -> bool {
-    let (Some(parent), Ok(target)) = (link.parent(), fs::read_link(link)) else { return false };
-    let mut at: PathBuf = parent.to_owned();
-    for part in target.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => drop(at.pop()),
-            Component::Normal(name) => at.push(name),
-            Component::RootDir | Component::Prefix(_) => return false,
-        }
-        if let Ok(real) = fs::canonicalize(&at) {
-            at = real;
-        }
-        if !at.starts_with(top) || at.starts_with(top.join(".git")) {
-            return false;
-        }
-    }
-    true
 }
 
 #[cfg(test)]
