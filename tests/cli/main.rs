@@ -1,5 +1,6 @@
 //! The binary as a user meets it: words, files and exit codes.
 
+mod airgap;
 mod auth;
 mod concurrency;
 mod data;

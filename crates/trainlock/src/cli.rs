@@ -101,6 +101,8 @@ pub(crate) enum Command {
     Lock(commands::lock::Args),
     Update(commands::update::Args),
     Fetch(commands::fetch::Args),
+    Vendor(commands::vendor::Args),
+    Bundle(commands::bundle::Args),
     Train(Box<commands::train::Args>),
     Seal(commands::seal::Args),
     Verify(commands::verify::Args),

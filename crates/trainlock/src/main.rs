@@ -1,6 +1,7 @@
 //! The command-line program. The only part of trainlock that knows the terminal, colour, `$HOME` and
 //! the process's environment; one file a command in `commands`.
 
+mod airgap;
 mod cli;
 mod commands;
 mod equip;

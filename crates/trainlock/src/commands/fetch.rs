@@ -1,9 +1,11 @@
 //! `trainlock fetch`.
 
+use crate::airgap;
 use crate::cli::{Global, LockOptions, Select};
 use crate::exit::{Exit, Failure};
 use crate::project::{Locking, Project};
 use crate::ui::Ui;
+use std::path::PathBuf;
 
 /// Bring and verify all that train.lock names, and nothing else
 #[derive(Debug, clap::Args)]
@@ -14,6 +16,9 @@ pub(crate) struct Args {
     /// Put each data set at its `to` in the project's folder, read-only
     #[arg(long)]
     link: bool,
+    /// Take what the store lacks from a folder of `vendor` or a file of `bundle`, verified
+    #[arg(long, value_name = "DIR|FILE")]
+    from: Option<PathBuf>,
     #[command(flatten)]
     select: Select,
     #[command(flatten)]
@@ -24,6 +29,10 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
     let mut project = Project::open(global)?;
     let members = project.select(&args.select)?;
     let lock = project.lock(Locking::from(args.lock), args.lock.offline(), ui)?;
+    if let Some(from) = &args.from {
+        let count = airgap::take(&airgap::inputs(&project, &lock, &members)?, from, &project.store)?;
+        ui.status("Verified", format!("{count} files from {}", from.display()));
+    }
     let data = project.data_of(&members);
     project.bring(&lock, &data, args.lock.offline(), ui)?;
     project.bring_equipment(&lock, &members, args.lock.offline(), ui)?;

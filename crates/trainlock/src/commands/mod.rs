@@ -1,6 +1,7 @@
 //! One file a command: its arguments, and what it does.
 
 pub(crate) mod audit;
+pub(crate) mod bundle;
 pub(crate) mod completions;
 pub(crate) mod diff;
 pub(crate) mod doctor;
@@ -18,6 +19,7 @@ pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod train;
 pub(crate) mod update;
+pub(crate) mod vendor;
 pub(crate) mod verify;
 pub(crate) mod why;
 
@@ -38,6 +40,8 @@ pub(crate) fn run(cli: Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Lock(args) => lock::run(&args, global, ui),
         Command::Update(args) => update::run(&args, global, ui),
         Command::Fetch(args) => fetch::run(&args, global, ui),
+        Command::Vendor(args) => vendor::run(&args, global, ui),
+        Command::Bundle(args) => bundle::run(&args, global, ui),
         Command::Train(args) => train::run(&args, global, ui),
         Command::Seal(args) => seal::run(&args, global, ui),
         Command::Verify(args) => verify::run(&args, global, ui),

@@ -1,13 +1,17 @@
 //! `trainlock train`.
 
+use crate::airgap;
 use crate::cli::{Global, LockOptions, Select};
 use crate::exit::{Exit, Failure};
 use crate::project::{self, Locking, Project};
 use crate::running::{self, Ran, Setup};
+use crate::settings::Settings;
 use crate::ui::Ui;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use trainlock_run::{StepStatus, Verdict};
+use trainlock_store::Store;
 
 /// Fetch and verify the locked inputs, then run the steps that are not done
 ///
@@ -39,18 +43,50 @@ pub(crate) struct Args {
     /// Only say what would run, and why
     #[arg(long)]
     dry_run: bool,
+    /// Open a file of `bundle` first, and train its project from it: locked, and without a network
+    #[arg(long, value_name = "FILE", requires = "into")]
+    bundle: Option<PathBuf>,
+    /// The new folder that the bundle's project goes into
+    #[arg(long, value_name = "DIR", requires = "bundle")]
+    into: Option<PathBuf>,
     #[command(flatten)]
     lock: LockOptions,
 }
 
 pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure> {
+    match (&args.bundle, &args.into) {
+        (Some(bundle), Some(into)) => train(args, &opened(bundle, into, global, ui)?, true, ui),
+        _ => train(args, global, false, ui),
+    }
+}
+
+/// Opens a bundle into a new folder; the options with which its project is worked on.
+fn opened(bundle: &Path, into: &Path, global: &Global, ui: &Ui) -> Result<Global, Failure> {
+    fs_err::create_dir(into).map_err(|error| {
+        Failure::from_error(Exit::Invalid, &error).hint("`--into` names a folder that is not there yet")
+    })?;
+    let store = Store::open(&Settings::read(global)?.store)?;
+    airgap::open(bundle, &store, Some(into))?;
+    ui.status("Opened", format!("{} into {}", bundle.display(), into.display()));
+    let mut global = global.clone();
+    global.manifest_path = Some(into.join("train.toml"));
+    let mut project = Project::open(&global)?;
+    let all: Vec<usize> = (0..project.workspace.members.len()).collect();
+    let lock = project.lock(Locking::Check, true, ui)?;
+    airgap::inputs(&project, &lock, &all)?.supply(&project.store, |_| Ok(None))?;
+    Ok(global)
+}
+
+fn train(args: &Args, global: &Global, bundled: bool, ui: &Ui) -> Result<Exit, Failure> {
     let begin = Instant::now();
     let mut project = Project::open(global)?;
     let members = project.select(&args.select)?;
+    let mut options = args.lock;
+    options.frozen |= bundled;
     let lock = if args.dry_run {
-        project.lock_for_reading(args.lock, ui)?
+        project.lock_for_reading(options, ui)?
     } else {
-        project.lock(Locking::from(args.lock), args.lock.offline(), ui)?
+        project.lock(Locking::from(options), options.offline(), ui)?
     };
     let workspace = Arc::clone(&project.workspace);
     let plan = project::plan(&workspace, &members, &args.steps)?;
@@ -74,7 +110,7 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
         params: &params,
         equipment: &equipment,
         options: &args.params,
-        offline: args.lock.offline(),
+        offline: options.offline(),
         jobs: args.jobs,
         keep_going: args.keep_going,
         force: args.force,

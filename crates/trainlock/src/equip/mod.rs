@@ -305,6 +305,9 @@ pub(crate) fn on_host(request: &ToolRequest) -> ToolRequest {
     ToolRequest { provider, ..request.clone() }
 }
 
+/// Tools, and the packages of each `[python]`.
+pub(crate) type EquipmentFiles<'l> = (Vec<&'l ToolPin>, Vec<(&'l PythonPin, Vec<trainlock_env::python::Selected>)>);
+
 impl Project {
     /// What the steps of a plan are equipped with, as far as that can be known without bringing anything; each tool of the
     /// machine is checked against the lock.
@@ -486,29 +489,12 @@ impl Project {
         offline: bool,
         ui: &Ui,
     ) -> Result<(), Failure> {
-        let members: Vec<&Member> = members.iter().map(|i| &self.workspace.members[*i]).collect();
-        let names: BTreeSet<Option<&Name>> = members.iter().map(|m| (!m.dir.is_root()).then_some(&m.name)).collect();
-        let python: Vec<&PythonPin> = lock.python.iter().filter(|pin| names.contains(&pin.member.as_ref())).collect();
-        let is_for_python = |pin: &ToolPin| !python.is_empty() && pin.name.as_str() == UV;
-        let host = Platform::host();
-        let tools: Vec<&ToolPin> = lock
-            .tools
-            .iter()
-            .filter(|pin| names.contains(&pin.member.as_ref()) || is_for_python(pin))
-            .filter(|pin| pin.artifacts.contains_key(&host))
-            .collect();
-        let mut packages = Vec::new();
+        let (tools, packages) = self.equipment_files(lock, members)?;
         let mut missing = BTreeMap::new();
-        for pin in python {
-            let of_member = |tool: &&ToolPin| tool.member == pin.member && is_python(&tool.name);
-            let Some(interpreter) = lock.tools.iter().find(of_member) else { continue };
-            let selected = selected(lock, pin, &interpreter.version.to_string()).map_err(EquipError::from)?;
-            for file in selected.iter().map(|s| &s.file) {
-                if self.store.object(&file.sha256, Some(file.size))?.is_none() {
-                    missing.insert(file.sha256, file.size);
-                }
+        for file in packages.iter().flat_map(|(_, selected)| selected).map(|s| &s.file) {
+            if self.store.object(&file.sha256, Some(file.size))?.is_none() {
+                missing.insert(file.sha256, file.size);
             }
-            packages.push((pin, selected));
         }
         if tools.is_empty() && packages.is_empty() {
             return Ok(());
@@ -538,6 +524,29 @@ impl Project {
             ui.status("Verified", &what);
         }
         Ok(())
+    }
+
+    /// The tools and packages of members that come in files for this machine.
+    pub(crate) fn equipment_files<'l>(&self, lock: &'l Lock, members: &[usize]) -> Result<EquipmentFiles<'l>, Failure> {
+        let members: Vec<&Member> = members.iter().map(|i| &self.workspace.members[*i]).collect();
+        let names: BTreeSet<Option<&Name>> = members.iter().map(|m| (!m.dir.is_root()).then_some(&m.name)).collect();
+        let python: Vec<&PythonPin> = lock.python.iter().filter(|pin| names.contains(&pin.member.as_ref())).collect();
+        let is_for_python = |pin: &ToolPin| !python.is_empty() && pin.name.as_str() == UV;
+        let host = Platform::host();
+        let tools = lock
+            .tools
+            .iter()
+            .filter(|pin| names.contains(&pin.member.as_ref()) || is_for_python(pin))
+            .filter(|pin| pin.artifacts.contains_key(&host))
+            .collect();
+        let mut packages = Vec::new();
+        for pin in python {
+            let of_member = |tool: &&ToolPin| tool.member == pin.member && is_python(&tool.name);
+            let Some(interpreter) = lock.tools.iter().find(of_member) else { continue };
+            let selected = selected(lock, pin, &interpreter.version.to_string()).map_err(EquipError::from)?;
+            packages.push((pin, selected));
+        }
+        Ok((tools, packages))
     }
 
     /// Where packages are looked for, as the environment and pip's and uv's configuration say.
