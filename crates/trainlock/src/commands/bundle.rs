@@ -7,7 +7,7 @@ use crate::project::{Locking, Project};
 use crate::ui::Ui;
 use std::path::PathBuf;
 
-/// Write one file with the project, its lock and all its inputs, for a machine without a network
+/// Write the project and all its inputs into one file, for machines without network
 ///
 /// The project's files are those that git does not ignore, but for the steps' outputs. The inputs are those for this
 /// kind of machine.
