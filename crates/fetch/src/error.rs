@@ -219,6 +219,9 @@ pub enum Reason {
         /// What came.
         found: u64,
     },
+    /// What was asked for behind a part that was there already, and did not fit to it.
+    #[error("what came did not fit to the part that was there: it is fetched from the start")]
+    Resume,
     /// 404 or 410.
     #[error("not found (status {0})")]
     NotFound(u16),
@@ -288,7 +291,7 @@ impl Reason {
     /// Whether another try may go better.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Reason::Network(_) | Reason::Stalled(_) | Reason::CutOff { .. } => true,
+            Reason::Network(_) | Reason::Stalled(_) | Reason::CutOff { .. } | Reason::Resume => true,
             Reason::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
             _ => false,
         }

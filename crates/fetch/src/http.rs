@@ -7,6 +7,9 @@ use trainlock_store::Session;
 use trainlock_types::{Digest, SourceUrl};
 use url::Url;
 
+/// Smaller files are not worth resuming: in bytes.
+const RESUMED: u64 = 1 << 20;
+
 /// Brings the file at `url` into the store; its digest and size in bytes.
 pub(crate) fn fetch(
     net: &Net,
@@ -15,8 +18,28 @@ pub(crate) fn fetch(
     expect: Expect<'_>,
     progress: &mut Progress<'_>,
 ) -> Result<(Digest, u64), Failure> {
-    let (head, mut body) = net.get(url)?;
-    check_status(&head)?;
+    // A locked file is gone on with where an earlier try stopped: its hash decides whether the parts are of one piece.
+    let partial = match (expect.sha256, expect.size) {
+        (Some(sha256), Some(size)) if size >= RESUMED => Some((sha256, Receive::resume(session, &sha256, expect)?)),
+        _ => None,
+    };
+    let have = partial.as_ref().map_or(0, |(_, file)| file.taken());
+    let (head, mut body) = match have {
+        0 => net.get(url)?,
+        have => net.get_from(url, have)?,
+    };
+    let resumes = head.status == 206;
+    match head.status {
+        206 if have > 0 && head.range.is_some_and(|(from, total)| from == have && Some(total) == expect.size) => {}
+        // What it says is not what was asked for: all of it, then, and from a part that is not there.
+        206 | 416 if have > 0 => {
+            if let Some((_, file)) = partial {
+                file.give_up();
+            }
+            return Err(Reason::Resume.into());
+        }
+        _ => check_status(&head)?,
+    }
     let name = SourceUrl::Http(url.clone().into()).file_name().unwrap_or_default().to_ascii_lowercase();
     let html = is_html(&head) && ![".html", ".htm", ".xhtml"].iter().any(|end| name.ends_with(end));
     if !expect.decided_by_hash() {
@@ -27,16 +50,29 @@ pub(crate) fn fetch(
             return Err(Reason::Encoded(encoding).into());
         }
     }
-    let mut file = Receive::start(session, expect, head.length, html)?;
+    let whole = head.length.map(|length| if resumes { have + length } else { length });
+    let mut file = match partial {
+        None => Receive::start(session, expect, head.length, html)?,
+        Some((sha256, file)) => {
+            let mut file = if resumes { file } else { file.again(session, &sha256)? };
+            file.answered(whole, html)?;
+            file
+        }
+    };
+    progress.begin_at(file.taken());
     while let Some(bytes) = body.blocking_recv() {
         let bytes = bytes?;
         file.take(&bytes)?;
         progress.add(bytes.len() as u64);
     }
-    if let Some(expected) = head.length.filter(|length| *length != file.taken()) {
+    if let Some(expected) = whole.filter(|length| *length != file.taken()) {
         return Err(Reason::CutOff { expected: Some(expected), found: file.taken() }.into());
     }
-    file.finish()
+    match file.finish() {
+        // The source may have changed between the parts: from the start it may be right.
+        Err(Failure::Source(Reason::Mismatch { .. })) if resumes => Err(Reason::Resume.into()),
+        done => done,
+    }
 }
 
 pub(crate) fn check_status(head: &Head) -> Result<(), Reason> {

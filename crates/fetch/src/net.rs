@@ -9,8 +9,8 @@ use crate::replace;
 use crate::retry::retry_after;
 use crate::settings::Settings;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap,
-    HeaderName, LINK, LOCATION, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
+    HeaderMap, HeaderName, LINK, LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::{Client, StatusCode};
 use std::error::Error;
@@ -40,6 +40,14 @@ pub(crate) struct Net {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What of a request is not always the same.
+#[derive(Clone, Copy)]
+struct Ask {
+    accept: Option<&'static str>,
+    /// The first byte that is wanted.
+    from: Option<u64>,
+}
+
 struct Shared {
     client: Client,
     auth: Auth,
@@ -56,6 +64,8 @@ pub(crate) struct Head {
     pub(crate) content_encoding: Option<String>,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) link: Option<String>,
+    /// Of a part: its first byte, and the size of the whole.
+    pub(crate) range: Option<(u64, u64)>,
     /// Whether credentials were sent.
     pub(crate) sent_login: bool,
 }
@@ -87,12 +97,21 @@ impl Net {
         self.get_as(url, None)
     }
 
+    /// Asks for a URL's bytes from this one on.
+    pub(crate) fn get_from(&self, url: &Url, from: u64) -> Result<(Head, Body), Failure> {
+        self.ask(url, Ask { accept: None, from: Some(from) })
+    }
+
     /// Asks for a URL in one of the media types that `accept` names.
     pub(crate) fn get_as(&self, url: &Url, accept: Option<&'static str>) -> Result<(Head, Body), Failure> {
+        self.ask(url, Ask { accept, from: None })
+    }
+
+    fn ask(&self, url: &Url, ask: Ask) -> Result<(Head, Body), Failure> {
         let (head_to, head) = oneshot::channel();
         let (body_to, body) = mpsc::channel(BUFFERS_AHEAD);
         let (shared, url) = (Arc::clone(&self.shared), url.clone());
-        self.handle.spawn(async move { shared.transfer(url, accept, head_to, body_to).await });
+        self.handle.spawn(async move { shared.transfer(url, ask, head_to, body_to).await });
         match head.blocking_recv() {
             Ok(Ok(head)) => Ok((head, body)),
             Ok(Err(failure)) => Err(failure),
@@ -135,12 +154,12 @@ impl Shared {
     async fn transfer(
         &self,
         url: Url,
-        accept: Option<&'static str>,
+        ask: Ask,
         head_to: oneshot::Sender<Result<Head, Failure>>,
         body_to: mpsc::Sender<Result<Vec<u8>, Failure>>,
     ) {
         let started = tokio::select! {
-            started = self.start(url, accept) => started,
+            started = self.start(url, ask) => started,
             () = self.settings.cancel.thrown() => Err(Failure::Interrupted),
         };
         let (head, response) = match started {
@@ -164,7 +183,7 @@ impl Shared {
     }
 
     /// Follows redirects to the head of the answer.
-    async fn start(&self, mut url: Url, accept: Option<&'static str>) -> Result<(Head, reqwest::Response), Failure> {
+    async fn start(&self, mut url: Url, ask: Ask) -> Result<(Head, reqwest::Response), Failure> {
         let mut first_host = None;
         for _ in 0..=REDIRECTS {
             if let Some(other) = self.settings.replace.of(&url) {
@@ -182,8 +201,11 @@ impl Shared {
             let authorization = self.auth.authorization(&url, first).await?;
             let sent_login = authorization.is_some();
             let mut request = self.shared_request(&url);
-            if let Some(accept) = accept {
+            if let Some(accept) = ask.accept {
                 request = request.header(ACCEPT, accept);
+            }
+            if let Some(from) = ask.from {
+                request = request.header(RANGE, format!("bytes={from}-"));
             }
             if let Some(value) = authorization {
                 request = request.header(AUTHORIZATION, value);
@@ -217,12 +239,22 @@ impl Shared {
         let mut found = 0;
         loop {
             let stall = self.settings.stall_timeout;
-            let chunk = timeout(stall, response.chunk()).await.map_err(|_| Reason::Stalled(stall))?;
-            let chunk = chunk.map_err(|e| match reason(&e) {
-                // What hyper calls a broken message is a body that ended before its length or last chunk.
-                Reason::Network(_) if is_incomplete(&e) => Reason::CutOff { expected: length, found },
-                other => other,
-            })?;
+            let chunk = match timeout(stall, response.chunk()).await {
+                Ok(chunk) => chunk.map_err(|e| match reason(&e) {
+                    // What hyper calls a broken message is a body that ended before its length or last chunk.
+                    Reason::Network(_) if is_incomplete(&e) => Reason::CutOff { expected: length, found },
+                    other => other,
+                }),
+                Err(_) => Err(Reason::Stalled(stall)),
+            };
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                // What came so far is what the next try goes on from.
+                Err(reason) => {
+                    let _ = to.send(Ok(buffer)).await;
+                    return Err(reason.into());
+                }
+            };
             let done = chunk.is_none();
             if let Some(chunk) = chunk {
                 found += chunk.len() as u64;
@@ -250,6 +282,12 @@ fn redirect(from: &Url, to: &str) -> Result<Url, Reason> {
     }
 }
 
+/// `bytes FROM-TO/TOTAL` (RFC 9110).
+fn content_range(text: &str) -> Option<(u64, u64)> {
+    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    Some((range.split_once('-')?.0.trim().parse().ok()?, total.trim().parse().ok()?))
+}
+
 fn head(status: StatusCode, response: &reqwest::Response, sent_login: bool) -> Head {
     let headers: &HeaderMap = response.headers();
     let text = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
@@ -259,6 +297,7 @@ fn head(status: StatusCode, response: &reqwest::Response, sent_login: bool) -> H
         content_type: text(CONTENT_TYPE),
         content_encoding: text(CONTENT_ENCODING),
         link: text(LINK),
+        range: text(CONTENT_RANGE).as_deref().and_then(content_range),
         retry_after: text(RETRY_AFTER).and_then(|after| retry_after(&after, text(DATE).as_deref())),
         sent_login,
     }

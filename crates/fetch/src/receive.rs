@@ -63,6 +63,14 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// Tells how many bytes are there already.
+    pub(crate) fn begin_at(&mut self, bytes: u64) {
+        if bytes != self.bytes {
+            (self.bytes, self.told) = (bytes, bytes);
+            self.events.emit(Event::TransferProgress { id: self.id, bytes });
+        }
+    }
+
     /// Tells that it begins anew.
     pub(crate) fn retry(&mut self, reason: &Reason, delay: std::time::Duration) {
         (self.bytes, self.told) = (0, 0);
@@ -109,7 +117,49 @@ impl<'a> Receive<'a> {
         {
             return Err(Reason::Mismatch { mismatch: Mismatch::Size { expected, found, more: false }, html }.into());
         }
-        let mut writer = session.writer()?;
+        Receive::with(session.writer()?, expect, announced, html)
+    }
+
+    /// Goes on with a locked file where an earlier try stopped, in this process or another.
+    pub(crate) fn resume(session: &Session, sha256: &Digest, expect: Expect<'a>) -> Result<Receive<'a>, Failure> {
+        let file = Receive::with(session.resumed_writer(sha256)?, expect, None, false)?;
+        match expect.size {
+            // As much as there should be or more, and yet it was not kept: it is not what was wanted.
+            Some(size) if file.taken() >= size => {
+                file.writer.give_up();
+                Receive::with(session.resumed_writer(sha256)?, expect, None, false)
+            }
+            _ => Ok(file),
+        }
+    }
+
+    /// Forgets what was taken; what comes next is the first byte.
+    pub(crate) fn again(self, session: &Session, sha256: &Digest) -> Result<Receive<'a>, Failure> {
+        if self.taken() == 0 {
+            return Ok(self);
+        }
+        let expect = self.expect;
+        self.writer.give_up();
+        Receive::with(session.resumed_writer(sha256)?, expect, None, false)
+    }
+
+    /// What is known now that the source answers: the size that it states, and whether it calls it HTML.
+    pub(crate) fn answered(&mut self, announced: Option<u64>, html: bool) -> Result<(), Failure> {
+        self.html = html;
+        if let (Some(expected), Some(found)) = (self.expect.size, announced)
+            && expected != found
+        {
+            return Err(self.mismatch(Mismatch::Size { expected, found, more: false }));
+        }
+        Ok(())
+    }
+
+    fn with(
+        mut writer: ObjectWriter,
+        expect: Expect<'a>,
+        announced: Option<u64>,
+        html: bool,
+    ) -> Result<Receive<'a>, Failure> {
         if let Some(size) = expect.size.or(announced) {
             writer.reserve(size)?;
         }
@@ -120,6 +170,11 @@ impl<'a> Receive<'a> {
             Some(Algorithm::Sha256) | None => None,
         };
         Ok(Receive { writer, expect, other, html })
+    }
+
+    /// Nothing of it stays.
+    pub(crate) fn give_up(self) {
+        self.writer.give_up();
     }
 
     /// Bytes taken so far.

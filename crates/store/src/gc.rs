@@ -2,6 +2,7 @@
 
 use crate::error::StoreError;
 use crate::lock::{self, Kind};
+use crate::put::PARTIAL;
 use crate::session::Session;
 use crate::store::{Store, children};
 use crate::sys::{self, Stamp};
@@ -10,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use trainlock_types::Digest;
 
-/// How long the folder of a failed step is kept, in nanoseconds: a week.
+/// How long the folder of a failed step, or what came of a download, is kept, in nanoseconds: a week.
 const KEEP_FAILED: i64 = 7 * 24 * 3600 * 1_000_000_000;
 
 /// What is used, and stays.
@@ -85,6 +86,11 @@ impl Store {
             if Stamp::of(&path).is_ok_and(|s| s.ctime < sys::now() - KEEP_FAILED) {
                 freed.failed += 1;
                 freed.bytes += drop_folder(&path, session)?;
+            }
+        }
+        for path in children(&self.root().join(PARTIAL))? {
+            if Stamp::of(&path).is_ok_and(|s| s.ctime < sys::now() - KEEP_FAILED) {
+                freed.bytes += drop_file(&path, session)?;
             }
         }
         Ok(freed)

@@ -5,13 +5,20 @@ use crate::hash;
 use crate::session::{Room, Session};
 use crate::store::{self, result_content, result_file};
 use crate::sys::{self, Stamp, Temp};
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::Path;
 use std::sync::Arc;
 use trainlock_types::{Digest, Hasher};
+
+/// The folder of what was written in part.
+pub(crate) const PARTIAL: &str = "partial";
+
+/// A link there would lead elsewhere.
+const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
 
 /// Writes an object: hashes what is written, and puts it in place only when it is what was expected.
 /// Dropped before that, it leaves nothing.
@@ -47,6 +54,31 @@ impl Session {
             written: 0,
             expected: None,
         })
+    }
+
+    /// Goes on with the object of this digest where an earlier writer of it stopped, in this process or another: what is
+    /// there is hashed again, and counts as written. The caller sees to it that there is one such writer at a time. Dropped, it
+    /// leaves what it has; `gc` removes that when it is a week old.
+    pub fn resumed_writer(&self, sha256: &Digest) -> Result<ObjectWriter, StoreError> {
+        let folder = self.store().root().join(PARTIAL);
+        fs_err::create_dir_all(&folder).map_err(|e| StoreError::io("create", &folder, e))?;
+        let temp = Temp::staying(folder.join(sha256.to_hex()));
+        let failed = |e| StoreError::io("write", temp.path(), e);
+        let mut options = fs_err::OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false).custom_flags(NOFOLLOW);
+        let mut file = options.open(temp.path()).map_err(failed)?.into_parts().0;
+        let (mut hasher, mut written) = (Hasher::new(), 0);
+        let mut buffer = vec![0; hash::CHUNK];
+        loop {
+            match file.read(&mut buffer).map_err(failed)? {
+                0 => break,
+                n => {
+                    hasher.update(&buffer[..n]);
+                    written += n as u64;
+                }
+            }
+        }
+        Ok(ObjectWriter { room: self.room.clone(), file, temp, hasher: Hashing(hasher), written, expected: None })
     }
 
     /// Puts bytes from memory as an object.
@@ -173,6 +205,11 @@ impl ObjectWriter {
         Ok(())
     }
 
+    /// What was written is of no use: nothing of it stays, also of one that could be gone on with.
+    pub fn give_up(mut self) {
+        self.temp.give_up();
+    }
+
     /// Bytes written so far.
     pub fn written(&self) -> u64 {
         self.written
@@ -180,15 +217,17 @@ impl ObjectWriter {
 
     /// Puts the object in place if it is what was expected (its digest and, where known, its size in
     /// bytes). Otherwise nothing is kept.
-    pub fn finish(self, expect: Option<(Digest, Option<u64>)>) -> Result<(Digest, u64), PutError> {
+    pub fn finish(mut self, expect: Option<(Digest, Option<u64>)>) -> Result<(Digest, u64), PutError> {
         let size = self.written;
         if let Some((sha256, expected)) = expect {
             let found = self.hasher.0.clone().finish();
             match expected {
                 Some(expected) if expected != size => {
+                    self.temp.give_up();
                     return Err(PutError::Size { expected, found: size });
                 }
                 _ if found != sha256 => {
+                    self.temp.give_up();
                     return Err(PutError::Sha256 { expected: sha256, found, size });
                 }
                 _ => {}
@@ -197,10 +236,12 @@ impl ObjectWriter {
         Ok((self.put(size)?, size))
     }
 
-    fn put(self, size: u64) -> Result<Digest, StoreError> {
+    fn put(mut self, size: u64) -> Result<Digest, StoreError> {
         let sha256 = self.hasher.0.finish();
         store::repair(&self.file, false).map_err(|e| StoreError::io("write", self.temp.path(), e))?;
         self.room.install(self.temp.path(), &sha256, size, false)?;
+        // Where the object was there already, this one was not moved.
+        self.temp.give_up();
         Ok(sha256)
     }
 

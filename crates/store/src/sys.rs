@@ -223,26 +223,40 @@ pub(crate) fn with_parent<T>(path: &Path, make: impl Fn() -> Result<T, Errno>) -
 
 /// A path that is removed when this is dropped, unless it was kept.
 #[derive(Debug)]
-pub(crate) struct Temp(Option<PathBuf>);
+pub(crate) struct Temp {
+    path: Option<PathBuf>,
+    /// Whether what is not moved to where it belongs stays, to be gone on with.
+    stays: bool,
+}
 
 impl Temp {
     pub(crate) fn new(path: PathBuf) -> Temp {
-        Temp(Some(path))
+        Temp { path: Some(path), stays: false }
+    }
+
+    /// One that is still there when it is dropped.
+    pub(crate) fn staying(path: PathBuf) -> Temp {
+        Temp { path: Some(path), stays: true }
+    }
+
+    /// What is there is of no use: it goes when it is dropped.
+    pub(crate) fn give_up(&mut self) {
+        self.stays = false;
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.as_deref().unwrap_or(Path::new(""))
+        self.path.as_deref().unwrap_or(Path::new(""))
     }
 
     /// The path has been moved to where it belongs.
     pub(crate) fn keep(mut self) {
-        self.0 = None;
+        self.path = None;
     }
 }
 
 impl Drop for Temp {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
+        if let Some(path) = self.path.as_ref().filter(|_| !self.stays) {
             // A leftover lies in a temporary folder that the next session removes.
             let _ = remove_all(path);
         }

@@ -763,3 +763,70 @@ fn proxies_from_the_environment() {
     assert!(!in_child(folder.path(), "http://data.invalid/x", &not));
     assert_eq!(proxy.request_count(), 1);
 }
+
+/// What a large body is: no two parts of it are the same.
+fn large() -> Vec<u8> {
+    (0..4u32 << 18).flat_map(u32::to_le_bytes).collect()
+}
+
+#[test]
+fn a_large_file_is_gone_on_with() {
+    let server = FaultServer::start();
+    let body = large();
+    let size = body.len() as u64;
+    let url = server.url("/x");
+    // Within one command: each try begins where the last one ended.
+    server.script("/x", body.clone(), [Fault::Truncate(3 << 20), Fault::Ok]);
+    let place = Place::new();
+    place.bring(settings(), &[&url], &body).unwrap();
+    let ranges: Vec<Option<String>> =
+        server.requests("/x").iter().map(|r| r.header("range").map(str::to_owned)).collect();
+    assert_eq!(ranges[0], None);
+    assert!(ranges[1..].iter().all(Option::is_some), "{ranges:?}");
+    assert!(server.bytes("/x") < size + (1 << 20), "{} of {size} bytes were sent", server.bytes("/x"));
+
+    // Another process with the same store, after one that gave up.
+    server.script("/x", body.clone(), [Fault::Truncate(3 << 20), Fault::Ok]);
+    let place = Place::new();
+    let impatient = || Settings { retries: 0, ..settings() };
+    place.bring(impatient(), &[&url], &body).unwrap_err();
+    assert_eq!(place.objects(), 0);
+    let Place { root, store, session } = place;
+    drop(session);
+    let later = Place { session: store.session().unwrap(), store, root };
+    later.bring(impatient(), &[&url], &body).unwrap();
+    assert_eq!(server.requests("/x")[1].header("range"), Some(format!("bytes={}-", 3 << 20).as_str()));
+    assert!(fs_err::read_dir(later.store.root().join("partial")).unwrap().next().is_none(), "nothing of it is left");
+}
+
+#[test]
+fn parts_that_do_not_fit_are_thrown_away() {
+    let server = FaultServer::start();
+    let body = large();
+    let mut other = body.clone();
+    other[10] ^= 1;
+    let url = server.url("/x");
+    // A server that ignores ranges, one that lies about them, and one whose content changed midway.
+    for then in [Fault::IgnoreRange, Fault::WrongRange, Fault::Status(416)] {
+        server.script("/x", body.clone(), [Fault::Truncate(2 << 20), then.clone(), Fault::Ok]);
+        Place::new().bring(settings(), &[&url], &body).unwrap_or_else(|e| panic!("{then:?}: {e:?}"));
+    }
+    let place = Place::new();
+    server.script("/x", other.clone(), [Fault::Truncate(2 << 20)]);
+    place.bring(Settings { retries: 0, ..settings() }, &[&url], &body).unwrap_err();
+    server.script("/x", body.clone(), [Fault::Ok]);
+    place.bring(settings(), &[&url], &body).unwrap();
+    // What is wrong from the start is wrong, and nothing of it stays.
+    let place = Place::new();
+    server.script("/x", other, [Fault::Truncate(2 << 20), Fault::Ok]);
+    let error = place.bring(settings(), &[&url], &body).unwrap_err();
+    assert!(error.is_verification(), "{error:?}");
+    assert!(fs_err::read_dir(place.store.root().join("partial")).unwrap().next().is_none());
+    // Of two mirrors the second goes on where the first died.
+    let (first, second) = (server.url("/first"), server.url("/second"));
+    server.script("/first", body.clone(), [Fault::Truncate(2 << 20), Fault::Status(404)]);
+    server.script("/second", body.clone(), [Fault::Ok]);
+    Place::new().bring(settings(), &[&first, &second], &body).unwrap();
+    let sent = server.bytes("/second");
+    assert!(sent <= (2 << 20) + (64 << 10), "{sent} bytes of the second half");
+}
