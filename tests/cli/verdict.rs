@@ -142,6 +142,30 @@ fn only_the_times_in_an_archive() {
     assert!(train(&context, 0).contains("Equivalent pack"));
 }
 
+/// The same for an archive in a folder, and a difference beside it is found all the same.
+#[test]
+fn only_the_times_in_an_archive_of_a_folder() {
+    let context = context();
+    context.write("a.zip", zip("x.txt", b"content", 0)).write("b.zip", zip("x.txt", b"content", 9));
+    let step = |file: &str, word: &str| {
+        format!(
+            "[steps.pack]\nrun = \"mkdir -p out; cp {file} out/x.zip; echo {word} > out/y\"\ninputs = [\"a.zip\", \"b.zip\"]\noutputs = [\"out/\"]\n"
+        )
+    };
+    write_manifest(&context, &step("a.zip", "y"));
+    train(&context, 0);
+    sealed(&context);
+    // On another machine, which does not have the sealed bytes.
+    for (word, code, verdict) in [("y", 0, "Equivalent pack"), ("z", 5, "Diverged")] {
+        write_manifest(&context, &step("b.zip", word));
+        fs_err::remove_dir_all(context.store()).unwrap();
+        fs_err::remove_dir_all(context.project().join(".trainlock")).unwrap();
+        fs_err::remove_dir_all(context.project().join("out")).unwrap();
+        let words = train(&context, code);
+        assert!(words.contains(verdict), "{words}");
+    }
+}
+
 #[test]
 fn metrics_within_a_tolerance() {
     let step = |accuracy: &str, tolerance: &str| {

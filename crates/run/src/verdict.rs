@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use trainlock_lock::{Lock, ResultPin, SealedKind, SealedOutput};
 use trainlock_store::{Store, StoreError};
-use trainlock_types::{Digest, HumanSize, Name, RelPath};
+use trainlock_types::{Digest, EntryKind, HumanSize, Name, RelPath};
 
 /// As many files of a folder are told of.
 const FILES_TOLD: usize = 5;
@@ -228,9 +228,8 @@ pub fn to_seal(
     for (path, record) in made(node, outcome) {
         let kind = kind(&record.content);
         let content = match in_store(record, store)? {
-            Some(file) if kind != SealedKind::Folder => compare::content_digest(&file, &record.path)
-                .map_err(|source| VerdictError::Compare { path: record.path.clone(), source })?,
-            _ => None,
+            Some(at) => content_of(record, &at, &record.path, store)?,
+            None => None,
         };
         outputs.push(SealedOutput {
             path: path.clone(),
@@ -251,6 +250,29 @@ pub fn to_seal(
         metrics: outcome.metrics.clone(),
         extra: String::new(),
     })
+}
+
+/// The digest of an output's content without the noise of containers; none where its bytes are the content. Of a folder it
+/// is that of a line a file: the content's digest (else the bytes'), what kind of file it is, and its path.
+fn content_of(record: &OutputRecord, at: &Path, path: &str, store: &Store) -> Result<Option<Digest>, VerdictError> {
+    let digest = |at: &Path, name: &str| {
+        let failed = |source| VerdictError::Compare { path: path.to_owned(), source };
+        compare::content_digest(at, name).map_err(failed)
+    };
+    if !matches!(record.content, Content::Tree { .. }) {
+        return digest(at, path);
+    }
+    let Some(listing) = store.listing(&record.content.digest())? else { return Ok(None) };
+    let (mut text, mut is_other) = (String::new(), false);
+    for entry in listing.entries() {
+        let content = match entry.kind {
+            EntryKind::Symlink => None,
+            _ => digest(&entry.path.on(at), entry.path.as_str())?,
+        };
+        is_other |= content.is_some();
+        text += &format!("{} {:?} {}\n", content.unwrap_or(entry.sha256), entry.kind, entry.path);
+    }
+    Ok(is_other.then(|| Digest::of(text.as_bytes())))
 }
 
 fn same_bytes(node: &Node<'_>, pin: &ResultPin, outcome: &Outcome) -> bool {
@@ -355,9 +377,7 @@ fn differing(node: &Node<'_>, pin: &ResultPin, outcome: &Outcome, store: &Store)
             }
             // Without the sealed bytes, the sealed digest of the content can still say that only the container differs.
             (_, Some(ours))
-                if !folder
-                    && sealed.content.is_some()
-                    && compare::content_digest(&ours, path).map_err(failed)? == sealed.content =>
+                if sealed.content.is_some() && content_of(output, &ours, path, store)? == sealed.content =>
             {
                 notes.push(format!("`{path}`: the container differs, the content is the same"));
                 continue;
