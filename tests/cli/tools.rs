@@ -87,3 +87,27 @@ fn a_probe_of_ones_own() {
     run(&context, &["train"]).expect(0);
     assert!(context.read("train.lock").contains("version = \"6.5.0\""));
 }
+
+#[test]
+fn a_command_among_the_locked_tools() {
+    let context = project("[tools]\nsh = { version = \"*\", from = \"host\", probe = [\"echo\", \"sh 1.2.3\"] }\n");
+    let probe = context.run(["lock"]);
+    assert_eq!(probe.code, Some(0), "{}", probe.stderr);
+    let ran = context.run(["run", "--", "sh", "-c", "command -v sh; pwd; exit 7"]).expect(7);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert!(lines[0].contains("/.trainlock/env/t/") && lines[0].ends_with("/bin/sh"), "{}", ran.stdout);
+    assert_eq!(lines[1], fs_err::canonicalize(context.project()).unwrap().to_str().unwrap(), "the folder as it is");
+    let shell = context.run(["env", "--shell"]).expect(0).stdout;
+    assert!(shell.starts_with("export PATH=") && shell.contains("/.trainlock/env/t/"), "{shell}");
+    assert!(context.run(["env"]).expect(0).stdout.contains("tool     sh 1.2.3"));
+    let failed = context.run(["run", "--", "no-such-program"]).expect(1);
+    assert!(failed.stderr.contains("can't run `no-such-program`"), "{}", failed.stderr);
+    context.run(["run"]).expect(2);
+    // A link for editors; what is no link stays.
+    context.run(["env", "--link", ".venv"]).expect(0);
+    context.run(["env", "--link", ".venv"]).expect(0);
+    assert!(context.has(".venv/bin/sh"));
+    context.write("taken/file", "");
+    let failed = context.run(["env", "--link", "taken"]).expect(1);
+    assert!(failed.stderr.contains("no link") && context.has("taken/file"), "{}", failed.stderr);
+}

@@ -101,6 +101,8 @@ pub(crate) enum Command {
     Lock(commands::lock::Args),
     Update(commands::update::Args),
     Fetch(commands::fetch::Args),
+    Run(commands::run::Args),
+    Env(commands::env::Args),
     Vendor(commands::vendor::Args),
     Bundle(commands::bundle::Args),
     Train(Box<commands::train::Args>),

@@ -8,6 +8,7 @@ mod equip;
 mod exit;
 mod links;
 mod locking;
+mod place;
 mod project;
 mod report;
 mod running;

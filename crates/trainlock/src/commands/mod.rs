@@ -5,6 +5,7 @@ pub(crate) mod bundle;
 pub(crate) mod completions;
 pub(crate) mod diff;
 pub(crate) mod doctor;
+pub(crate) mod env;
 pub(crate) mod fetch;
 pub(crate) mod fix;
 pub(crate) mod init;
@@ -12,6 +13,7 @@ pub(crate) mod lock;
 pub(crate) mod metadata;
 pub(crate) mod reference;
 pub(crate) mod reproduce;
+pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod seal;
@@ -40,6 +42,8 @@ pub(crate) fn run(cli: Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Lock(args) => lock::run(&args, global, ui),
         Command::Update(args) => update::run(&args, global, ui),
         Command::Fetch(args) => fetch::run(&args, global, ui),
+        Command::Run(args) => self::run::run(&args, global, ui),
+        Command::Env(args) => env::run(&args, global, ui),
         Command::Vendor(args) => vendor::run(&args, global, ui),
         Command::Bundle(args) => bundle::run(&args, global, ui),
         Command::Train(args) => train::run(&args, global, ui),

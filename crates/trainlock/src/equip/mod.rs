@@ -317,15 +317,25 @@ impl Project {
         plan: &Plan<'_>,
         profile: Option<&str>,
     ) -> Result<Equipments, Failure> {
+        self.equipment_of(lock, plan.nodes.iter().map(|node| node.member), profile)
+    }
+
+    /// The same for members.
+    pub(crate) fn equipment_of<'m>(
+        &mut self,
+        lock: &Lock,
+        members: impl Iterator<Item = &'m Member>,
+        profile: Option<&str>,
+    ) -> Result<Equipments, Failure> {
         let mut all = Equipments::new();
         let mut problems = Vec::new();
         let mut unverified = false;
-        for node in &plan.nodes {
-            if all.contains_key(&node.member.name) {
+        for of in members {
+            if all.contains_key(&of.name) {
                 continue;
             }
             let mut equipment = Equipment::default();
-            for tool in &node.member.tools {
+            for tool in &of.tools {
                 let request = &tool.request;
                 let pin = lock.tool(request.member.as_ref(), &request.name);
                 let found = match (&request.provider, pin) {
@@ -363,7 +373,7 @@ impl Project {
                     }
                 }
             }
-            let member = (!node.member.dir.is_root()).then_some(&node.member.name);
+            let member = (!of.dir.is_root()).then_some(&of.name);
             if let (Some(pin), Some(python)) = (lock.python_under(member, profile), equipment.python()) {
                 match selected(lock, pin, python.version()) {
                     Ok(selected) => {
@@ -373,7 +383,7 @@ impl Project {
                     Err(error) => problems.extend(Failure::from(EquipError::from(error)).problems),
                 }
             }
-            all.insert(node.member.name.clone(), equipment);
+            all.insert(of.name.clone(), equipment);
         }
         if self.own_folder().is_ok() {
             self.host.save();
