@@ -111,3 +111,60 @@ fn a_command_among_the_locked_tools() {
     let failed = context.run(["env", "--link", "taken"]).expect(1);
     assert!(failed.stderr.contains("no link") && context.has("taken/file"), "{}", failed.stderr);
 }
+
+#[test]
+fn tools_of_a_plain_list() {
+    let server = trainlock_testing::FaultServer::start();
+    let script = b"#!/bin/sh\necho alone $1\n".to_vec();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    let packed = b"#!/bin/sh\necho packed\n";
+    header.set_size(packed.len() as u64);
+    header.set_mode(0o755);
+    tar.append_data(&mut header, "tool-2/bin/packed", &packed[..]).unwrap();
+    let archive = tar.into_inner().unwrap();
+    server.serve("/alone", script.clone());
+    server.serve("/packed.tar", archive.clone());
+    let files = |path: &str, bytes: &[u8]| {
+        let (sha256, size) = (trainlock_types::Digest::of(bytes).to_hex(), bytes.len());
+        ["linux-x86_64", "linux-aarch64", "macos-aarch64", "macos-x86_64"]
+            .map(|platform| {
+                format!(
+                    "[version.files.{platform}]\nurl = \"{}\"\nsha256 = \"{sha256}\"\nsize = {size}\n",
+                    server.url(path)
+                )
+            })
+            .concat()
+    };
+    let list = |path: &str, bytes: &[u8]| {
+        format!(
+            "[[version]]\nversion = \"2.1\"\n{}[[version]]\nversion = \"3.0-rc1\"\nfiles = {{}}\n",
+            files(path, bytes)
+        )
+    };
+    let context = project(
+        "[tools]\nalone = { version = \"2\", from = \"index\", index = \"tools/alone.toml\" }\npacked = { version = \"2\", from = \"index\", index = \"tools/packed.toml\" }\n[steps.s]\nrun = \"alone 1 > out; packed >> out\"\noutputs = [\"out\"]\n",
+    );
+    context
+        .write("tools/alone.toml", list("/alone", &script))
+        .write("tools/packed.toml", list("/packed.tar", &archive));
+    context.run(["lock"]).expect(0);
+    let lock = context.read("train.lock");
+    assert!(lock.contains("version = \"2.1.0\"") && lock.contains("tool-2/bin/packed"), "{lock}");
+    context.run(["train"]).expect(0);
+    assert_eq!(context.read("out"), "alone 1\npacked\n");
+    // Anywhere else, from the lock alone; then with other bytes at the address.
+    fs_err::remove_dir_all(context.store()).unwrap();
+    fs_err::remove_file(context.project().join("out")).unwrap();
+    context.run(["train", "--locked"]).expect(0);
+    fs_err::remove_dir_all(context.store()).unwrap();
+    server.serve("/alone", "changed");
+    context.run(["train", "--locked", "--force"]).expect(4);
+    // A version that there is not, a list that is none.
+    context.write("tools/alone.toml", "[[version]]\nversion = \"1.0\"\nfiles = {}\n");
+    let failed = context.run(["update", "alone"]).expect(1);
+    assert!(failed.stderr.contains("tools/alone.toml") && failed.stderr.contains("1.0.0"), "{}", failed.stderr);
+    context.write("tools/alone.toml", "[[versions]]\n");
+    let failed = context.run(["update", "alone"]).expect(1);
+    assert!(failed.stderr.contains("can't be used") && failed.stderr.contains("versions"), "{}", failed.stderr);
+}

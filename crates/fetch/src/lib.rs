@@ -17,6 +17,7 @@ mod fetcher;
 mod file;
 mod http;
 mod index;
+mod list;
 mod many;
 mod net;
 mod netrc;

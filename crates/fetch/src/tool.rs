@@ -44,6 +44,14 @@ pub enum ToolFetchError {
         /// The newest that there are.
         newest: Vec<String>,
     },
+    /// A list that can't be used.
+    #[error("the list {list} can't be used: {reason}")]
+    List {
+        /// The list.
+        list: String,
+        /// Why not.
+        reason: String,
+    },
     /// No file fits any platform.
     #[error("{what} {version} has no file for {platforms}: {why}")]
     Platform {
@@ -79,7 +87,7 @@ impl ToolFetchError {
             ToolFetchError::Platform { .. } => {
                 Some("take another version, or the machine's own with `from = \"host\"`".to_owned())
             }
-            ToolFetchError::Version { .. } => None,
+            ToolFetchError::Version { .. } | ToolFetchError::List { .. } => None,
         }
     }
 }
@@ -219,6 +227,19 @@ impl Fetcher {
         without_index(error, index)
     }
 
+    /// A page of text, such as a list of tools. `name` is told in errors.
+    ///
+    /// # Errors
+    /// If it does not come, or is not UTF-8.
+    pub fn text(&self, name: &str, url: &url::Url) -> Result<String, FetchError> {
+        let page = self.page(name, url, "text/plain, */*;q=0.5")?;
+        String::from_utf8(page.body).map_err(|_| FetchError::Contents {
+            name: name.to_owned(),
+            reason: "it is not UTF-8".to_owned(),
+            hint: None,
+        })
+    }
+
     /// Puts the tree of an archive that the store has, and that was verified, into the store; its digest.
     pub fn tree_of_archive(&self, session: &Session, name: &str, archive: (Digest, u64)) -> Result<Digest, FetchError> {
         let limits = self.limits(archive.1);
@@ -227,7 +248,7 @@ impl Fetcher {
 
     /// The path and digest of a program inside an archive of the store: what is called so and can be executed, scripts of a
     /// wheel before others, short paths before long ones.
-    fn program(
+    pub(crate) fn program(
         &self,
         session: &Session,
         file: &PinnedFile,

@@ -477,6 +477,28 @@ impl Provider for Sources<'_> {
                 hash_from: Some(if found.stated { HashFrom::Index } else { HashFrom::FirstDownload }),
             });
         }
+        if let ToolProvider::Fetched(fetched) = &request.provider
+            && let (ToolFrom::Index, Some(list)) = (fetched.from, &fetched.index)
+        {
+            let url = url::Url::parse(list).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+            let text = match &url {
+                Some(url) => workshop.fetcher.text(&format!("the list of tool {}", request.name), url)?,
+                None => {
+                    let path = RelPath::root().resolve(list)?.on(&self.workspace.root);
+                    fs::read_to_string(&path).map_err(|e| format!("can't read the list `{list}`: {}", reason(&e)))?
+                }
+            };
+            let program = fetched.bin.as_deref().unwrap_or(&request.name);
+            let list = (list.as_str(), text.as_str(), url.as_ref());
+            let found = workshop.fetcher.tool_of_list(workshop.session, request, list, program);
+            let found = found.map_err(EquipError::from)?;
+            let artifacts = found.artifacts.into_iter();
+            return Ok(ToolAnswer {
+                version: found.version,
+                artifacts: artifacts.map(|(p, (file, program))| (p, ToolArtifact { file, program })).collect(),
+                hash_from: Some(HashFrom::Index),
+            });
+        }
         // A pin is about to be made: what is remembered of the tool will not do.
         let tool = match request.provider {
             ToolProvider::Host { .. } => tools.ask(request)?,

@@ -14,14 +14,14 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use trainlock_env::python::{PythonError, SelectError, piece_key};
 use trainlock_env::{Equipment, FetchedTool, HostTool, HostTools, Packages, Place, Tool, ToolError};
-use trainlock_fetch::{FetchError, Fetcher, IndexSettings, ToolFetchError};
+use trainlock_fetch::{FetchError, Fetcher, IndexSettings, ToolFetchError, Want, Wanted};
 use trainlock_lock::{Lock, PythonPin, ToolPin};
 use trainlock_manifest::Member;
 use trainlock_run::Plan;
 use trainlock_store::{PutError, Session, Store, StoreError};
 use trainlock_types::{
-    Digest, HumanSize, Name, PinnedFile, Platform, ToolFrom, ToolMatch, ToolProvider, ToolRequest, index_of, is_python,
-    normalized_package,
+    Digest, HumanSize, Name, PinnedFile, Platform, RelPath, SourceUrl, ToolFrom, ToolMatch, ToolProvider, ToolRequest,
+    index_of, is_python, normalized_package,
 };
 
 /// What each member's steps are equipped with.
@@ -166,11 +166,10 @@ impl Workshop<'_> {
             version: pin.version.to_string(),
             platform,
         })?;
-        let (program, digest) = artifact.program.as_ref().ok_or_else(|| EquipError::NoArtifact {
-            name: pin.name.to_string(),
-            version: pin.version.to_string(),
-            platform,
-        })?;
+        // A file that is the program itself is put into a folder under the tool's name.
+        let alone = RelPath::parse(&pin.name).map(|path| (path, artifact.file.sha256));
+        let alone = alone.map_err(|e| EquipError::Index(e.to_string()))?;
+        let (program, digest) = artifact.program.as_ref().unwrap_or(&alone);
         let key = tree_key(&artifact.file);
         let tree = match kept(self.store, &key)? {
             Some(tree) => tree,
@@ -182,9 +181,15 @@ impl Workshop<'_> {
                         ToolProvider::Fetched(tool) => tool.package.clone().unwrap_or_else(|| pin.name.to_string()),
                         ToolProvider::Host { .. } => pin.name.to_string(),
                     };
-                    self.bring(&[(&package, file)], &[])?;
+                    match SourceUrl::parse(&file.file) {
+                        Ok(source) => self.bring_from(&pin.name, source, file)?,
+                        Err(_) => self.bring(&[(&package, file)], &[])?,
+                    }
                 }
-                let tree = self.fetcher.tree_of_archive(self.session, &file.file, (file.sha256, file.size))?;
+                let tree = match artifact.program {
+                    Some(_) => self.fetcher.tree_of_archive(self.session, &file.file, (file.sha256, file.size))?,
+                    None => self.tree_of_program(program, file)?,
+                };
                 self.session.replace_result(&key, tree.to_hex().as_bytes())?;
                 tree
             }
@@ -201,6 +206,21 @@ impl Workshop<'_> {
                 found: found.map_or("no such file".to_owned(), |entry| entry.sha256.to_string()),
             }),
         }
+    }
+
+    /// Brings a file from its own address.
+    fn bring_from(&self, tool: &str, source: SourceUrl, file: &PinnedFile) -> Result<(), EquipError> {
+        let content = Wanted::File { sha256: file.sha256, size: file.size };
+        let want = Want { name: format!("tool {tool}"), sources: vec![source], content };
+        self.fetcher.bring_all(self.session, &[want]).into_iter().try_for_each(|result| Ok(result?))
+    }
+
+    /// A folder that holds a program alone.
+    fn tree_of_program(&self, name: &RelPath, file: &PinnedFile) -> Result<Digest, EquipError> {
+        let at = self.store.object(&file.sha256, Some(file.size))?.ok_or(StoreError::Missing(file.sha256))?;
+        let mut tree = self.session.tree()?;
+        tree.add_file(name, true, &mut fs_err::File::open(at)?)?;
+        Ok(tree.finish(None)?.digest)
     }
 
     /// Brings files of packages from the index, each verified; those that the store has are left alone.
