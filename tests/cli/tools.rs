@@ -168,3 +168,65 @@ fn tools_of_a_plain_list() {
     let failed = context.run(["update", "alone"]).expect(1);
     assert!(failed.stderr.contains("can't be used") && failed.stderr.contains("versions"), "{}", failed.stderr);
 }
+
+#[test]
+fn tools_of_a_repositorys_releases() {
+    let server = trainlock_testing::FaultServer::start();
+    let script = b"#!/bin/sh\necho released\n".to_vec();
+    let digest = trainlock_types::Digest::of(&script).to_hex();
+    let release = |tag: &str, more: &str, digest: &str| {
+        let url = server.url(&format!("/files/{tag}/duck-linux"));
+        let size = script.len();
+        format!(
+            r#"{{"tag_name": "{tag}", {more} "assets": [{{"name": "duck-{tag}-linux", "browser_download_url": "{url}", "size": {size}, "digest": {digest}}}]}}"#
+        )
+    };
+    let releases = |digest: &str| {
+        [
+            release("v2.0.0-rc1", "\"prerelease\": true,", digest),
+            release("v1.4.1", "", digest),
+            release("v1.3.0", "", digest),
+            release("v1.9.9", "\"draft\": true,", digest),
+        ]
+        .join(",")
+    };
+    for tag in ["v1.4.1", "v1.3.0", "v2.0.0-rc1"] {
+        server.serve(&format!("/files/{tag}/duck-linux"), script.clone());
+    }
+    server.serve("/api/repos/duck/db/releases", format!("[{}]", releases(&format!("\"sha256:{digest}\""))));
+    let tool = |version: &str, asset: &str| {
+        let platform = trainlock_types::Platform::host();
+        format!(
+            "[workspace]\nplatforms = [\"{platform}\"]\n[tools]\nduck = {{ version = \"{version}\", from = \"github\", repo = \"duck/db\", asset = {{ {platform} = \"{asset}\" }} }}\n[steps.s]\nrun = \"duck > out\"\noutputs = [\"out\"]\n"
+        )
+    };
+    let context = project(&tool("1", "duck-{tag}-linux"));
+    let run = |args: &[&str]| {
+        let mut command = context.command(args);
+        trainlock_testing::Ran::of(
+            command.env("GITHUB_API_URL", server.url("/api")).env("GITHUB_TOKEN", "secret-token"),
+        )
+    };
+    run(&["lock"]).expect(0);
+    let lock = context.read("train.lock");
+    assert!(lock.contains("version = \"1.4.1\"") && lock.contains("hash-from = \"publisher\""), "{lock}");
+    run(&["train"]).expect(0);
+    assert_eq!(context.read("out"), "released\n");
+    let sent = |path: &str| server.requests(path)[0].header("authorization").map(str::to_owned);
+    assert_eq!(sent("/api/repos/duck/db/releases").as_deref(), Some("Bearer secret-token"));
+    // A pre-release only if it is named; a file that the release does not have; no digest stated.
+    let failed = {
+        write_manifest(&context, &tool("2", "duck-{tag}-linux"));
+        run(&["lock"]).expect(1)
+    };
+    assert!(failed.stderr.contains("no version of the releases of duck/db satisfies `2`"), "{}", failed.stderr);
+    write_manifest(&context, &tool("=2.0.0-rc.1", "duck-{tag}-linux"));
+    run(&["lock"]).expect(0);
+    write_manifest(&context, &tool("1", "duck-{tag}-linus"));
+    let failed = run(&["lock"]).expect(1);
+    assert!(failed.stderr.contains("did you mean `duck-v1.4.1-linux`"), "{}", failed.stderr);
+    server.serve("/api/repos/duck/db/releases", format!("[{}]", releases("null")));
+    write_manifest(&context, &tool("~1.4", "duck-{tag}-linux"));
+    run(&["update", "duck"]).expect(0);
+    assert!(context.read("train.lock").contains("hash-from = \"first-download\""), "{}", context.read("train.lock"));
+}

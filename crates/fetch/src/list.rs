@@ -1,4 +1,6 @@
-//! Tools of a plain list: a TOML file with a `[[version]]` for each version, and in it a table for each platform that says
+//! Tools of a plain list or of a repository's releases.
+//!
+//! A list is a TOML file with a `[[version]]` for each version, and in it a table for each platform that says
 //! where the file lies and what it holds.
 //!
 //! ```toml
@@ -17,7 +19,7 @@ use crate::tool::{FoundTool, ToolFetchError, semver_of};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use trainlock_store::Session;
-use trainlock_types::{Digest, PinnedFile, Platform, SourceUrl, ToolRequest};
+use trainlock_types::{Digest, PinnedFile, Platform, SourceUrl, ToolRequest, nearest};
 use url::Url;
 
 #[derive(Deserialize)]
@@ -42,6 +44,28 @@ struct File {
     size: u64,
     bin: Option<String>,
 }
+
+#[derive(Deserialize)]
+struct Release {
+    tag_name: String,
+    #[serde(default)]
+    draft: bool,
+    #[serde(default)]
+    prerelease: bool,
+    #[serde(default)]
+    assets: Vec<Asset>,
+}
+
+#[derive(Deserialize)]
+struct Asset {
+    name: String,
+    browser_download_url: String,
+    size: u64,
+    digest: Option<String>,
+}
+
+/// So many pages of releases at the most.
+const PAGES: usize = 20;
 
 /// Endings of files that hold the program; others are the program.
 const ARCHIVES: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".txz", ".tar.bz2", ".zip", ".whl"];
@@ -104,23 +128,115 @@ impl Fetcher {
             chosen.push((platform, pinned, file.bin.as_deref().unwrap_or(program)));
         }
         if chosen.is_empty() {
-            return Err(ToolFetchError::Platform {
-                what: format!("the list {name}: {}", request.name),
-                version: version.clone(),
-                platforms: request.platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(", "),
-                why: "it lists files for other platforms".to_owned(),
-            });
+            return Err(nothing(request, format!("the list {name}"), version, "it lists files for other platforms"));
         }
         self.bring_all(session, &wants).into_iter().collect::<Result<Vec<()>, FetchError>>()?;
+        self.found(session, version, chosen, true)
+    }
+
+    /// The newest release of a repository on GitHub (or on a server with its API at `api`) that a request allows, with the assets
+    /// that `assets` names for its platforms in the store. Pre-releases are taken if the requirement names one.
+    ///
+    /// # Errors
+    /// If there is none, or what came is not what the API states.
+    pub fn tool_of_releases(
+        &self,
+        session: &Session,
+        request: &ToolRequest,
+        (api, repo): (&Url, &str),
+        assets: &BTreeMap<Platform, String>,
+        program: &str,
+    ) -> Result<FoundTool, ToolFetchError> {
+        let what = format!("the releases of {repo}");
+        let wrong = |reason: String| ToolFetchError::List { list: what.clone(), reason };
+        let mut url = api.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().push("repos").extend(repo.split('/')).push("releases");
+        }
+        url.set_query(Some("per_page=100"));
+        let mut versions: BTreeMap<semver::Version, Release> = BTreeMap::new();
+        for _ in 0..PAGES {
+            let page = self.page(&what, &url, "application/vnd.github+json")?;
+            let releases: Vec<Release> = serde_json::from_slice(&page.body).map_err(|e| wrong(e.to_string()))?;
+            for release in releases.into_iter().filter(|release| !release.draft) {
+                if let Some(version) = semver_of(&release.tag_name).filter(|v| !release.prerelease || !v.pre.is_empty())
+                {
+                    versions.entry(version).or_insert(release);
+                }
+            }
+            match page.next.and_then(|next| url.join(&next).ok()).filter(|next| next.origin() == url.origin()) {
+                Some(next) => url = next,
+                None => break,
+            }
+        }
+        let fits = versions.iter().rev().find(|(number, _)| request.requirement.matches(number));
+        let Some((version, release)) = fits else {
+            return Err(ToolFetchError::Version {
+                what,
+                wanted: request.version.clone(),
+                newest: versions.keys().rev().take(3).map(semver::Version::to_string).collect(),
+            });
+        };
+        let mut stated = true;
+        let mut chosen = Vec::new();
+        for (platform, template) in assets.iter().filter(|(platform, _)| request.platforms.contains(platform)) {
+            let number = release.tag_name.strip_prefix('v').unwrap_or(&release.tag_name);
+            let wanted = template.replace("{version}", number).replace("{tag}", &release.tag_name);
+            let asset = release.assets.iter().find(|asset| asset.name == wanted).ok_or_else(|| {
+                let there: Vec<&str> = release.assets.iter().map(|asset| asset.name.as_str()).collect();
+                let near = nearest(&wanted, there.iter().copied()).map(|n| format!(": did you mean `{n}`?"));
+                let near = near.unwrap_or_else(|| format!("; it has {}", there.join(", ")));
+                wrong(format!("release {} has no file `{wanted}`{near}", release.tag_name))
+            })?;
+            let address: Url =
+                asset.browser_download_url.parse().map_err(|_| wrong("it has a bad address".to_owned()))?;
+            let digest = asset.digest.as_deref().and_then(|text| text.strip_prefix("sha256:")?.parse::<Digest>().ok());
+            stated &= digest.is_some();
+            let (sha256, size) = match (digest, asset.size) {
+                (Some(sha256), size) => {
+                    let content = Wanted::File { sha256, size };
+                    let sources = vec![SourceUrl::Http(address.clone().into())];
+                    let want = Want { name: format!("tool {}", request.name), sources, content };
+                    self.bring_all(session, &[want]).into_iter().collect::<Result<Vec<()>, FetchError>>()?;
+                    (sha256, size)
+                }
+                (None, _) => self.first_download(session, &asset.name, &address, None)?,
+            };
+            let file = SourceUrl::Http(address.into()).redacted();
+            chosen.push((*platform, PinnedFile { file, sha256, size }, program));
+        }
+        if chosen.is_empty() {
+            return Err(nothing(request, what, version, "`asset` names files for other platforms"));
+        }
+        self.found(session, version, chosen, stated)
+    }
+
+    /// The programs inside files that are in the store.
+    fn found(
+        &self,
+        session: &Session,
+        version: &semver::Version,
+        files: Vec<(Platform, PinnedFile, &str)>,
+        stated: bool,
+    ) -> Result<FoundTool, ToolFetchError> {
         let mut artifacts = BTreeMap::new();
-        for (platform, pinned, program) in chosen {
+        for (platform, pinned, program) in files {
             let inside = match is_archive(&pinned.file) {
                 true => Some(self.program(session, &pinned, program)?),
                 false => None,
             };
             artifacts.insert(platform, (pinned, inside));
         }
-        Ok(FoundTool { version: version.clone(), artifacts, stated: true })
+        Ok(FoundTool { version: version.clone(), artifacts, stated })
+    }
+}
+
+fn nothing(request: &ToolRequest, what: String, version: &semver::Version, why: &str) -> ToolFetchError {
+    ToolFetchError::Platform {
+        what,
+        version: version.clone(),
+        platforms: request.platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(", "),
+        why: why.to_owned(),
     }
 }
 

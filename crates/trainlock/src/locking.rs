@@ -95,6 +95,7 @@ impl Project {
                 index: &mut self.index,
                 tools: Some(&mut self.host),
                 workspace: &self.workspace,
+                forge: &self.settings.forge,
                 ui,
             };
             resolve(&wanted, old.lock.as_ref(), &mode, &mut sources)
@@ -161,6 +162,7 @@ impl Project {
             index: &mut self.index,
             tools: None,
             workspace: &self.workspace,
+            forge: &self.settings.forge,
             ui,
         };
         match resolve(&wanted, old.lock.as_ref(), &Mode::Lock, &mut sources) {
@@ -183,6 +185,7 @@ impl Project {
             index: &mut self.index,
             tools: None,
             workspace: &self.workspace,
+            forge: &self.settings.forge,
             ui,
         };
         stale(wanted, old, &mut sources).map_err(|errors| failure(errors, &self.workspace))
@@ -412,6 +415,8 @@ struct Sources<'a> {
     index: &'a mut Index,
     tools: Option<&'a mut HostTools>,
     workspace: &'a Workspace,
+    /// The address of GitHub's API.
+    forge: &'a url::Url,
     ui: &'a Ui,
 }
 
@@ -497,6 +502,25 @@ impl Provider for Sources<'_> {
                 version: found.version,
                 artifacts: artifacts.map(|(p, (file, program))| (p, ToolArtifact { file, program })).collect(),
                 hash_from: Some(HashFrom::Index),
+            });
+        }
+        if let ToolProvider::Fetched(fetched) = &request.provider
+            && let (ToolFrom::Github, Some(repo)) = (fetched.from, &fetched.repo)
+        {
+            let program = fetched.bin.as_deref().unwrap_or(&request.name);
+            let found = workshop.fetcher.tool_of_releases(
+                workshop.session,
+                request,
+                (self.forge, repo),
+                &fetched.asset,
+                program,
+            );
+            let found = found.map_err(EquipError::from)?;
+            let artifacts = found.artifacts.into_iter();
+            return Ok(ToolAnswer {
+                version: found.version,
+                artifacts: artifacts.map(|(p, (file, program))| (p, ToolArtifact { file, program })).collect(),
+                hash_from: Some(if found.stated { HashFrom::Publisher } else { HashFrom::FirstDownload }),
             });
         }
         // A pin is about to be made: what is remembered of the tool will not do.

@@ -372,7 +372,7 @@ impl Project {
         for member in &self.workspace.members {
             for tool in &member.tools {
                 if let ToolProvider::Fetched(fetched) = &tool.request.provider
-                    && !matches!(fetched.from, ToolFrom::Pypi | ToolFrom::Python | ToolFrom::Index)
+                    && !matches!(fetched.from, ToolFrom::Pypi | ToolFrom::Python | ToolFrom::Index | ToolFrom::Github)
                 {
                     problem(&tool.source, &tool.span, format!("lock tools from `{}`", fetched.from.as_str()));
                 }

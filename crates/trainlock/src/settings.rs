@@ -25,6 +25,10 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
         "`user:password` or a token for a server. HOST is the host in capitals with `_` for each dot and `__` for each hyphen (`TRAINLOCK_AUTH_DATA_EXAMPLE_ORG`); with `_PORT` behind it for that port alone. It goes before the configuration file and netrc.",
     ),
     (
+        "GITHUB_API_URL, GITHUB_TOKEN",
+        "The server in GitHub's place that `from = \"github\"` asks for releases, and the token for it.",
+    ),
+    (
         "HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HOME",
         "The server in the Hugging Face hub's place, and the token for it: itself, or where the hub's own tools keep it. [auth] in the configuration goes before.",
     ),
@@ -67,6 +71,8 @@ pub(crate) struct Settings {
     pub(crate) credentials: Credentials,
     /// Addresses that are read from elsewhere.
     pub(crate) replace: Replacements,
+    /// GitHub's API, or that of a server in its place.
+    pub(crate) forge: url::Url,
     /// The Hugging Face hub, where it is another server than its own.
     pub(crate) hub: Option<url::Url>,
     /// What the package index's address is found out from.
@@ -149,6 +155,7 @@ impl Settings {
             credentials: Credentials::default(),
             replace: Replacements::default(),
             hub: None,
+            forge: forge()?,
             home: home.clone(),
             sandbox: None,
         };
@@ -176,6 +183,7 @@ impl Settings {
             settings.credentials.variables.extend(Secret::parse(&secret).map(|secret| (host, secret)));
         }
         settings.use_hub()?;
+        settings.use_forge();
         if let Some(folder) = variable("TRAINLOCK_STORE") {
             store = Some(PathBuf::from(folder));
         }
@@ -224,6 +232,14 @@ impl Settings {
         Ok(())
     }
 
+    /// The forge's token goes to its API.
+    fn use_forge(&mut self) {
+        let token = variable("GITHUB_TOKEN").and_then(|v| v.into_string().ok()).filter(|v| !v.trim().is_empty());
+        if let (Some(host), Some(token)) = (host_of(&self.forge), token) {
+            self.credentials.hosts.entry(host).or_insert_with(|| Access::Known(Secret::token(token.trim())));
+        }
+    }
+
     /// Takes the hub's address and token from where the hub's own tools look for them.
     fn use_hub(&mut self) -> Result<(), Failure> {
         let text = |name: &str| variable(name).and_then(|v| v.into_string().ok()).filter(|v| !v.trim().is_empty());
@@ -240,15 +256,7 @@ impl Settings {
         let file = text("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(home?.join("token")));
         let token = text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN"));
         let Some(token) = token.or_else(|| fs_err::read_to_string(file?).ok()) else { return Ok(()) };
-        let hub = self.hub.as_ref();
-        let host = hub.map_or_else(
-            || Some("huggingface.co".to_owned()),
-            |url| {
-                Some(url.port().map_or(url.host_str()?.to_owned(), |port| {
-                    format!("{}:{port}", url.host_str().unwrap_or_default())
-                }))
-            },
-        );
+        let host = self.hub.as_ref().map_or_else(|| Some("huggingface.co".to_owned()), host_of);
         let token = Some(token.trim()).filter(|token| !token.is_empty());
         if let (Some(host), Some(token)) = (host, token) {
             self.credentials.hosts.entry(host).or_insert_with(|| Access::Known(Secret::token(token)));
@@ -300,6 +308,20 @@ impl Settings {
         }
         Ok(leaves)
     }
+}
+
+/// A server as credentials name it: `host`, or `host:port`.
+fn host_of(url: &url::Url) -> Option<String> {
+    let host = url.host_str()?;
+    Some(url.port().map_or(host.to_owned(), |port| format!("{host}:{port}")))
+}
+
+/// Where GitHub's API is.
+fn forge() -> Result<url::Url, Failure> {
+    let text = variable("GITHUB_API_URL").and_then(|v| v.into_string().ok()).filter(|v| !v.trim().is_empty());
+    let text = text.unwrap_or_else(|| "https://api.github.com".to_owned());
+    let url = url::Url::parse(text.trim()).ok().filter(|u| matches!(u.scheme(), "http" | "https"));
+    url.ok_or_else(|| Failure::new(Exit::Invalid, "GITHUB_API_URL is no http or https address"))
 }
 
 /// The tables inside a table of this name, which is taken away.

@@ -211,7 +211,7 @@ pub struct FetchedTool {
     pub repo: Option<String>,
     /// The list of versions (`index`): an address, or a path relative to the workspace's root.
     pub index: Option<String>,
-    /// The file of a release, by platform (`github`); `{version}` stands for the version.
+    /// The file of a release, by platform (`github`); `{version}` and `{tag}` stand for the release's.
     pub asset: BTreeMap<Platform, String>,
 }
 
