@@ -137,6 +137,9 @@ struct UrlRequest<'a> {
     unpack: bool,
 }
 
+/// So many bytes more than any try before make it worth going on: each file of finite size takes so many tries at most.
+const ADVANCE: u64 = 1 << 20;
+
 impl Fetcher {
     /// With these settings; what happens is told to `events`.
     pub fn new(settings: Settings, events: Events) -> Fetcher {
@@ -331,7 +334,8 @@ impl Fetcher {
         progress: &mut Progress<'_>,
     ) -> Result<(Digest, u64), (Failure, Vec<Reason>)> {
         let mut earlier = Vec::new();
-        for retry in 0.. {
+        let (mut retry, mut reached) = (0, 0);
+        loop {
             if self.settings.cancel.is_thrown() {
                 return Err((Failure::Interrupted, earlier));
             }
@@ -348,8 +352,10 @@ impl Fetcher {
             progress.retry(&reason, delay);
             earlier.push(reason);
             self.settings.cancel.wait(delay);
+            // A download that gets on is not given up.
+            retry = if progress.bytes() >= reached + ADVANCE { 0 } else { retry + 1 };
+            reached = reached.max(progress.bytes());
         }
-        unreachable!("the last try returns")
     }
 
     fn attempt(

@@ -24,6 +24,16 @@ pub(crate) fn fetch(
         _ => None,
     };
     let have = partial.as_ref().map_or(0, |(_, file)| file.taken());
+    // Its last byte had come, and its writer was ended before it could say so.
+    let partial = match partial {
+        Some((sha256, file)) if Some(have) == expect.size => match file.finish() {
+            Ok(done) => return Ok(done),
+            Err(Failure::Source(_)) => Some((sha256, Receive::resume(session, &sha256, expect)?)),
+            Err(failure) => return Err(failure),
+        },
+        other => other,
+    };
+    let have = partial.as_ref().map_or(0, |(_, file)| file.taken());
     let (head, mut body) = match have {
         0 => net.get(url)?,
         have => net.get_from(url, have)?,

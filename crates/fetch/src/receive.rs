@@ -71,9 +71,13 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Tells that it begins anew.
+    /// How many bytes there are.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Tells that it is tried again.
     pub(crate) fn retry(&mut self, reason: &Reason, delay: std::time::Duration) {
-        (self.bytes, self.told) = (0, 0);
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         self.events.emit(Event::TransferRetry {
             id: self.id,
@@ -124,11 +128,8 @@ impl<'a> Receive<'a> {
     pub(crate) fn resume(session: &Session, sha256: &Digest, expect: Expect<'a>) -> Result<Receive<'a>, Failure> {
         let file = Receive::with(session.resumed_writer(sha256)?, expect, None, false)?;
         match expect.size {
-            // As much as there should be or more, and yet it was not kept: it is not what was wanted.
-            Some(size) if file.taken() >= size => {
-                file.writer.give_up();
-                Receive::with(session.resumed_writer(sha256)?, expect, None, false)
-            }
+            // More than there should be is not what was wanted.
+            Some(size) if file.taken() > size => file.again(session, sha256),
             _ => Ok(file),
         }
     }

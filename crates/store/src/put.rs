@@ -6,7 +6,7 @@ use crate::session::{Room, Session};
 use crate::store::{self, result_content, result_file};
 use crate::sys::{self, Stamp, Temp};
 use fs_err::os::unix::fs::OpenOptionsExt as _;
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read as _, Write};
@@ -57,16 +57,36 @@ impl Session {
     }
 
     /// Goes on with the object of this digest where an earlier writer of it stopped, in this process or another: what is
-    /// there is hashed again, and counts as written. The caller sees to it that there is one such writer at a time. Dropped, it
-    /// leaves what it has; `gc` removes that when it is a week old.
+    /// there is hashed again, and counts as written. Dropped, it leaves what it has; `gc` removes that when it is a week old. There
+    /// is one such writer at a time: while there is another, this is one that begins anew and leaves nothing.
     pub fn resumed_writer(&self, sha256: &Digest) -> Result<ObjectWriter, StoreError> {
         let folder = self.store().root().join(PARTIAL);
         fs_err::create_dir_all(&folder).map_err(|e| StoreError::io("create", &folder, e))?;
-        let temp = Temp::staying(folder.join(sha256.to_hex()));
-        let failed = |e| StoreError::io("write", temp.path(), e);
+        let path = folder.join(sha256.to_hex());
+        let failed = |e| StoreError::io("write", &path, e);
         let mut options = fs_err::OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false).custom_flags(NOFOLLOW);
-        let mut file = options.open(temp.path()).map_err(failed)?.into_parts().0;
+        let mut file = match options.open(&path) {
+            // It had its object's mode already when its writer was ended.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                fs_err::remove_file(&path).map_err(failed)?;
+                options.open(&path)
+            }
+            other => other,
+        }
+        .map_err(failed)?
+        .into_parts()
+        .0;
+        // Held until the file is closed, which is after it was moved to its place.
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return self.writer();
+        }
+        // Who waited for nothing may still have opened what has become an object since: that is no longer to be written to.
+        let (own, there) = (Stamp::fd(&file), Stamp::of(&path));
+        if !matches!((own, there), (Ok(own), Ok(there)) if (own.dev, own.ino) == (there.dev, there.ino)) {
+            return self.writer();
+        }
+        let temp = Temp::staying(path.clone());
         let (mut hasher, mut written) = (Hasher::new(), 0);
         let mut buffer = vec![0; hash::CHUNK];
         loop {

@@ -214,3 +214,29 @@ fn a_store_that_may_not_be_written_says_so() {
         other => panic!("{other:?}"),
     }
 }
+
+/// Of two writers that would go on with one object, the second begins anew, and neither reaches what the other has put.
+#[test]
+fn one_writer_goes_on_at_a_time() {
+    use std::io::Write as _;
+    let folder = tempfile::tempdir().unwrap();
+    let store = trainlock_store::Store::open(&folder.path().join("store")).unwrap();
+    let session = store.session().unwrap();
+    let content = b"the whole content";
+    let sha256 = trainlock_types::Digest::of(content);
+    let mut first = session.resumed_writer(&sha256).unwrap();
+    first.write_all(&content[..9]).unwrap();
+    drop(first);
+    let mut first = session.resumed_writer(&sha256).unwrap();
+    assert_eq!(first.written(), 9);
+    let mut second = session.resumed_writer(&sha256).unwrap();
+    assert_eq!(second.written(), 0);
+    second.write_all(b"something else").unwrap();
+    first.write_all(&content[9..]).unwrap();
+    first.finish(Some((sha256, None))).unwrap();
+    second.write_all(b" and more").unwrap();
+    assert!(second.finish(Some((sha256, None))).is_err());
+    let object = store.object(&sha256, Some(content.len() as u64)).unwrap().unwrap();
+    assert_eq!(fs_err::read(object).unwrap(), content);
+    assert!(fs_err::read_dir(store.root().join("partial")).unwrap().next().is_none());
+}

@@ -785,6 +785,14 @@ fn a_large_file_is_gone_on_with() {
     assert!(ranges[1..].iter().all(Option::is_some), "{ranges:?}");
     assert!(server.bytes("/x") < size + (1 << 20), "{} of {size} bytes were sent", server.bytes("/x"));
 
+    // All of it had come, and its writer was ended before it could say so: nobody is asked.
+    let place = Place::new();
+    fs_err::create_dir(place.store.root().join("partial")).unwrap();
+    fs_err::write(place.store.root().join("partial").join(Digest::of(&body).to_hex()), &body).unwrap();
+    let asked = server.requests("/x").len();
+    place.bring(settings(), &[&url], &body).unwrap();
+    assert_eq!(server.requests("/x").len(), asked);
+
     // Another process with the same store, after one that gave up.
     server.script("/x", body.clone(), [Fault::Truncate(3 << 20), Fault::Ok]);
     let place = Place::new();
