@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use trainlock_types::{Digest, normalized_package, percent_decoded};
 use url::Url;
 
-/// The index that is asked where nothing else is configured.
-const DEFAULT: &str = "https://index.invalid/simple/";
+/// What is wrong where no index is configured, and none is known that is asked then.
+const NONE: &str = "no package index is configured";
 
 const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1";
 
@@ -46,6 +46,8 @@ pub struct IndexPlaces {
     pub pip: Vec<PathBuf>,
     /// uv's configuration files.
     pub uv: Vec<PathBuf>,
+    /// The index that is asked where nothing else is configured: what pip itself has for that.
+    pub default: Option<String>,
     /// Named indexes of trainlock's own configuration, each with its address and where it stands.
     pub named: BTreeMap<String, (String, String)>,
 }
@@ -82,6 +84,11 @@ impl IndexPlaces {
 }
 
 impl IndexSettings {
+    /// Whether [`IndexSettings::find`] says by this that nothing is configured.
+    pub fn is_missing(reason: &str) -> bool {
+        reason == NONE
+    }
+
     /// The indexes that are configured: uv's variables go before pip's, variables before files, uv's files before pip's.
     ///
     /// # Errors
@@ -140,7 +147,8 @@ impl IndexSettings {
         if let Some((place, text)) = of_pip {
             extra.extend(text.split_whitespace().map(|url| (place.clone(), None, url.to_owned())));
         }
-        let (place, text) = default.unwrap_or_else(|| ("the default".to_owned(), DEFAULT.to_owned()));
+        let default = default.or_else(|| Some(("pip".to_owned(), places.default.clone()?)));
+        let (place, text) = default.ok_or(NONE)?;
         let (name, text) = name_and_url(text.trim());
         extra.push((place, name.map(str::to_owned), text.to_owned()));
         let mut settings = IndexSettings { indexes: Vec::new(), named: BTreeMap::new() };
@@ -214,7 +222,7 @@ impl IndexSettings {
             rest = &rest[end..];
         }
         out.push_str(rest);
-        for url in all().filter(|url| url.as_str() != DEFAULT) {
+        for url in all() {
             if let Some(host) = url.host_str() {
                 out = out.replace(host, "(the package index)");
             }
@@ -484,7 +492,7 @@ impl IndexPlaces {
                 user.into_iter().chain(["/etc/xdg/uv/uv.toml", "/etc/uv/uv.toml"].map(PathBuf::from)).collect()
             }
         };
-        IndexPlaces { variables, pip, uv, named: BTreeMap::new() }
+        IndexPlaces { variables, pip, uv, default: None, named: BTreeMap::new() }
     }
 }
 
@@ -526,6 +534,7 @@ mod tests {
             variables: variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             pip: vec![pip.clone()],
             uv: vec![uv_file.clone()],
+            default: None,
             named: BTreeMap::from([("own".to_owned(), ("https://o.org/s".to_owned(), "config".to_owned()))]),
         };
         let found = |variables: &[(&'static str, &str)]| {
@@ -560,8 +569,10 @@ mod tests {
         let certificate = |variables: &[(&'static str, &str)]| places(variables).certificates();
         assert_eq!(certificate(&[]), None);
         assert_eq!(certificate(&[("PIP_CERT", "/a.pem")]), Some("/a.pem".into()));
-        let none = IndexSettings::find(&IndexPlaces::default()).unwrap();
-        assert_eq!(none.addresses().collect::<Vec<_>>(), ["https://index.invalid/simple"]);
+        let none = IndexPlaces::default();
+        assert!(IndexSettings::is_missing(&IndexSettings::find(&none).unwrap_err()));
+        let of_pip = IndexPlaces { default: Some("https://i.org/simple".to_owned()), ..none };
+        assert_eq!(IndexSettings::find(&of_pip).unwrap().addresses().collect::<Vec<_>>(), ["https://i.org/simple"]);
     }
 
     #[test]

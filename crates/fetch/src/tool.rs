@@ -368,7 +368,8 @@ fn choose<'f>(
                 }
             }
         }
-        if !chosen.is_empty() {
+        // A version whose program can't run on a platform that it is made for is not taken for the others' sake.
+        if !chosen.is_empty() && why.is_empty() {
             return Ok((version.clone(), chosen));
         }
         let why = if why.is_empty() {
@@ -500,5 +501,19 @@ mod tests {
         assert!(error.contains("needs glibc 2.39"), "{error}");
         let error = choose(&request("^9"), "rg", &files).unwrap_err().to_string();
         assert!(error.contains("2.0.0, 1.0.0"), "{error}");
+    }
+
+    /// A wheel for another platform does not hide that one is too new for this: an older version is taken, or the reason told.
+    #[test]
+    fn a_program_that_is_too_new_for_one_platform() {
+        let files = [
+            file("rg-15.1.0-py3-none-manylinux_2_39_x86_64.whl"),
+            file("rg-15.1.0-py3-none-macosx_11_0_arm64.whl"),
+            file("rg-14.0.0-py3-none-manylinux_2_17_x86_64.whl"),
+            file("rg-14.0.0-py3-none-macosx_11_0_arm64.whl"),
+        ];
+        assert_eq!(choose(&request("*"), "rg", &files).unwrap().0.major, 14);
+        let error = choose(&request("=15.1.0"), "rg", &files).unwrap_err().to_string();
+        assert!(error.contains("needs glibc 2.39"), "{error}");
     }
 }

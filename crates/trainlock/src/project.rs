@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trainlock_env::{Cancel, HostTools, Machine, Tool};
-use trainlock_fetch::{FetchError, Fetcher, IndexSettings, ManyWanted, Want, Wanted as FetchWanted};
+use trainlock_fetch::{FetchError, Fetcher, ManyWanted, Want, Wanted as FetchWanted};
 use trainlock_lock::{Content, DataPin, Lock, LockError};
 use trainlock_manifest::{Data, ManifestError, Workspace};
 use trainlock_run::record::{DataRecord, PackageRecord, RunRecord, ToolRecord};
@@ -346,7 +346,7 @@ impl Project {
             max_connections: self.settings.connections,
             netrc: self.settings.netrc.clone(),
             certificates: self.settings.index_places.certificates(),
-            package_index: IndexSettings::find(&self.settings.index_places),
+            package_index: self.index_settings(),
             root: self.workspace.root.clone(),
             hub: self.settings.hub.clone().unwrap_or_else(|| trainlock_fetch::Settings::default().hub),
             credentials: self.settings.credentials.clone(),
