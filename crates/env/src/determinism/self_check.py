@@ -4,7 +4,6 @@ import ctypes
 import glob
 import json
 import os
-import sys
 
 found = {"openblas": [], "numpy": None, "torch": None}
 
@@ -48,9 +47,12 @@ try:
 except ImportError:
     pass
 
-# Importing torch takes seconds: it is asked only where the step's own environment has it loaded anyway.
-if "torch" in sys.modules:
-    torch = sys.modules["torch"]
+# Importing torch takes seconds, and nothing less tells what it chose; a step that has it will import it too.
+try:
+    import torch
+except Exception:
+    torch = None
+if torch is not None:
     found["torch"] = {
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),

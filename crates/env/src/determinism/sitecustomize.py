@@ -49,7 +49,35 @@ class _Seeding:
         return spec
 
 
+_forks = 0
+_lineage = []
+
+
+def _before_fork():
+    global _forks
+    _forks += 1
+
+
+def _in_child():
+    """`random` has just been seeded by the system, and numpy has what its parent has: each child gets a seed of its own,
+    from the project's and from which fork of which parent it is."""
+    global _forks
+    from hashlib import sha256
+
+    _lineage.append(_forks)
+    _forks = 0
+    text = "/".join(str(number) for number in [_seed(), *_lineage])
+    seed = int.from_bytes(sha256(text.encode()).digest()[:8], "big")
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed % 2**32)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed % 2**63)
+
+
 random.seed(_seed())
+# Behind the hook of `random` itself, which comes first.
+os.register_at_fork(before=_before_fork, after_in_child=_in_child)
 sys.meta_path.insert(0, _Seeding())
 
 
