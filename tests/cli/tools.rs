@@ -230,3 +230,27 @@ fn tools_of_a_repositorys_releases() {
     run(&["update", "duck"]).expect(0);
     assert!(context.read("train.lock").contains("hash-from = \"first-download\""), "{}", context.read("train.lock"));
 }
+
+/// A member names its list as it names all paths: from its own folder.
+#[test]
+fn a_members_list_lies_in_its_folder() {
+    let server = trainlock_testing::FaultServer::start();
+    let script = b"#!/bin/sh\necho member\n".to_vec();
+    server.serve("/tool", script.clone());
+    let (sha256, size) = (trainlock_types::Digest::of(&script).to_hex(), script.len());
+    let platform = trainlock_types::Platform::host();
+    let context = crate::context();
+    context.write("train.toml", format!("[workspace]\nmembers = [\"m\"]\nplatforms = [\"{platform}\"]\n"));
+    context.write(
+        "m/train.toml",
+        "[project]\nname = \"m\"\n[tools]\ntool = { version = \"1\", from = \"index\", index = \"tools/list.toml\" }\n[steps.s]\nrun = \"tool > out\"\noutputs = [\"out\"]\n",
+    );
+    let list = format!(
+        "[[version]]\nversion = \"1.0\"\n[version.files.{platform}]\nurl = \"{}\"\nsha256 = \"{sha256}\"\nsize = {size}\n",
+        server.url("/tool")
+    );
+    context.write("m/tools/list.toml", list);
+    context.run(["train"]).expect(0);
+    assert_eq!(context.read("m/out"), "member\n");
+    context.run(["lock", "--check"]).expect(0);
+}

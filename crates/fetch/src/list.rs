@@ -155,6 +155,7 @@ impl Fetcher {
         }
         url.set_query(Some("per_page=100"));
         let mut versions: BTreeMap<semver::Version, Release> = BTreeMap::new();
+        let mut whole = false;
         for _ in 0..PAGES {
             let page = self.page(&what, &url, "application/vnd.github+json")?;
             let releases: Vec<Release> = serde_json::from_slice(&page.body).map_err(|e| wrong(e.to_string()))?;
@@ -166,11 +167,17 @@ impl Fetcher {
             }
             match page.next.and_then(|next| url.join(&next).ok()).filter(|next| next.origin() == url.origin()) {
                 Some(next) => url = next,
-                None => break,
+                None => {
+                    whole = true;
+                    break;
+                }
             }
         }
         let fits = versions.iter().rev().find(|(number, _)| request.requirement.matches(number));
         let Some((version, release)) = fits else {
+            if !whole {
+                return Err(wrong(format!("none of the newest {} satisfies `{}`", versions.len(), request.version)));
+            }
             return Err(ToolFetchError::Version {
                 what,
                 wanted: request.version.clone(),

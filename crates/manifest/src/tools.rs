@@ -120,6 +120,13 @@ fn fetched(from: ToolFrom, name: &Name, described: &Described<'_>, report: &mut 
     }
     let text = |key: &str| view.str(key).map(|t| t.text.to_owned());
     (tool.package, tool.bin, tool.repo, tool.index) = (text("package"), text("bin"), text("repo"), text("index"));
+    // A list of the repository is named as all paths are: from the folder of the manifest.
+    if let Some(list) = view.str("index").filter(|list| !list.text.contains("://")) {
+        match path(source, &list, &described.base, report) {
+            Some(list) => tool.index = Some(list.as_str().to_owned()),
+            None => sound = false,
+        }
+    }
     if let Some((key, example)) = needed.filter(|(key, _)| view.get(key).is_none()) {
         report
             .error(source, described.entry.span.clone(), format!("a tool from `{}` needs `{key}`", from.as_str()))

@@ -463,65 +463,46 @@ impl Provider for Sources<'_> {
         let (Some(tools), Some((workshop, _))) = (&mut self.tools, &self.outside) else {
             return Err("it is not locked".into());
         };
-        if let ToolProvider::Fetched(fetched) = &request.provider
-            && fetched.from == ToolFrom::Pypi
-        {
-            if workshop.offline {
-                return Err("it is not locked, and the network is off".into());
-            }
-            let package = fetched.package.as_deref().unwrap_or(&request.name);
+        if let ToolProvider::Fetched(fetched) = &request.provider {
             let program = fetched.bin.as_deref().unwrap_or(&request.name);
-            let found = workshop
-                .fetcher
-                .tool_of_wheels(workshop.session, request, package, program, workshop.index)
-                .map_err(EquipError::from)?;
-            let artifacts = found.artifacts.into_iter();
-            return Ok(ToolAnswer {
-                version: found.version,
-                artifacts: artifacts.map(|(p, (file, program))| (p, ToolArtifact { file, program })).collect(),
-                hash_from: Some(if found.stated { HashFrom::Index } else { HashFrom::FirstDownload }),
-            });
-        }
-        if let ToolProvider::Fetched(fetched) = &request.provider
-            && let (ToolFrom::Index, Some(list)) = (fetched.from, &fetched.index)
-        {
-            let url = url::Url::parse(list).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-            let text = match &url {
-                Some(url) => workshop.fetcher.text(&format!("the list of tool {}", request.name), url)?,
-                None => {
-                    let path = RelPath::root().resolve(list)?.on(&self.workspace.root);
-                    fs::read_to_string(&path).map_err(|e| format!("can't read the list `{list}`: {}", reason(&e)))?
+            let (fetcher, session) = (workshop.fetcher, workshop.session);
+            let found = match (fetched.from, &fetched.index, &fetched.repo) {
+                (ToolFrom::Pypi, ..) if workshop.offline => {
+                    return Err("it is not locked, and the network is off".into());
                 }
+                (ToolFrom::Pypi, ..) => {
+                    let package = fetched.package.as_deref().unwrap_or(&request.name);
+                    let found = fetcher.tool_of_wheels(session, request, package, program, workshop.index);
+                    Some((found, HashFrom::Index))
+                }
+                (ToolFrom::Index, Some(list), _) => {
+                    let url = url::Url::parse(list).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+                    let text = match &url {
+                        Some(url) => fetcher.text(&format!("the list of tool {}", request.name), url)?,
+                        None => {
+                            let path = RelPath::root().resolve(list)?.on(&self.workspace.root);
+                            let text = fs::read_to_string(&path);
+                            text.map_err(|e| format!("can't read the list `{list}`: {}", reason(&e)))?
+                        }
+                    };
+                    let list = (list.as_str(), text.as_str(), url.as_ref());
+                    Some((fetcher.tool_of_list(session, request, list, program), HashFrom::Index))
+                }
+                (ToolFrom::Github, _, Some(repo)) => {
+                    let found = fetcher.tool_of_releases(session, request, (self.forge, repo), &fetched.asset, program);
+                    Some((found, HashFrom::Publisher))
+                }
+                _ => None,
             };
-            let program = fetched.bin.as_deref().unwrap_or(&request.name);
-            let list = (list.as_str(), text.as_str(), url.as_ref());
-            let found = workshop.fetcher.tool_of_list(workshop.session, request, list, program);
-            let found = found.map_err(EquipError::from)?;
-            let artifacts = found.artifacts.into_iter();
-            return Ok(ToolAnswer {
-                version: found.version,
-                artifacts: artifacts.map(|(p, (file, program))| (p, ToolArtifact { file, program })).collect(),
-                hash_from: Some(HashFrom::Index),
-            });
-        }
-        if let ToolProvider::Fetched(fetched) = &request.provider
-            && let (ToolFrom::Github, Some(repo)) = (fetched.from, &fetched.repo)
-        {
-            let program = fetched.bin.as_deref().unwrap_or(&request.name);
-            let found = workshop.fetcher.tool_of_releases(
-                workshop.session,
-                request,
-                (self.forge, repo),
-                &fetched.asset,
-                program,
-            );
-            let found = found.map_err(EquipError::from)?;
-            let artifacts = found.artifacts.into_iter();
-            return Ok(ToolAnswer {
-                version: found.version,
-                artifacts: artifacts.map(|(p, (file, program))| (p, ToolArtifact { file, program })).collect(),
-                hash_from: Some(if found.stated { HashFrom::Publisher } else { HashFrom::FirstDownload }),
-            });
+            if let Some((found, stated_by)) = found {
+                let found = found.map_err(EquipError::from)?;
+                let artifacts = found.artifacts.into_iter();
+                return Ok(ToolAnswer {
+                    version: found.version,
+                    artifacts: artifacts.map(|(p, (file, program))| (p, ToolArtifact { file, program })).collect(),
+                    hash_from: Some(if found.stated { stated_by } else { HashFrom::FirstDownload }),
+                });
+            }
         }
         // A pin is about to be made: what is remembered of the tool will not do.
         let tool = match request.provider {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// The Python program that prints, as one line of JSON, what numeric libraries really do. It imports numpy alone.
+/// The Python program that prints, as one line of JSON, what numeric libraries really do. It imports numpy and torch
+/// where they are.
 pub const SELF_CHECK: &str = include_str!("self_check.py");
 
 /// What did not take effect of a level's variables, by what [`SELF_CHECK`] printed; empty if all did.
@@ -35,11 +36,22 @@ pub fn judge(variables: &BTreeMap<String, String>, output: &str) -> Result<Vec<S
         }
     }
     if let (Some(capability), Some(real)) = (wanted("ATEN_CPU_CAPABILITY"), found["torch"]["capability"].as_str())
-        && !capability.eq_ignore_ascii_case(real)
+        && !is_capability(capability, real)
     {
         problems.push(format!("ATEN_CPU_CAPABILITY={capability} was set, but torch runs its {real} code"));
     }
+    if let (Some(threads), Some(real)) = (wanted("OMP_NUM_THREADS"), found["torch"]["threads"].as_u64())
+        && threads.parse() != Ok(real)
+    {
+        problems.push(format!("OMP_NUM_THREADS={threads} was set, but torch uses {real}"));
+    }
     Ok(problems)
+}
+
+/// Whether torch's name for what it runs is that of the wanted capability: its code for no extension is `DEFAULT`, or `NO AVX`
+/// where others would have been possible.
+fn is_capability(wanted: &str, real: &str) -> bool {
+    wanted.eq_ignore_ascii_case(real) || wanted.eq_ignore_ascii_case("default") && real.eq_ignore_ascii_case("NO AVX")
 }
 
 #[cfg(test)]
@@ -60,6 +72,19 @@ mod tests {
         assert_eq!(problems.len(), 3, "{problems:?}");
         assert!(problems[0].contains("runs its SkylakeX kernels"));
         assert!(judge(&variables, "Traceback").is_err());
+        let torch = |capability: &str, threads: u32| {
+            format!("{{\"torch\": {{\"threads\": {threads}, \"capability\": \"{capability}\"}}}}")
+        };
+        assert!(judge(&variables, &torch("AVX2", 1)).unwrap().is_empty());
+        assert_eq!(judge(&variables, &torch("AVX512", 8)).unwrap().len(), 2);
+        assert_eq!(judge(&variables, &torch("NO AVX", 1)).unwrap().len(), 1);
+        let lower = super::super::resolve("x86-64-v2", "x86_64", None, &BTreeMap::new()).unwrap().variables;
+        for same in ["NO AVX", "DEFAULT"] {
+            assert!(judge(&lower, &torch(same, 1)).unwrap().is_empty(), "{same}");
+        }
+        assert_eq!(judge(&lower, &torch("AVX2", 1)).unwrap().len(), 1);
+        let unknown = "{\"torch\": {\"threads\": 1, \"capability\": null}}";
+        assert!(judge(&variables, unknown).unwrap().is_empty());
         let nothing = "{\"openblas\": [], \"numpy\": null, \"torch\": null}";
         assert!(judge(&variables, nothing).unwrap().is_empty());
     }

@@ -53,9 +53,9 @@ try:
 except Exception:
     torch = None
 if torch is not None:
-    found["torch"] = {
-        "threads": torch.get_num_threads(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
-    }
+    # Before 2.0 it does not say what it chose.
+    cpu = getattr(getattr(torch, "backends", None), "cpu", None)
+    capability = getattr(cpu, "get_cpu_capability", lambda: None)()
+    found["torch"] = {"threads": torch.get_num_threads(), "capability": capability}
 
 print(json.dumps(found))

@@ -9,6 +9,7 @@ use super::{Files, Found, Item, Locked, Question, Source, contents};
 use crate::error::{FetchError, Reason};
 use crate::page::Page;
 use serde::Deserialize;
+use std::collections::HashSet;
 use trainlock_types::{Digest, RelPath, SourceUrl, nearest};
 use url::Url;
 
@@ -79,7 +80,11 @@ impl Source for Hf<'_> {
         let mut url = self.api(&["tree", &commit]);
         url.set_query(Some("recursive=true&expand=false"));
         let mut items = Vec::new();
+        let mut seen = HashSet::new();
         for _ in 0..PAGES {
+            if !seen.insert(url.clone()) {
+                return Err(contents(question.name, "the hub's listing leads back to a page of before", None));
+            }
             let page = question
                 .fetcher
                 .page(question.name, &url, "application/json")
@@ -92,11 +97,14 @@ impl Source for Hf<'_> {
                 // Another host would be given the token of this one's name.
                 Some(next) if next.origin() == url.origin() => url = next,
                 Some(_) => return Err(contents(question.name, "the hub's listing goes on at another server", None)),
-                None => break,
+                None => {
+                    let resolved = Some(format!("{}@{commit}", self.address));
+                    return Ok(Found { resolved, by: None, files: Files::Listed(items) });
+                }
             }
         }
-        let resolved = Some(format!("{}@{commit}", self.address));
-        Ok(Found { resolved, by: None, files: Files::Listed(items) })
+        // What is cut off must not be taken for all of it.
+        Err(contents(question.name, format!("the hub's listing has more than {PAGES} pages"), None))
     }
 
     fn place(&self, locked: &Locked<'_>, path: &RelPath) -> Option<Vec<SourceUrl>> {

@@ -340,8 +340,13 @@ fn what_the_hub_refuses() {
     let commit = "3".repeat(40);
     hub(&place, &commit, "main");
     let elsewhere = format!("<{}>; rel=\"next\"", place.server.other_host_url("/page/2"));
-    place.server.script(&format!("/api/datasets/o/n/tree/{commit}"), "[]", [Fault::Link(elsewhere)]);
+    let tree = format!("/api/datasets/o/n/tree/{commit}");
+    place.server.script(&tree, "[]", [Fault::Link(elsewhere)]);
     assert!(said(None).contains("at another server"), "{}", said(None));
+    // One that never ends is not taken for a whole one.
+    let round = format!("<{}>; rel=\"next\"", place.server.url(&tree));
+    place.server.script(&tree, "[]", [Fault::Link(round)]);
+    assert!(said(None).contains("leads back"), "{}", said(None));
 }
 
 /// Runs git in a folder, as nobody in particular.
