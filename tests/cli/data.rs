@@ -198,3 +198,17 @@ fn a_folder_of_the_repository_with_links_programs_and_many_files() {
     let failed = context.run(["lock"]).expect(1);
     assert!(failed.stderr.contains("set/out"), "{}", failed.stderr);
 }
+
+#[test]
+fn no_faster_than_allowed() {
+    let server = FaultServer::start();
+    let body = vec![7u8; 3 << 20];
+    server.serve("/raw.csv", body.clone());
+    let context = one(&server, &format!(", checksum = \"sha256:{}\"", trainlock_types::Digest::of(&body)));
+    let began = std::time::Instant::now();
+    context.run(["lock", "--limit-rate", "2M"]).expect(0);
+    let time = began.elapsed().as_secs_f64();
+    assert!(time >= 1.4, "3 MiB came in {time} s at 2 MiB/s");
+    let wrong = context.run(["fetch", "--limit-rate", "fast"]).expect(2);
+    assert!(wrong.stderr.contains("500K"), "{}", wrong.stderr);
+}

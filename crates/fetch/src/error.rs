@@ -211,6 +211,17 @@ pub enum Reason {
     /// No byte for so long.
     #[error("no byte came for {0:?}")]
     Stalled(Duration),
+    /// Bytes come, but so few that it would never end.
+    #[error("only {bytes} bytes came in {time:.1?}")]
+    Slow {
+        /// What came.
+        bytes: u64,
+        /// In this time.
+        time: Duration,
+    },
+    /// No connection of the budget is free for what can do without one.
+    #[error("no connection is to spare")]
+    NoneToSpare,
     /// The body ended too early.
     #[error("the connection ended after {found} bytes{}", Of(.expected))]
     CutOff {
@@ -291,7 +302,12 @@ impl Reason {
     /// Whether another try may go better.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Reason::Network(_) | Reason::Stalled(_) | Reason::CutOff { .. } | Reason::Resume => true,
+            Reason::Network(_)
+            | Reason::Stalled(_)
+            | Reason::Slow { .. }
+            | Reason::NoneToSpare
+            | Reason::CutOff { .. }
+            | Reason::Resume => true,
             Reason::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
             _ => false,
         }

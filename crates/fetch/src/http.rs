@@ -1,7 +1,7 @@
 //! `https:` and `http:`: one try at one address.
 
 use crate::error::{Failure, Reason};
-use crate::net::{Head, Net};
+use crate::net::{Ask, Came, Head, Net};
 use crate::receive::{Expect, Progress, Receive};
 use trainlock_store::Session;
 use trainlock_types::{Digest, SourceUrl};
@@ -34,10 +34,8 @@ pub(crate) fn fetch(
         other => other,
     };
     let have = partial.as_ref().map_or(0, |(_, file)| file.taken());
-    let (head, mut body) = match have {
-        0 => net.get(url)?,
-        have => net.get_from(url, have)?,
-    };
+    let range = (have > 0).then_some((have, None));
+    let (head, mut body) = net.get(url, Ask { range, ..Ask::default() })?;
     let resumes = head.status == 206;
     match head.status {
         206 if have > 0 && head.range.is_some_and(|(from, total)| from == have && Some(total) == expect.size) => {}
@@ -70,10 +68,15 @@ pub(crate) fn fetch(
         }
     };
     progress.begin_at(file.taken());
-    while let Some(bytes) = body.blocking_recv() {
-        let bytes = bytes?;
-        file.take(&bytes)?;
-        progress.add(bytes.len() as u64);
+    while let Some((_, came)) = body.blocking_recv() {
+        match came {
+            Came::Head(_) => {}
+            Came::Bytes(bytes) => {
+                file.take(&bytes)?;
+                progress.add(bytes.len() as u64);
+            }
+            Came::End(done) => done?,
+        }
     }
     if let Some(expected) = whole.filter(|length| *length != file.taken()) {
         return Err(Reason::CutOff { expected: Some(expected), found: file.taken() }.into());

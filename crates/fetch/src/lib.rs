@@ -12,6 +12,7 @@
 
 mod archive;
 mod auth;
+mod budget;
 mod error;
 mod fetcher;
 mod file;

@@ -4,20 +4,23 @@
 //! and writing (on the worker's thread) and reading from the socket go on side by side.
 
 use crate::auth::Auth;
+use crate::budget::{Budget, Permit, Rate};
 use crate::error::{Failure, Reason};
 use crate::replace;
 use crate::retry::retry_after;
 use crate::settings::Settings;
+use bytes::Bytes;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
-    HeaderMap, HeaderName, LINK, LOCATION, RANGE, RETRY_AFTER,
+    HeaderMap, HeaderName, IF_RANGE, LINK, LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::{Client, StatusCode};
 use std::error::Error;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -30,6 +33,12 @@ const BUFFER: usize = 256 << 10;
 /// So many buffers of one transfer may wait to be written.
 const BUFFERS_AHEAD: usize = 4;
 
+/// Bytes in memory are handed over when nothing came behind them for so long.
+const OLD: Duration = Duration::from_millis(10);
+
+/// A connection that gives fewer bytes a second than this, over the time that it may stall, is given up.
+const SLOWEST: f64 = 100.0;
+
 const REDIRECTS: usize = 10;
 
 /// The running network side; it ends when it is dropped.
@@ -41,15 +50,22 @@ pub(crate) struct Net {
 }
 
 /// What of a request is not always the same.
-#[derive(Clone, Copy)]
-struct Ask {
-    accept: Option<&'static str>,
-    /// The first byte that is wanted.
-    from: Option<u64>,
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ask {
+    /// The media types that are wanted.
+    pub(crate) accept: Option<&'static str>,
+    /// The first byte that is wanted, and the one behind the last, if that is not the end.
+    pub(crate) range: Option<(u64, Option<u64>)>,
+    /// The range only, if the file is still the one with this validator; else all of it.
+    pub(crate) if_range: Option<String>,
+    /// A connection that the file is not in need of: only if there is one to spare, and not one that others share.
+    pub(crate) spare: bool,
 }
 
 struct Shared {
     client: Client,
+    budget: Budget,
+    rate: Rate,
     auth: Auth,
     settings: Settings,
 }
@@ -70,15 +86,26 @@ pub(crate) struct Head {
     pub(crate) sent_login: bool,
 }
 
-/// The bytes of a body, a buffer at a time; the end of the channel is the end of the body.
-pub(crate) type Body = mpsc::Receiver<Result<Vec<u8>, Failure>>;
+/// What comes of a request: its head, the bytes of its body a buffer at a time, and its end.
+#[derive(Debug)]
+pub(crate) enum Came {
+    Head(Head),
+    Bytes(Vec<u8>),
+    /// The whole body came, or why not.
+    End(Result<(), Failure>),
+}
+
+/// Where what comes of requests arrives, with the number of each.
+pub(crate) type Arrivals = mpsc::Receiver<(usize, Came)>;
 
 impl Net {
     /// Starts the thread and sets up TLS and proxies.
     pub(crate) fn start(settings: &Settings) -> Result<Net, String> {
         let client = client(settings)?;
         let auth = Auth::new(settings);
-        let shared = Arc::new(Shared { client, auth, settings: settings.clone() });
+        let budget = Budget::new(settings.max_connections, settings.host_connections);
+        let rate = Rate::new(settings.limit_rate);
+        let shared = Arc::new(Shared { client, budget, rate, auth, settings: settings.clone() });
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
@@ -92,32 +119,23 @@ impl Net {
         Ok(Net { shared, handle, end: Some(end), thread: Some(thread) })
     }
 
-    /// Asks for a URL. May not be called from within an async runtime.
-    pub(crate) fn get(&self, url: &Url) -> Result<(Head, Body), Failure> {
-        self.get_as(url, None)
-    }
-
-    /// Asks for a URL's bytes from this one on.
-    pub(crate) fn get_from(&self, url: &Url, from: u64) -> Result<(Head, Body), Failure> {
-        self.ask(url, Ask { accept: None, from: Some(from) })
-    }
-
-    /// Asks for a URL in one of the media types that `accept` names.
-    pub(crate) fn get_as(&self, url: &Url, accept: Option<&'static str>) -> Result<(Head, Body), Failure> {
-        self.ask(url, Ask { accept, from: None })
-    }
-
-    fn ask(&self, url: &Url, ask: Ask) -> Result<(Head, Body), Failure> {
-        let (head_to, head) = oneshot::channel();
-        let (body_to, body) = mpsc::channel(BUFFERS_AHEAD);
-        let (shared, url) = (Arc::clone(&self.shared), url.clone());
-        self.handle.spawn(async move { shared.transfer(url, ask, head_to, body_to).await });
-        match head.blocking_recv() {
-            Ok(Ok(head)) => Ok((head, body)),
-            Ok(Err(failure)) => Err(failure),
+    /// Asks for a URL: the head, and where the body arrives. May not be called from within an async runtime.
+    pub(crate) fn get(&self, url: &Url, ask: Ask) -> Result<(Head, Arrivals), Failure> {
+        let (to, mut arrivals) = mpsc::channel(BUFFERS_AHEAD);
+        self.ask(url, ask, 0, &to);
+        drop(to);
+        match arrivals.blocking_recv() {
+            Some((_, Came::Head(head))) => Ok((head, arrivals)),
+            Some((_, Came::End(Err(failure)))) => Err(failure),
             // The task was dropped with the runtime.
-            Err(_) => Err(Failure::Interrupted),
+            _ => Err(Failure::Interrupted),
         }
+    }
+
+    /// Asks for a URL. What comes of it arrives with this number; who hangs up ends it.
+    pub(crate) fn ask(&self, url: &Url, ask: Ask, number: usize, to: &mpsc::Sender<(usize, Came)>) {
+        let (shared, url, to) = (Arc::clone(&self.shared), url.clone(), to.clone());
+        self.handle.spawn(async move { shared.transfer(url, ask, &Line { number, to }).await });
     }
 }
 
@@ -151,39 +169,27 @@ fn client(settings: &Settings) -> Result<Client, String> {
 }
 
 impl Shared {
-    async fn transfer(
-        &self,
-        url: Url,
-        ask: Ask,
-        head_to: oneshot::Sender<Result<Head, Failure>>,
-        body_to: mpsc::Sender<Result<Vec<u8>, Failure>>,
-    ) {
-        let started = tokio::select! {
-            started = self.start(url, ask) => started,
+    async fn transfer(&self, url: Url, ask: Ask, line: &Line) {
+        let work = async {
+            // The permit is held until the body has come.
+            let (head, response, _permit) = self.start(url, ask).await?;
+            let length = head.length;
+            if !line.tell(Came::Head(head)).await {
+                return Ok(());
+            }
+            self.body(response, length, line).await
+        };
+        let done = tokio::select! {
+            done = work => done,
             () = self.settings.cancel.thrown() => Err(Failure::Interrupted),
-        };
-        let (head, response) = match started {
-            Ok(started) => started,
-            Err(failure) => return drop(head_to.send(Err(failure))),
-        };
-        let length = head.length;
-        if head_to.send(Ok(head)).is_err() {
-            return;
-        }
-        let failure = tokio::select! {
-            done = self.body(response, length, &body_to) => match done {
-                Ok(()) => return,
-                Err(failure) => failure,
-            },
-            () = self.settings.cancel.thrown() => Failure::Interrupted,
             // The worker has seen enough.
-            () = body_to.closed() => return,
+            () = line.to.closed() => return,
         };
-        let _ = body_to.send(Err(failure)).await;
+        line.tell(Came::End(done)).await;
     }
 
     /// Follows redirects to the head of the answer.
-    async fn start(&self, mut url: Url, ask: Ask) -> Result<(Head, reqwest::Response), Failure> {
+    async fn start(&self, mut url: Url, ask: Ask) -> Result<(Head, reqwest::Response, Option<Permit>), Failure> {
         let mut first_host = None;
         for _ in 0..=REDIRECTS {
             if let Some(other) = self.settings.replace.of(&url) {
@@ -191,11 +197,16 @@ impl Shared {
             }
             if url.scheme() == "file" {
                 let response = replace::answer(&url).await?;
-                return Ok((head(StatusCode::OK, &response, false), response));
+                return Ok((head(StatusCode::OK, &response, false), response, None));
             }
             if self.settings.offline {
                 return Err(Reason::Offline.into());
             }
+            let permit = match ask.spare {
+                true => self.budget.spare(&url),
+                false => self.budget.take(&url).await,
+            };
+            let Some(permit) = permit else { return Err(Reason::NoneToSpare.into()) };
             let host = url.host_str().map(str::to_owned);
             let first = *first_host.get_or_insert_with(|| host.clone()) == host;
             let authorization = self.auth.authorization(&url, first).await?;
@@ -204,8 +215,12 @@ impl Shared {
             if let Some(accept) = ask.accept {
                 request = request.header(ACCEPT, accept);
             }
-            if let Some(from) = ask.from {
-                request = request.header(RANGE, format!("bytes={from}-"));
+            if let Some((from, to)) = ask.range {
+                let last = to.map(|to| to.saturating_sub(1).to_string()).unwrap_or_default();
+                request = request.header(RANGE, format!("bytes={from}-{last}"));
+                if let Some(validator) = &ask.if_range {
+                    request = request.header(IF_RANGE, validator);
+                }
             }
             if let Some(value) = authorization {
                 request = request.header(AUTHORIZATION, value);
@@ -220,7 +235,7 @@ impl Shared {
                 url = redirect(&url, to.to_str().map_err(|_| Reason::BadRedirect)?)?;
                 continue;
             }
-            return Ok((head(status, &response, sent_login), response));
+            return Ok((head(status, &response, sent_login), response, Some(permit)));
         }
         Err(Reason::Redirects(REDIRECTS).into())
     }
@@ -229,47 +244,117 @@ impl Shared {
         self.client.get(url.clone()).header(ACCEPT_ENCODING, "identity")
     }
 
-    async fn body(
-        &self,
-        mut response: reqwest::Response,
-        length: Option<u64>,
-        to: &mpsc::Sender<Result<Vec<u8>, Failure>>,
-    ) -> Result<(), Failure> {
-        let mut buffer = Vec::with_capacity(BUFFER);
-        let mut found = 0;
+    async fn body(&self, mut response: reqwest::Response, length: Option<u64>, line: &Line) -> Result<(), Failure> {
+        let mut buffer = Vec::new();
+        let mut pace = Pace::new(self.settings.stall_timeout);
         loop {
-            let stall = self.settings.stall_timeout;
-            let chunk = match timeout(stall, response.chunk()).await {
-                Ok(chunk) => chunk.map_err(|e| match reason(&e) {
-                    // What hyper calls a broken message is a body that ended before its length or last chunk.
-                    Reason::Network(_) if is_incomplete(&e) => Reason::CutOff { expected: length, found },
-                    other => other,
-                }),
-                Err(_) => Err(Reason::Stalled(stall)),
+            let chunk = {
+                let mut next = pin!(response.chunk());
+                // What is there is handed over before it gets old: what a killed process had in memory is lost.
+                let ready = match buffer.is_empty() {
+                    true => None,
+                    false => timeout(OLD, next.as_mut()).await.ok(),
+                };
+                match ready {
+                    Some(chunk) => pace.chunk(chunk),
+                    None => {
+                        if !buffer.is_empty() && !line.tell(Came::Bytes(std::mem::take(&mut buffer))).await {
+                            return Ok(());
+                        }
+                        pace.wait(next).await
+                    }
+                }
             };
             let chunk = match chunk {
                 Ok(chunk) => chunk,
                 // What came so far is what the next try goes on from.
                 Err(reason) => {
-                    let _ = to.send(Ok(buffer)).await;
-                    return Err(reason.into());
+                    if !buffer.is_empty() {
+                        line.tell(Came::Bytes(buffer)).await;
+                    }
+                    return Err(match reason {
+                        Reason::CutOff { found, .. } => Reason::CutOff { expected: length, found },
+                        other => other,
+                    }
+                    .into());
                 }
             };
             let done = chunk.is_none();
             if let Some(chunk) = chunk {
-                found += chunk.len() as u64;
+                self.rate.pass(chunk.len()).await;
+                if buffer.capacity() == 0 {
+                    buffer.reserve(BUFFER);
+                }
                 buffer.extend_from_slice(&chunk);
             }
-            if !buffer.is_empty() && (done || buffer.len() >= BUFFER) {
-                let full = std::mem::replace(&mut buffer, Vec::with_capacity(if done { 0 } else { BUFFER }));
-                if to.send(Ok(full)).await.is_err() {
-                    return Ok(());
-                }
+            if (done || buffer.len() >= BUFFER)
+                && !buffer.is_empty()
+                && !line.tell(Came::Bytes(std::mem::take(&mut buffer))).await
+            {
+                return Ok(());
             }
             if done {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Whether a body comes at all: a server that sends a byte now and then is as good as one that sends none.
+struct Pace {
+    limit: Duration,
+    found: u64,
+    /// Since the last look: how long was waited for it, and how many bytes came.
+    waited: Duration,
+    came: u64,
+}
+
+impl Pace {
+    fn new(limit: Duration) -> Pace {
+        Pace { limit, found: 0, waited: Duration::ZERO, came: 0 }
+    }
+
+    /// Waits for the next chunk, as long as is allowed.
+    async fn wait(
+        &mut self,
+        chunk: impl Future<Output = reqwest::Result<Option<Bytes>>>,
+    ) -> Result<Option<Bytes>, Reason> {
+        let began = Instant::now();
+        let chunk = timeout(self.limit, chunk).await.map_err(|_| Reason::Stalled(self.limit))?;
+        self.waited += began.elapsed();
+        let chunk = self.chunk(chunk)?;
+        if self.waited >= self.limit {
+            if chunk.is_some() && (self.came as f64) < SLOWEST * self.waited.as_secs_f64() {
+                return Err(Reason::Slow { bytes: self.came, time: self.waited });
+            }
+            (self.waited, self.came) = (Duration::ZERO, 0);
+        }
+        Ok(chunk)
+    }
+
+    fn chunk(&mut self, chunk: reqwest::Result<Option<Bytes>>) -> Result<Option<Bytes>, Reason> {
+        let chunk = chunk.map_err(|e| match reason(&e) {
+            // What hyper calls a broken message is a body that ended before its length or last chunk.
+            Reason::Network(_) if is_incomplete(&e) => Reason::CutOff { expected: None, found: self.found },
+            other => other,
+        })?;
+        let bytes = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        self.found += bytes;
+        self.came += bytes;
+        Ok(chunk)
+    }
+}
+
+/// Where what comes of one request goes.
+struct Line {
+    number: usize,
+    to: mpsc::Sender<(usize, Came)>,
+}
+
+impl Line {
+    /// Whether there is still somebody who hears it.
+    async fn tell(&self, came: Came) -> bool {
+        self.to.send((self.number, came)).await.is_ok()
     }
 }
 

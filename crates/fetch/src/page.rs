@@ -3,6 +3,7 @@
 use crate::error::{Failure, FetchError, Reason, SourceFailure, SourceFailures};
 use crate::fetcher::Fetcher;
 use crate::http::check_status;
+use crate::net::{Ask, Came};
 use crate::retry::backoff;
 use trainlock_types::SourceUrl;
 use url::Url;
@@ -51,11 +52,15 @@ impl Fetcher {
     }
 
     fn one_page(&self, url: &Url, accept: &'static str) -> Result<Page, Failure> {
-        let (head, mut body) = self.net()?.get_as(url, Some(accept))?;
+        let (head, mut body) = self.net()?.get(url, Ask { accept: Some(accept), ..Ask::default() })?;
         check_status(&head)?;
         let mut bytes = Vec::new();
-        while let Some(part) = body.blocking_recv() {
-            bytes.extend_from_slice(&part?);
+        while let Some((_, came)) = body.blocking_recv() {
+            match came {
+                Came::Head(_) => {}
+                Came::Bytes(part) => bytes.extend_from_slice(&part),
+                Came::End(done) => done?,
+            }
             if bytes.len() > LARGEST {
                 return Err(Reason::Network(format!("the page is larger than {} MiB", LARGEST >> 20)).into());
             }

@@ -28,8 +28,12 @@ pub struct Settings {
     pub backoff: Duration,
     /// The longest wait before a retry, also if a server asks for more by `Retry-After`.
     pub longest_wait: Duration,
-    /// How many transfers run at once.
+    /// How many connections there are at once.
     pub max_connections: usize,
+    /// How many of them to one host.
+    pub host_connections: usize,
+    /// How many bytes a second may come through all of them together; none without a limit.
+    pub limit_rate: Option<u64>,
     /// The netrc file, if it exists: user names and passwords by host.
     pub netrc: Option<PathBuf>,
     /// Tokens and passwords by host, which go before netrc.
@@ -65,7 +69,9 @@ impl Default for Settings {
             stall_timeout: Duration::from_secs(30),
             backoff: Duration::from_millis(500),
             longest_wait: Duration::from_secs(60),
-            max_connections: 16,
+            max_connections: 48,
+            host_connections: 32,
+            limit_rate: None,
             netrc: None,
             credentials: Credentials::default(),
             replace: Replacements::default(),

@@ -47,6 +47,9 @@ pub(crate) struct Global {
     /// Set a value of the configuration for this command, for example store.link=copy
     #[arg(long, value_name = "KEY=VALUE", global = true, help_heading = "Global options")]
     pub(crate) config: Vec<String>,
+    /// Download at most so many bytes a second, for example 20M
+    #[arg(long, value_name = "RATE", global = true, help_heading = "Global options")]
+    pub(crate) limit_rate: Option<String>,
 }
 
 /// When to use colour.

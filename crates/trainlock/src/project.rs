@@ -344,6 +344,8 @@ impl Project {
             retries: self.settings.retries,
             stall_timeout: self.settings.stall,
             max_connections: self.settings.connections,
+            host_connections: self.settings.host_connections,
+            limit_rate: self.settings.limit_rate,
             netrc: self.settings.netrc.clone(),
             certificates: self.settings.index_places.certificates(),
             package_index: self.index_settings(),

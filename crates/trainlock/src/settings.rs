@@ -59,6 +59,10 @@ pub(crate) struct Settings {
     pub(crate) link: Link,
     /// How many connections at once.
     pub(crate) connections: usize,
+    /// How many of them to one host.
+    pub(crate) host_connections: usize,
+    /// How many bytes a second may come through all of them.
+    pub(crate) limit_rate: Option<u64>,
     /// How often a request is made again after a failure that may pass.
     pub(crate) retries: u32,
     /// How long a connection may be silent.
@@ -97,7 +101,13 @@ pub(crate) const KEYS: &[(&str, &str, &str)] = &[
         "`auto`",
         "How files leave the store: `reflink`, `hardlink`, `copy`, or `auto`: the first of these that works.",
     ),
-    ("fetch.connections", "`16`", "How many connections at once: 1 to 256."),
+    ("fetch.connections", "`48`", "How many connections at once, over all hosts: 1 to 256."),
+    ("fetch.connections-per-host", "`32`", "How many of them to one host: 1 to 256. One large file takes up to 16."),
+    (
+        "fetch.limit-rate",
+        "none",
+        "How many bytes a second may come through all connections together: `500K`, `20M`, `1G` (powers of 1024), `20MB`. `--limit-rate` goes before it.",
+    ),
     ("fetch.retries", "`5`", "How often a request is made again after a failure that may pass: 0 to 100."),
     ("fetch.stall-timeout", "`30s`", "How long a connection may be silent."),
     (
@@ -142,7 +152,9 @@ impl Settings {
         let mut settings = Settings {
             store: PathBuf::new(),
             link: Link::Auto,
-            connections: 16,
+            connections: 48,
+            host_connections: 32,
+            limit_rate: None,
             retries: 5,
             stall: Duration::from_secs(30),
             path: variable("PATH").unwrap_or_default(),
@@ -173,6 +185,9 @@ impl Settings {
                 return Err(Failure::new(Exit::Invalid, format!("`--config {pair}` is not KEY=VALUE")));
             };
             values.push((key.trim().to_owned(), value.trim().trim_matches('"').to_owned(), format!("--config {key}")));
+        }
+        if let Some(rate) = &global.limit_rate {
+            values.push(("fetch.limit-rate".to_owned(), rate.clone(), "--limit-rate".to_owned()));
         }
         for (key, value, place) in values {
             settings.set(&mut store, &key, &value, &place).map_err(|reason| {
@@ -209,6 +224,8 @@ impl Settings {
             "store.path" => *store = Some(PathBuf::from(value)),
             "store.link" => self.link = value.parse::<Link>().map_err(|e| e.to_string())?,
             "fetch.connections" => self.connections = number(1..=256)? as usize,
+            "fetch.connections-per-host" => self.host_connections = number(1..=256)? as usize,
+            "fetch.limit-rate" => self.limit_rate = Some(rate(value)?),
             "fetch.retries" => self.retries = number(0..=100)?,
             "sandbox" => {
                 let word = Sandbox::ALL.into_iter().find(|s| s.as_str() == value);
@@ -308,6 +325,25 @@ impl Settings {
         }
         Ok(leaves)
     }
+}
+
+/// Bytes a second: `20M`, as curl and wget read it, or any size.
+fn rate(text: &str) -> Result<u64, String> {
+    let unit = |end: char| match end.to_ascii_lowercase() {
+        'k' => Some(1u64 << 10),
+        'm' => Some(1 << 20),
+        'g' => Some(1 << 30),
+        _ => None,
+    };
+    let text = text.strip_suffix("/s").unwrap_or(text).trim();
+    let short = text.chars().next_back().and_then(unit).and_then(|unit| {
+        let number: f64 = text[..text.len() - 1].trim().parse().ok()?;
+        Some((number * unit as f64) as u64)
+    });
+    short
+        .map_or_else(|| trainlock_types::parse_size(text).ok(), Some)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| format!("`{text}` is no number of bytes a second: write for example `500K`, `20M` or `1G`"))
 }
 
 /// A server as credentials name it: `host`, or `host:port`.
@@ -448,4 +484,26 @@ pub(crate) fn no_color() -> bool {
 /// Whether this is a continuous integration machine.
 pub(crate) fn in_ci() -> bool {
     variable("CI").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates() {
+        for (text, bytes) in [
+            ("500K", 500 << 10),
+            ("20M", 20 << 20),
+            ("1.5g", 3 << 29),
+            ("20MB", 20_000_000),
+            ("4096", 4096),
+            ("1M/s", 1 << 20),
+        ] {
+            assert_eq!(rate(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "0", "M", "fast", "-1M", "0K"] {
+            assert!(rate(bad).is_err(), "{bad}");
+        }
+    }
 }
