@@ -159,7 +159,8 @@ impl Scalar {
         }
     }
 
-    fn text(self, bytes: &[u8], big: bool) -> String {
+    /// A value of this kind for people; `bytes` are as many as it has.
+    pub(super) fn text(self, bytes: &[u8], big: bool) -> String {
         match self {
             Scalar::Bool => match bytes[0] {
                 0 => "false".to_owned(),
@@ -395,7 +396,7 @@ pub(super) struct Stats {
 
 impl Stats {
     /// Two values that are not the same bits, at place `at`.
-    fn pair(&mut self, leaf: &Leaf, other: &Leaf, at: u64, a: &[u8], b: &[u8]) {
+    pub(super) fn pair(&mut self, leaf: &Leaf, other: &Leaf, at: u64, a: &[u8], b: &[u8]) {
         self.differing += 1;
         let (big, other) = (leaf.big, other.big);
         if self.first.is_none() {

@@ -112,11 +112,8 @@ fn names(first: &[String]) -> (bool, Vec<String>) {
     (header, first.iter().enumerate().map(name).collect())
 }
 
-/// Says how two tables differ.
-pub(super) fn compare(place: &str, a: &Table, b: &Table, report: &mut Report) -> Result<(), Stop> {
-    let (mut left, mut right) = (Records::new(a)?, Records::new(b)?);
-    let (first_a, first_b) = (left.next()?.unwrap_or_default(), right.next()?.unwrap_or_default());
-    let ((header_a, names_a), (header_b, names_b)) = (names(&first_a), names(&first_b));
+/// Says how the columns of two tables differ; gives the place of each of the first in the second.
+pub(super) fn columns(place: &str, names_a: &[String], names_b: &[String], report: &mut Report) -> Vec<Option<usize>> {
     if names_a != names_b {
         for name in names_a.iter().filter(|name| !names_b.contains(name)) {
             report.differs(&join(place, " » ", name), Change::Missing { what: "a column".to_owned() });
@@ -127,14 +124,23 @@ pub(super) fn compare(place: &str, a: &Table, b: &Table, report: &mut Report) ->
         let common = |of: &[String], other: &[String]| -> Vec<String> {
             of.iter().filter(|name| other.contains(name)).cloned().collect()
         };
-        let (one, two) = (common(&names_a, &names_b), common(&names_b, &names_a));
+        let (one, two) = (common(names_a, names_b), common(names_b, names_a));
         if one != two || names_a.len() == names_b.len() && one.len() == names_a.len() {
             report.differs(place, Change::Order { a: one.join(", "), b: two.join(", ") });
         }
     }
-    // Where each column of the first stands in the second.
-    let other: Vec<Option<usize>> = names_a.iter().map(|name| names_b.iter().position(|b| b == name)).collect();
-    let other: Vec<Option<usize>> = if names_a == names_b { (0..names_a.len()).map(Some).collect() } else { other };
+    if names_a == names_b {
+        return (0..names_a.len()).map(Some).collect();
+    }
+    names_a.iter().map(|name| names_b.iter().position(|b| b == name)).collect()
+}
+
+/// Says how two tables differ.
+pub(super) fn compare(place: &str, a: &Table, b: &Table, report: &mut Report) -> Result<(), Stop> {
+    let (mut left, mut right) = (Records::new(a)?, Records::new(b)?);
+    let (first_a, first_b) = (left.next()?.unwrap_or_default(), right.next()?.unwrap_or_default());
+    let ((header_a, names_a), (header_b, names_b)) = (names(&first_a), names(&first_b));
+    let other = columns(place, &names_a, &names_b, report);
     let mut stats: Vec<Stats> = names_a.iter().map(|_| Stats::default()).collect();
     let (mut rows_a, mut rows_b) = (0, 0);
     let (mut one, mut two) = (if header_a { None } else { Some(first_a) }, if header_b { None } else { Some(first_b) });

@@ -19,6 +19,7 @@ mod json;
 mod literal;
 mod model;
 mod npy;
+mod parquet;
 mod pickle;
 mod png;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::array::{Array, clipped};
 use super::blob::Blob;
 use super::codec::Codec;
 use super::csv::Table;
+use super::parquet::Columns;
 use super::report::{Change, DESCRIBED, Difference, Noise, NoiseKind};
 use super::tree::Tree;
 use std::collections::BTreeMap;
@@ -71,6 +72,8 @@ pub(super) enum Body {
     /// A JSON value a line.
     Lines(Blob),
     Table(Table),
+    /// A table by column.
+    Columns(Box<Columns>),
 }
 
 /// A part of a container.

@@ -59,6 +59,8 @@ pub enum NoiseKind {
     Encoding,
     /// Text and time chunks of an image.
     Annotation,
+    /// The format could not be followed, and the bytes were compared; both texts say why.
+    AsBytes,
 }
 
 impl NoiseKind {
@@ -75,6 +77,7 @@ impl NoiseKind {
             NoiseKind::Padding => "padding",
             NoiseKind::Encoding => "encoding",
             NoiseKind::Annotation => "annotations",
+            NoiseKind::AsBytes => "compared as bytes",
         }
     }
 }
@@ -333,9 +336,13 @@ impl fmt::Display for Comparison {
             (Sameness::Different, Some(first)) => {
                 first.fmt(f)?;
                 match self.total {
-                    0 | 1 => Ok(()),
-                    2 => f.write_str("\nand in 1 other place"),
-                    n => write!(f, "\nand in {} other places", grouped(n - 1)),
+                    0 | 1 => {}
+                    2 => f.write_str("\nand in 1 other place")?,
+                    n => write!(f, "\nand in {} other places", grouped(n - 1))?,
+                }
+                match self.noise.iter().find(|noise| noise.kind == NoiseKind::AsBytes) {
+                    Some(noise) => write!(f, "\ncompared as bytes: {}", noise.a),
+                    None => Ok(()),
                 }
             }
             (Sameness::Different, None) => f.write_str("differs"),

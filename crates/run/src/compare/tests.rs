@@ -194,6 +194,63 @@ fn damaged_files_are_compared_as_bytes() {
     assert_eq!(compare(deep.as_bytes(), &deep.as_bytes()[1..], "deep.json").verdict, Sameness::Different);
 }
 
+const PLAIN: &[u8] = include_bytes!("../../../../fixtures/parquet/plain.parquet");
+const ENCODED: &[u8] = include_bytes!("../../../../fixtures/parquet/encoded.parquet");
+
+#[test]
+fn parquet_by_content() {
+    // Row groups, compression, page version, dictionaries and encodings differ; the values do not.
+    let found = compare(PLAIN, ENCODED, "t.parquet");
+    assert_eq!((found.verdict, found.noise[0].kind), (Sameness::SameContent, NoiseKind::Compression), "{found:?}");
+    assert_eq!(found.noise[0].a, "snappy in 3 row groups");
+    // Snappy leaves bytes that don't come again as they are.
+    let at = PLAIN.windows(8).position(|bytes| bytes == 20f64.sin().to_le_bytes());
+    let mut other = PLAIN.to_vec();
+    other[at.unwrap()] ^= 1;
+    for one in [PLAIN, ENCODED] {
+        let found = compare(one, &other, "t.parquet");
+        let (place, elements) = elements(&found);
+        assert_eq!((place, &elements.first[..], elements.differing, elements.of), ("x", &[20][..], 1, 40));
+        assert_eq!(elements.distance.unwrap().ulp, Some(1));
+    }
+}
+
+/// A Parquet file with a column `x` of 32-bit numbers that may be null: as many rows as `rows` says, in one page.
+fn nulls(rows: u64) -> Vec<u8> {
+    let varint = |mut n: u64| {
+        let mut out = Vec::new();
+        while n >= 128 {
+            out.push(n as u8 | 128);
+            n >>= 7;
+        }
+        out.push(n as u8);
+        out
+    };
+    let int = |n: u64| varint(n << 1);
+    let run = [varint(rows << 1), vec![0]].concat();
+    let page = [(run.len() as u32).to_le_bytes().to_vec(), run].concat();
+    let size = int(page.len() as u64);
+    let header =
+        [&[0x15, 0][..], &[0x15], &size, &[0x15], &size, &[0x2c, 0x15], &int(rows), &[0x15, 0, 0x15, 6, 0x15, 6, 0, 0]];
+    let schema = [&[0x19, 0x2c, 0x48, 1, b's', 0x15, 2, 0][..], &[0x15, 2, 0x25, 2, 0x18, 1, b'x', 0]].concat();
+    let chunk = [&[0x3c, 0x45, 0, 0x15][..], &int(rows), &[0x46], &int(4), &[0, 0]].concat();
+    let group = [&[0x19, 0x1c][..], &chunk, &[0x26], &int(rows), &[0]].concat();
+    let footer = [&[0x15, 2][..], &schema, &[0x16], &int(rows), &[0x19, 0x1c], &group, &[0]].concat();
+    let len = (footer.len() as u32).to_le_bytes();
+    [b"PAR1", &header.concat()[..], &page, &footer, &len, b"PAR1"].concat()
+}
+
+#[test]
+fn parquet_that_counts_more_than_it_holds() {
+    let found = compare(&nulls(7), &nulls(8), "t.parquet");
+    assert!(matches!(found.differences[..], [Difference { change: Change::Shape { .. }, .. }]), "{found:?}");
+    assert!(walk::digest(&Blob::memory(nulls(1000)), "t.parquet", 0).unwrap().is_some());
+    // Neither memory nor hours for a page of a few bytes that stands for two thousand million nulls.
+    let found = compare(&nulls(1 << 31), &nulls((1 << 31) - 1), "t.parquet");
+    assert!(matches!(found.differences[0].change, Change::Bytes { .. }), "{found:?}");
+    assert!(found.to_string().ends_with("compared as bytes: it stands for too many values"), "{found}");
+}
+
 #[test]
 fn mutated_and_cut_files_never_panic() {
     let array = npy("[('x', '<f4'), ('y', '>i2')]", "(3,)", &[3; 18]);
@@ -207,6 +264,7 @@ fn mutated_and_cut_files_never_panic() {
         ("m.json", br#"{"a": [1, 2.5, "\u00e4"], "b": null}"#.to_vec()),
         ("t.csv", b"a,\"b\"\n1,\"2\"\"\"\n".to_vec()),
         ("g.csv.gz", gzip(b"a,b\n1,2\n", 3)),
+        ("e.parquet", ENCODED.to_vec()),
     ];
     for (name, file) in files {
         for at in 0..file.len() {

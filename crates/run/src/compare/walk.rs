@@ -5,7 +5,7 @@ use super::blob::{BLOCK, Blob, difference, first_difference, read_full, same};
 use super::codec::{self, Codec};
 use super::model::{Body, Member, Opened, Part, Report, Stop, join};
 use super::report::{Change, NoiseKind};
-use super::{csv, json, npy, pickle, png, safetensors, tar, tree, zip};
+use super::{csv, json, npy, parquet, pickle, png, safetensors, tar, tree, zip};
 use std::collections::HashMap;
 use trainlock_types::{Digest, Hasher};
 
@@ -26,6 +26,9 @@ fn open(blob: &Blob, name: &str) -> Result<Opened, Stop> {
     }
     if let Some(codec) = Codec::of(&head) {
         return codec::open(codec, blob.clone(), name);
+    }
+    if parquet::is_parquet(&head) {
+        return parquet::open(blob);
     }
     if png::is_png(&head) {
         return png::open(blob);
@@ -92,7 +95,9 @@ pub(super) fn blobs(
             if left != right {
                 report.differs(place, Change::Type { a: left, b: right });
             } else if !why.is_empty() {
-                report.noise(NoiseKind::Encoding, place, &why, &why);
+                report.noise(NoiseKind::AsBytes, place, &why, &why);
+            } else if let Some(why) = left.strip_prefix("damaged: ") {
+                report.noise(NoiseKind::AsBytes, place, why, why);
             }
             bytes(place, a, b, offset, report)
         }
@@ -113,6 +118,7 @@ fn opened(place: &str, a: &Opened, b: &Opened, depth: usize, report: &mut Report
         (Body::Tree(one), Body::Tree(two)) => tree::compare(place, one, two, report),
         (Body::Lines(one), Body::Lines(two)) => json::compare_lines(place, one, two, report),
         (Body::Table(one), Body::Table(two)) => csv::compare(place, one, two, report),
+        (Body::Columns(one), Body::Columns(two)) => parquet::compare(place, one, two, report),
         (Body::Bytes(one), Body::Bytes(two)) => match difference(one, two)? {
             Some(offset) => bytes(place, one, two, offset, report),
             None => Ok(()),
@@ -328,6 +334,7 @@ fn digest_body(body: &Body, depth: usize) -> Result<Option<Digest>, Stop> {
         Body::Tree(tree) => tagged("tree", &[tree.digest()?]),
         Body::Lines(blob) => tagged("lines", &[json::digest_lines(blob)?]),
         Body::Table(table) => tagged("table", &[csv::digest(table)?]),
+        Body::Columns(table) => tagged("columns", &[parquet::digest(table)?]),
         Body::Stream { codec, packed, name } => {
             tagged("stream", &[digest_or_hash(&codec.unpack(packed)?, name, depth + 1)?])
         }
