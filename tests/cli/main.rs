@@ -6,6 +6,7 @@ mod concurrency;
 mod data;
 mod diff;
 mod docs;
+mod doi;
 mod hostile;
 mod lock;
 mod manifest;

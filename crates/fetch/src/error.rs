@@ -344,9 +344,9 @@ pub enum Mismatch {
         found: Digest,
     },
     /// Not what the publisher states.
-    #[error("the manifest states {expected}, found {found}")]
+    #[error("its publisher states {expected}, found {found}")]
     Checksum {
-        /// The manifest's checksum.
+        /// The checksum that the manifest or the source states.
         expected: Checksum,
         /// What the bytes have.
         found: Checksum,

@@ -6,6 +6,7 @@
 
 mod croissant;
 mod description;
+mod doi;
 mod git;
 mod hf;
 mod pooch;
@@ -164,6 +165,7 @@ fn source<'a>(source: &'a DataSource, settings: &'a Settings) -> Option<Box<dyn 
         DataSource::Url { url: SourceUrl::Hf(address), rev, .. } => {
             Some(Box::new(hf::Hf { address, rev: rev.as_deref(), endpoint: &settings.hub }))
         }
+        DataSource::Url { url: SourceUrl::Doi(address), .. } => Some(Box::new(doi::Doi { address })),
         DataSource::Url { url: SourceUrl::Pypi(address), .. } => Some(Box::new(pypi::Pypi { address })),
         DataSource::Croissant(place) => Some(Box::new(croissant::Croissant { place })),
         DataSource::Pooch { registry, base } => Some(Box::new(pooch::Pooch { registry, base: base.as_ref() })),
