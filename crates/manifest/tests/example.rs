@@ -23,7 +23,7 @@ fn the_example_is_valid_and_means_what_it_says() {
     assert_eq!(digits.determinism.level, Level::Portable);
     let places: Vec<&str> = digits.data.iter().map(|d| d.request.to.as_str()).collect();
     let expected = "data/digits.csv.gz annotations data/images data/labels.csv data/weights.bin data/reviews data/lexicon \
-                    data/shards data/penguins data/titanic data/volumes";
+                    data/shards data/survey data/penguins data/titanic data/volumes";
     assert_eq!(places.join(" "), expected);
 
     let [prepare, train] = &digits.steps[..] else { panic!("two steps") };
