@@ -74,6 +74,13 @@ pub(super) fn open_with(blob: &Blob, storages: Option<&mut Storages>) -> Result<
     Ok(Opened { what: "pickles", facts: Facts::new(), body: Body::Members(members) })
 }
 
+/// The first `count` pickles of a file, and where the last one ends.
+pub(super) fn several(blob: &Blob, storages: Option<&mut Storages>, count: usize) -> Result<(Vec<Tree>, u64), Stop> {
+    let mut machine = Machine::new(blob, storages);
+    let trees = (0..count).map(|_| machine.pickle()).collect::<Result<Vec<Tree>, Stop>>()?;
+    Ok((trees, machine.input.at))
+}
+
 /// Reads a blob forward through a small window.
 pub(super) struct Input<'a> {
     blob: &'a Blob,
@@ -113,10 +120,14 @@ impl<'a> Input<'a> {
     }
 
     fn line(&mut self) -> Result<String, Stop> {
+        Ok(String::from_utf8_lossy(&self.raw_line()?).trim_end_matches('\r').to_owned())
+    }
+
+    fn raw_line(&mut self) -> Result<Vec<u8>, Stop> {
         let mut line = Vec::new();
         loop {
             match self.byte()? {
-                b'\n' => return Ok(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned()),
+                b'\n' => return Ok(line),
                 _ if line.len() >= LINE_MAX => return Err(Stop::damaged("the pickle has too long a line")),
                 byte => line.push(byte),
             }
@@ -403,7 +414,11 @@ impl<'a> Machine<'a> {
                 self.push(Node::Float(bits))
             }
             b'S' | b'V' => {
-                let line = self.input.line()?;
+                let line = match code {
+                    // In this one each byte above ASCII is a character.
+                    b'V' => self.input.raw_line()?.into_iter().map(char::from).collect(),
+                    _ => self.input.line()?,
+                };
                 self.texts += line.len() as u64;
                 if self.texts > TEXTS_MAX {
                     return Err(Stop::damaged("the pickle holds too much text"));

@@ -1,13 +1,15 @@
-//! torch's zip files (`torch.save`): `NAME/data.pkl` beside `NAME/data/N`, the storages.
+//! torch's files (`torch.save`): zips with `NAME/data.pkl` beside `NAME/data/N`, the storages; and the older form, pickles
+//! with the storages behind them.
 //!
-//! Source: torch's `torch/serialization.py` (`_save`, `_load`) and `torch/_utils.py` (`_rebuild_tensor_v2`).
-//! `NAME` comes from the file's own name and is noise.
+//! Source: torch's `torch/serialization.py` (`_save`, `_load`, `_legacy_save`) and `torch/_utils.py` (`_rebuild_tensor_v2`).
+//! `NAME` comes from the file's own name and is noise. So are the keys of storages in the older form: they are addresses.
 
 use super::array::{Array, BF16, Dtype, F8_E4M3, F8_E5M2, F16, F32, F64, Scalar};
 use super::blob::Blob;
 use super::model::{Body, Facts, Member, Opened, Part, Stop};
 use super::pickle::{self, Storages};
 use super::report::NoiseKind;
+use super::tree::{Id, Node, Tree};
 use super::zip;
 use std::collections::HashMap;
 
@@ -64,6 +66,80 @@ pub(super) fn open(mut members: Vec<Member>, mut facts: Facts) -> Result<Opened,
     // A storage whose tensors are all compared in their places says nothing more.
     out.retain(|member| member.name.strip_prefix("data/").is_none_or(|key| !storages.used.contains(key)));
     Ok(Opened { what: "a torch file", facts, body: Body::Members(out) })
+}
+
+/// Whether a file begins as the older form does: with a pickle of this number alone.
+pub(super) fn is_legacy(head: &[u8]) -> bool {
+    matches!(head, [0x80, _, rest @ ..] if rest.starts_with(b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."))
+}
+
+/// Opens the older form: the number, a version, facts of the machine, the object, the storages' keys; then each storage.
+pub(super) fn open_legacy(blob: &Blob) -> Result<Opened, Stop> {
+    let wrong = || Stop::damaged("the torch file is cut off or contradicts itself");
+    let (trees, mut at) = pickle::several(blob, None, 5)?;
+    let [_, _, machine, object, keys] = trees.as_slice() else { return Err(wrong()) };
+    let mut storages = Storages { big: is_big(machine), blobs: HashMap::new(), used: Default::default() };
+    // A storage's length is counted in elements, whose size its class tells. The keys are numbered in the order of their
+    // first mention, as the zips have them.
+    let (mut classes, mut numbers) = (HashMap::new(), HashMap::new());
+    for (class, key) in mentions(object) {
+        let (Node::Global(class), Node::Str(key)) = (object.node(class), object.node(key)) else { continue };
+        let next = numbers.len();
+        numbers.entry(key.clone()).or_insert(next);
+        classes.insert(key.clone(), class.clone());
+    }
+    let Node::List(_, keys_of) = keys.node(keys.root) else { return Err(wrong()) };
+    for key in keys_of {
+        let Node::Str(key) = keys.node(*key) else { return Err(wrong()) };
+        let dtype = classes.get(key).and_then(|class| storage_type(class, storages.big));
+        let size = dtype.ok_or_else(|| Stop::damaged("a torch storage of an unknown type"))?.size as u64;
+        let count = blob.bytes(at, 8)?.and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+        let len = count.and_then(|count| count.checked_mul(size)).ok_or_else(wrong)?;
+        let data = blob.slice(at + 8, len).ok_or_else(wrong)?;
+        at += 8 + len;
+        storages.blobs.insert(key.clone(), data);
+    }
+    if at != blob.len() {
+        return Err(wrong());
+    }
+    let (mut trees, _) = pickle::several(blob, Some(&mut storages), 4)?;
+    let mut tree = trees.pop().ok_or_else(wrong)?;
+    for (_, key) in mentions(&tree) {
+        if let Node::Str(key) = &mut tree.nodes[key as usize]
+            && let Some(number) = numbers.get(key)
+        {
+            *key = number.to_string();
+        }
+    }
+    let opened = |what, body| Part::Opened(Box::new(Opened { what, facts: Facts::new(), body }));
+    let member = |name: String, part| Member { name, facts: Facts::new(), attributes: Vec::new(), part };
+    let mut members = vec![member(String::new(), opened("a pickle", Body::Tree(Box::new(tree))))];
+    let mut rest: Vec<_> = storages.blobs.into_iter().filter(|(key, _)| !storages.used.contains(key)).collect();
+    rest.sort_by_key(|(key, _)| numbers.get(key).copied());
+    for (key, data) in rest {
+        let number = numbers.get(&key).copied().unwrap_or_default();
+        members.push(member(format!("data/{number}"), opened("a storage", Body::Bytes(data))));
+    }
+    Ok(Opened { what: "a torch file of the older form", facts: Facts::new(), body: Body::Members(members) })
+}
+
+fn is_big(machine: &Tree) -> bool {
+    let Node::Map(facts) = machine.node(machine.root) else { return false };
+    facts.iter().any(|(key, value)| {
+        matches!((machine.node(*key), machine.node(*value)),
+            (Node::Str(key), Node::Bool(false)) if key == "little_endian")
+    })
+}
+
+/// Class and key of the storages that an object mentions: `('storage', class, key, …)`.
+fn mentions(object: &Tree) -> Vec<(Id, Id)> {
+    let mention = |node: &Node| {
+        let Node::Object(name, parts) = node else { return None };
+        let id = parts.first().filter(|_| name == "persistent id")?.1;
+        let Node::List(_, items) = object.node(id) else { return None };
+        Some((*items.get(1)?, *items.get(2)?))
+    };
+    object.nodes.iter().filter_map(mention).collect()
 }
 
 fn content(part: &Part) -> Result<Blob, Stop> {

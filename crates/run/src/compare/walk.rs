@@ -5,7 +5,7 @@ use super::blob::{BLOCK, Blob, difference, first_difference, read_full, same};
 use super::codec::{self, Codec};
 use super::model::{Body, Member, Opened, Part, Report, Stop, join};
 use super::report::{Change, NoiseKind};
-use super::{csv, json, npy, parquet, pickle, png, safetensors, tar, tree, zip};
+use super::{csv, json, npy, parquet, pickle, png, safetensors, tar, torch, tree, zip};
 use std::collections::HashMap;
 use trainlock_types::{Digest, Hasher};
 
@@ -38,6 +38,9 @@ fn open(blob: &Blob, name: &str) -> Result<Opened, Stop> {
     }
     if safetensors::is_safetensors(&head, blob.len()) {
         return safetensors::open(blob);
+    }
+    if torch::is_legacy(&head) {
+        return torch::open_legacy(blob);
     }
     if pickle::is_pickle(&head) || matches!(extension.as_str(), "pkl" | "pickle" | "joblib") {
         return pickle::open(blob);
