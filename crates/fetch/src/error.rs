@@ -233,6 +233,9 @@ pub enum Reason {
     /// What was asked for behind a part that was there already, and did not fit to it.
     #[error("what came did not fit to the part that was there: it is fetched from the start")]
     Resume,
+    /// The server says that it is another file than the one that the first parts are of.
+    #[error("the file changed on the server while it was fetched: it is fetched from the start")]
+    Changed,
     /// 404 or 410.
     #[error("not found (status {0})")]
     NotFound(u16),
@@ -307,7 +310,8 @@ impl Reason {
             | Reason::Slow { .. }
             | Reason::NoneToSpare
             | Reason::CutOff { .. }
-            | Reason::Resume => true,
+            | Reason::Resume
+            | Reason::Changed => true,
             Reason::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
             _ => false,
         }

@@ -335,11 +335,13 @@ impl Fetcher {
     ) -> Result<(Digest, u64), (Failure, Vec<Reason>)> {
         let mut earlier = Vec::new();
         let (mut retry, mut reached) = (0, 0);
+        // Once parts did not fit together, it is fetched in one piece.
+        let mut alone = false;
         loop {
             if self.settings.cancel.is_thrown() {
                 return Err((Failure::Interrupted, earlier));
             }
-            let reason = match self.attempt(session, source, expect, progress) {
+            let reason = match self.attempt(session, source, expect, progress, alone) {
                 Ok(done) => return Ok(done),
                 Err(Failure::Source(reason)) if reason.may_pass() && retry < self.settings.retries => reason,
                 Err(failure) => return Err((failure, earlier)),
@@ -350,6 +352,7 @@ impl Fetcher {
                 _ => backoff(self.settings.backoff, longest, retry),
             };
             progress.retry(&reason, delay);
+            alone |= matches!(reason, Reason::Resume | Reason::Changed);
             earlier.push(reason);
             self.settings.cancel.wait(delay);
             // A download that gets on is not given up.
@@ -364,9 +367,10 @@ impl Fetcher {
         source: &SourceUrl,
         expect: Expect<'_>,
         progress: &mut Progress<'_>,
+        alone: bool,
     ) -> Result<(Digest, u64), Failure> {
         match source {
-            SourceUrl::Http(url) => http::fetch(self.net()?, session, url, expect, progress),
+            SourceUrl::Http(url) => http::fetch(self.net()?, session, url, expect, progress, alone),
             SourceUrl::File(url) => file::fetch(session, url, expect, progress, &self.settings.cancel),
             other => Err(Reason::Unsupported(kind(other)).into()),
         }

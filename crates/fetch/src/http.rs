@@ -1,8 +1,10 @@
 //! `https:` and `http:`: one try at one address.
 
 use crate::error::{Failure, Reason};
-use crate::net::{Ask, Came, Head, Net};
-use crate::receive::{Expect, Progress, Receive};
+use crate::net::{Ask, BUFFERS_AHEAD, Came, Head, Net};
+use crate::parts::Parts;
+use crate::receive::{Expect, Origin, Progress, Receive};
+use tokio::sync::mpsc;
 use trainlock_store::Session;
 use trainlock_types::{Digest, SourceUrl};
 use url::Url;
@@ -10,42 +12,60 @@ use url::Url;
 /// Smaller files are not worth resuming: in bytes.
 const RESUMED: u64 = 1 << 20;
 
-/// Brings the file at `url` into the store; its digest and size in bytes.
+/// Brings the file at `url` into the store; its digest and size in bytes. `alone`: in one piece.
 pub(crate) fn fetch(
     net: &Net,
     session: &Session,
     url: &Url,
     expect: Expect<'_>,
     progress: &mut Progress<'_>,
+    alone: bool,
 ) -> Result<(Digest, u64), Failure> {
-    // A locked file is gone on with where an earlier try stopped: its hash decides whether the parts are of one piece.
-    let partial = match (expect.sha256, expect.size) {
-        (Some(sha256), Some(size)) if size >= RESUMED => Some((sha256, Receive::resume(session, &sha256, expect)?)),
+    let shown = SourceUrl::Http(url.clone().into()).redacted();
+    // A locked file is known by its digest, and gone on with wherever it came from: its hash decides whether the parts are of
+    // one piece. While locking only the server can say so.
+    let key = expect.sha256.unwrap_or_else(|| Digest::of(format!("lock {url}").as_bytes()));
+    let locked = expect.sha256.is_some() && expect.size.is_some();
+    let mut partial = match locked {
+        true if expect.size >= Some(RESUMED) => Some(Receive::resume(session, &key, expect)?),
+        false if session.has_partial(&key) => Some(Receive::resume(session, &key, expect)?),
         _ => None,
     };
-    let have = partial.as_ref().map_or(0, |(_, file)| file.taken());
-    // Its last byte had come, and its writer was ended before it could say so.
-    let partial = match partial {
-        Some((sha256, file)) if Some(have) == expect.size => match file.finish() {
-            Ok(done) => return Ok(done),
-            Err(Failure::Source(_)) => Some((sha256, Receive::resume(session, &sha256, expect)?)),
-            Err(failure) => return Err(failure),
-        },
-        other => other,
-    };
-    let have = partial.as_ref().map_or(0, |(_, file)| file.taken());
-    let range = (have > 0).then_some((have, None));
-    let (head, mut body) = net.get(url, Ask { range, ..Ask::default() })?;
-    let resumes = head.status == 206;
-    match head.status {
-        206 if have > 0 && head.range.is_some_and(|(from, total)| from == have && Some(total) == expect.size) => {}
-        // What it says is not what was asked for: all of it, then, and from a part that is not there.
-        206 | 416 if have > 0 => {
-            if let Some((_, file)) = partial {
-                file.give_up();
-            }
-            return Err(Reason::Resume.into());
+    if locked && partial.as_ref().is_some_and(|file| Some(file.taken()) == expect.size) {
+        // Its last byte had come, and its writer was ended before it could say so.
+        match partial.take().map(Receive::finish) {
+            Some(Ok(done)) => return Ok(done),
+            Some(Err(Failure::Source(_))) | None => partial = Some(Receive::resume(session, &key, expect)?),
+            Some(Err(failure)) => return Err(failure),
         }
+    }
+    let before = partial.as_ref().and_then(Receive::origin).filter(|origin| origin.url == shown);
+    if !locked && before.as_ref().is_none_or(|origin| origin.condition().is_none()) {
+        partial = partial.map(|file| file.again(session, &key)).transpose()?;
+    }
+    let range = partial.as_ref().and_then(first_gap);
+    let if_range = range.and_then(|_| before.as_ref()?.condition()).map(str::to_owned);
+    let (to, mut arrivals) = mpsc::channel(2 * BUFFERS_AHEAD);
+    let going = net.ask(url, Ask { range, if_range, ..Ask::default() }, 0, &to);
+    let head = match arrivals.blocking_recv() {
+        Some((_, Came::Head(head))) => head,
+        Some((_, Came::End(Err(failure)))) => return Err(failure),
+        _ => return Err(Failure::Interrupted),
+    };
+    let resumes = head.status == 206;
+    let mut origin = Origin { url: shown, size: head.length, etag: head.etag.clone(), modified: head.modified.clone() };
+    if resumes {
+        origin.size = head.range.map(|(_, total)| total);
+    }
+    let expected = expect.size.or(before.as_ref().and_then(|before| before.size));
+    match (head.status, range) {
+        (206, Some((from, _))) if head.range.is_some_and(|(at, total)| at == from && Some(total) == expected) => {
+            if before.as_ref().is_some_and(|before| before.is_replaced_by(&origin)) {
+                return Err(begin_anew(partial, Reason::Changed));
+            }
+        }
+        // What it says is not what was asked for: all of it, then, and from a part that is not there.
+        (206 | 416, Some(_)) => return Err(begin_anew(partial, Reason::Resume)),
         _ => check_status(&head)?,
     }
     let name = SourceUrl::Http(url.clone().into()).file_name().unwrap_or_default().to_ascii_lowercase();
@@ -58,33 +78,54 @@ pub(crate) fn fetch(
             return Err(Reason::Encoded(encoding).into());
         }
     }
-    let whole = head.length.map(|length| if resumes { have + length } else { length });
-    let mut file = match partial {
-        None => Receive::start(session, expect, head.length, html)?,
-        Some((sha256, file)) => {
-            let mut file = if resumes { file } else { file.again(session, &sha256)? };
-            file.answered(whole, html)?;
-            file
+    let file = match partial {
+        Some(file) if resumes => file,
+        Some(file) => file.again(session, &key)?,
+        None if !locked && origin.size >= Some(RESUMED) && origin.condition().is_some() => {
+            Receive::resume(session, &key, expect)?.again(session, &key)?
         }
+        None => Receive::start(session, expect, origin.size, html)?,
     };
-    progress.begin_at(file.taken());
-    while let Some((_, came)) = body.blocking_recv() {
-        match came {
-            Came::Head(_) => {}
-            Came::Bytes(bytes) => {
-                file.take(&bytes)?;
-                progress.add(bytes.len() as u64);
-            }
-            Came::End(done) => done?,
+    let mut file = file;
+    file.answered(origin.size, html)?;
+    file.set_origin(&origin)?;
+    progress.begin_at(file.have());
+    let at = range.filter(|_| resumes).map_or((0, origin.size), |(from, to)| (from, to.or(origin.size)));
+    let grows = head.gives_parts != Some(false);
+    let conditional = !expect.decided_by_hash();
+    let mut parts = Parts::new((net, url), (to, arrivals), going, file, at, origin, conditional, alone || !grows);
+    let done = parts.run(progress);
+    let pieced = resumes || parts.requests() > 1;
+    let file = parts.into_file();
+    match done {
+        Ok(()) => match file.finish() {
+            // The source may have changed between the parts: in one piece it may be right.
+            Err(Failure::Source(Reason::Mismatch { .. })) if pieced => Err(Reason::Resume.into()),
+            done => done,
+        },
+        // Nothing of what can't be right stays.
+        Err(Failure::Source(reason @ (Reason::Mismatch { .. } | Reason::Resume | Reason::Changed))) => {
+            Err(begin_anew(Some(file), reason))
         }
+        Err(failure) => Err(failure),
     }
-    if let Some(expected) = whole.filter(|length| *length != file.taken()) {
-        return Err(Reason::CutOff { expected: Some(expected), found: file.taken() }.into());
+}
+
+/// Nothing stays of what was there.
+fn begin_anew(partial: Option<Receive<'_>>, reason: Reason) -> Failure {
+    if let Some(file) = partial {
+        file.give_up();
     }
-    match file.finish() {
-        // The source may have changed between the parts: from the start it may be right.
-        Err(Failure::Source(Reason::Mismatch { .. })) if resumes => Err(Reason::Resume.into()),
-        done => done,
+    reason.into()
+}
+
+/// The first bytes that are missing of a file of which some are there; to its end where no others follow.
+fn first_gap(file: &Receive<'_>) -> Option<(u64, Option<u64>)> {
+    let pieces = file.pieces();
+    let next = |from: u64| pieces.iter().map(|(start, _)| *start).find(|start| *start > from);
+    match pieces.first()? {
+        (0, to) => Some((*to, next(*to))),
+        (from, _) => Some((0, Some(*from))),
     }
 }
 

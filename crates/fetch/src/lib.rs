@@ -8,7 +8,7 @@
 //! Inside, one thread with an async runtime owns all connections; each transfer has a worker thread
 //! that hashes and writes what comes through a bounded channel, and holds all decisions (retries,
 //! mirrors, archives) as plain sequential code. A module each: the sources ([`http`], [`file`]), the
-//! runtime and client ([`net`]), what leads a file into the store ([`receive`]), archives.
+//! runtime and client ([`net`]), the connections of one file ([`parts`]), what leads a file into the store ([`receive`]), archives.
 
 mod archive;
 mod auth;
@@ -23,6 +23,7 @@ mod many;
 mod net;
 mod netrc;
 mod page;
+mod parts;
 mod receive;
 mod replace;
 mod retry;

@@ -11,18 +11,19 @@ use crate::retry::retry_after;
 use crate::settings::Settings;
 use bytes::Bytes;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
-    HeaderMap, HeaderName, IF_RANGE, LINK, LOCATION, RANGE, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, IF_RANGE, LAST_MODIFIED, LINK, LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::{Client, StatusCode};
 use std::error::Error;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use trainlock_types::SourceUrl;
 use url::Url;
@@ -31,10 +32,10 @@ use url::Url;
 const BUFFER: usize = 256 << 10;
 
 /// So many buffers of one transfer may wait to be written.
-const BUFFERS_AHEAD: usize = 4;
+pub(crate) const BUFFERS_AHEAD: usize = 4;
 
-/// Bytes in memory are handed over when nothing came behind them for so long.
-const OLD: Duration = Duration::from_millis(10);
+/// Bytes are handed over when they are in memory for so long, also if they are few: what a killed process has there is lost.
+const OLD: Duration = Duration::from_millis(3);
 
 /// A connection that gives fewer bytes a second than this, over the time that it may stall, is given up.
 const SLOWEST: f64 = 100.0;
@@ -64,6 +65,8 @@ pub(crate) struct Ask {
 
 struct Shared {
     client: Client,
+    /// For connections beside another one for the same file.
+    apart: OnceLock<Client>,
     budget: Budget,
     rate: Rate,
     auth: Auth,
@@ -82,6 +85,10 @@ pub(crate) struct Head {
     pub(crate) link: Option<String>,
     /// Of a part: its first byte, and the size of the whole.
     pub(crate) range: Option<(u64, u64)>,
+    /// Whether the server says that it does give parts, or does not.
+    pub(crate) gives_parts: Option<bool>,
+    pub(crate) etag: Option<String>,
+    pub(crate) modified: Option<String>,
     /// Whether credentials were sent.
     pub(crate) sent_login: bool,
 }
@@ -101,11 +108,12 @@ pub(crate) type Arrivals = mpsc::Receiver<(usize, Came)>;
 impl Net {
     /// Starts the thread and sets up TLS and proxies.
     pub(crate) fn start(settings: &Settings) -> Result<Net, String> {
-        let client = client(settings)?;
+        let client = client(settings, false)?;
         let auth = Auth::new(settings);
         let budget = Budget::new(settings.max_connections, settings.host_connections);
         let rate = Rate::new(settings.limit_rate);
-        let shared = Arc::new(Shared { client, budget, rate, auth, settings: settings.clone() });
+        let shared =
+            Arc::new(Shared { client, apart: OnceLock::new(), budget, rate, auth, settings: settings.clone() });
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
@@ -120,22 +128,43 @@ impl Net {
     }
 
     /// Asks for a URL: the head, and where the body arrives. May not be called from within an async runtime.
-    pub(crate) fn get(&self, url: &Url, ask: Ask) -> Result<(Head, Arrivals), Failure> {
+    pub(crate) fn get(&self, url: &Url, ask: Ask) -> Result<(Head, Arrivals, Going), Failure> {
         let (to, mut arrivals) = mpsc::channel(BUFFERS_AHEAD);
-        self.ask(url, ask, 0, &to);
+        let going = self.ask(url, ask, 0, &to);
         drop(to);
         match arrivals.blocking_recv() {
-            Some((_, Came::Head(head))) => Ok((head, arrivals)),
+            Some((_, Came::Head(head))) => Ok((head, arrivals, going)),
             Some((_, Came::End(Err(failure)))) => Err(failure),
             // The task was dropped with the runtime.
             _ => Err(Failure::Interrupted),
         }
     }
 
-    /// Asks for a URL. What comes of it arrives with this number; who hangs up ends it.
-    pub(crate) fn ask(&self, url: &Url, ask: Ask, number: usize, to: &mpsc::Sender<(usize, Came)>) {
+    /// Asks for a URL. What comes of it arrives with this number, until what this returns is dropped.
+    pub(crate) fn ask(&self, url: &Url, ask: Ask, number: usize, to: &mpsc::Sender<(usize, Came)>) -> Going {
         let (shared, url, to) = (Arc::clone(&self.shared), url.clone(), to.clone());
-        self.handle.spawn(async move { shared.transfer(url, ask, &Line { number, to }).await });
+        let task = self.handle.spawn(async move { shared.transfer(url, ask, &Line { number, to }).await });
+        Going(task.abort_handle())
+    }
+
+    /// The next that arrives within this time.
+    pub(crate) fn next(&self, arrivals: &mut Arrivals, time: Duration) -> Option<(usize, Came)> {
+        self.handle.block_on(async { timeout(time, arrivals.recv()).await.ok().flatten() })
+    }
+
+    /// How many bytes a second may come through all connections.
+    pub(crate) fn limit_rate(&self) -> Option<u64> {
+        self.shared.settings.limit_rate
+    }
+}
+
+/// A request under way; dropped, it ends.
+#[derive(Debug)]
+pub(crate) struct Going(AbortHandle);
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -148,7 +177,7 @@ impl Drop for Net {
     }
 }
 
-fn client(settings: &Settings) -> Result<Client, String> {
+fn client(settings: &Settings, only_http1: bool) -> Result<Client, String> {
     // Another part of the process may have installed one, which is then as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -164,6 +193,9 @@ fn client(settings: &Settings) -> Result<Client, String> {
         let certificates = reqwest::Certificate::from_pem_bundle(&pem)
             .map_err(|e| format!("{}: {}", path.display(), innermost(&e)))?;
         builder = builder.tls_certs_merge(certificates);
+    }
+    if only_http1 {
+        builder = builder.http1_only();
     }
     builder.build().map_err(|e| innermost(&e))
 }
@@ -182,8 +214,6 @@ impl Shared {
         let done = tokio::select! {
             done = work => done,
             () = self.settings.cancel.thrown() => Err(Failure::Interrupted),
-            // The worker has seen enough.
-            () = line.to.closed() => return,
         };
         line.tell(Came::End(done)).await;
     }
@@ -211,7 +241,7 @@ impl Shared {
             let first = *first_host.get_or_insert_with(|| host.clone()) == host;
             let authorization = self.auth.authorization(&url, first).await?;
             let sent_login = authorization.is_some();
-            let mut request = self.shared_request(&url);
+            let mut request = self.request(&url, ask.spare);
             if let Some(accept) = ask.accept {
                 request = request.header(ACCEPT, accept);
             }
@@ -240,17 +270,20 @@ impl Shared {
         Err(Reason::Redirects(REDIRECTS).into())
     }
 
-    fn shared_request(&self, url: &Url) -> reqwest::RequestBuilder {
-        self.client.get(url.clone()).header(ACCEPT_ENCODING, "identity")
+    fn request(&self, url: &Url, spare: bool) -> reqwest::RequestBuilder {
+        // Streams of one connection are not faster than one.
+        let apart = || self.apart.get_or_init(|| client(&self.settings, true).unwrap_or_else(|_| self.client.clone()));
+        let client = if spare { apart() } else { &self.client };
+        client.get(url.clone()).header(ACCEPT_ENCODING, "identity")
     }
 
     async fn body(&self, mut response: reqwest::Response, length: Option<u64>, line: &Line) -> Result<(), Failure> {
         let mut buffer = Vec::new();
         let mut pace = Pace::new(self.settings.stall_timeout);
+        let mut since = Instant::now();
         loop {
             let chunk = {
                 let mut next = pin!(response.chunk());
-                // What is there is handed over before it gets old: what a killed process had in memory is lost.
                 let ready = match buffer.is_empty() {
                     true => None,
                     false => timeout(OLD, next.as_mut()).await.ok(),
@@ -282,12 +315,13 @@ impl Shared {
             let done = chunk.is_none();
             if let Some(chunk) = chunk {
                 self.rate.pass(chunk.len()).await;
-                if buffer.capacity() == 0 {
+                if buffer.is_empty() {
                     buffer.reserve(BUFFER);
+                    since = Instant::now();
                 }
                 buffer.extend_from_slice(&chunk);
             }
-            if (done || buffer.len() >= BUFFER)
+            if (done || buffer.len() >= BUFFER || since.elapsed() >= OLD)
                 && !buffer.is_empty()
                 && !line.tell(Came::Bytes(std::mem::take(&mut buffer))).await
             {
@@ -383,6 +417,9 @@ fn head(status: StatusCode, response: &reqwest::Response, sent_login: bool) -> H
         content_encoding: text(CONTENT_ENCODING),
         link: text(LINK),
         range: text(CONTENT_RANGE).as_deref().and_then(content_range),
+        gives_parts: text(ACCEPT_RANGES).map(|units| !units.eq_ignore_ascii_case("none")),
+        etag: text(ETAG),
+        modified: text(LAST_MODIFIED),
         retry_after: text(RETRY_AFTER).and_then(|after| retry_after(&after, text(DATE).as_deref())),
         sent_login,
     }

@@ -52,7 +52,7 @@ impl Fetcher {
     }
 
     fn one_page(&self, url: &Url, accept: &'static str) -> Result<Page, Failure> {
-        let (head, mut body) = self.net()?.get(url, Ask { accept: Some(accept), ..Ask::default() })?;
+        let (head, mut body, _going) = self.net()?.get(url, Ask { accept: Some(accept), ..Ask::default() })?;
         check_status(&head)?;
         let mut bytes = Vec::new();
         while let Some((_, came)) = body.blocking_recv() {

@@ -1,6 +1,7 @@
 //! Bytes on their way into the store: bounded, hashed while written, and kept only if they are right.
 
 use crate::error::{Failure, Mismatch, Reason};
+use serde::{Deserialize, Serialize};
 use sha2::digest::DynDigest;
 use std::io::Write as _;
 use trainlock_store::{ObjectWriter, PutError, Session, StoreError};
@@ -26,6 +27,36 @@ impl Expect<'_> {
     /// Whether a hash decides if it is the right file.
     pub(crate) fn decided_by_hash(&self) -> bool {
         self.sha256.is_some() || self.checksum.is_some()
+    }
+}
+
+/// Where the bytes of a file came from, as it is noted beside those that are there: whether others belong to them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    /// The address, redacted.
+    pub(crate) url: String,
+    /// The size of the whole in bytes.
+    pub(crate) size: Option<u64>,
+    /// The server's name for these bytes (`ETag`).
+    pub(crate) etag: Option<String>,
+    /// When they were last changed there (`Last-Modified`).
+    pub(crate) modified: Option<String>,
+}
+
+impl Origin {
+    /// What says in a request that other bytes are not wanted (`If-Range`, RFC 9110): no weak tag.
+    pub(crate) fn condition(&self) -> Option<&str> {
+        self.etag.as_deref().filter(|tag| !tag.starts_with("W/")).or(self.modified.as_deref())
+    }
+
+    /// Whether the file at the same address is another one by now.
+    pub(crate) fn is_replaced_by(&self, later: &Origin) -> bool {
+        let differ = |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
+        let tagged = self.etag.is_some() && later.etag.is_some();
+        self.url == later.url
+            && (differ(&self.etag, &later.etag)
+                || !tagged && differ(&self.modified, &later.modified)
+                || matches!((self.size, later.size), (Some(a), Some(b)) if a != b))
     }
 }
 
@@ -124,24 +155,72 @@ impl<'a> Receive<'a> {
         Receive::with(session.writer()?, expect, announced, html)
     }
 
-    /// Goes on with a locked file where an earlier try stopped, in this process or another.
-    pub(crate) fn resume(session: &Session, sha256: &Digest, expect: Expect<'a>) -> Result<Receive<'a>, Failure> {
-        let file = Receive::with(session.resumed_writer(sha256)?, expect, None, false)?;
+    /// Goes on with a file where an earlier try stopped, in this process or another. `key` is its digest, or of what else names it.
+    pub(crate) fn resume(session: &Session, key: &Digest, expect: Expect<'a>) -> Result<Receive<'a>, Failure> {
+        let mut file = Receive::with(session.resumed_writer(key)?, expect, None, false)?;
+        if let Some(hasher) = &mut file.other {
+            file.writer.read_back(|bytes| hasher.update(bytes))?;
+        }
         match expect.size {
             // More than there should be is not what was wanted.
-            Some(size) if file.taken() > size => file.again(session, sha256),
+            Some(size) if file.writer.pieces().any(|(_, to)| to > size) => file.again(session, key),
             _ => Ok(file),
         }
     }
 
     /// Forgets what was taken; what comes next is the first byte.
-    pub(crate) fn again(self, session: &Session, sha256: &Digest) -> Result<Receive<'a>, Failure> {
-        if self.taken() == 0 {
+    pub(crate) fn again(self, session: &Session, key: &Digest) -> Result<Receive<'a>, Failure> {
+        if self.have() == 0 {
             return Ok(self);
         }
         let expect = self.expect;
         self.writer.give_up();
-        Receive::with(session.resumed_writer(sha256)?, expect, None, false)
+        Receive::with(session.resumed_writer(key)?, expect, None, false)
+    }
+
+    /// Where the bytes that are there came from, if an earlier try has noted it.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        serde_json::from_str(self.writer.note()?).ok()
+    }
+
+    /// Notes where the bytes come from.
+    pub(crate) fn set_origin(&mut self, origin: &Origin) -> Result<(), Failure> {
+        let note = serde_json::to_string(origin).unwrap_or_default();
+        Ok(self.writer.set_note(&note)?)
+    }
+
+    /// The pieces that are there: the first byte of each, and the one behind its last.
+    pub(crate) fn pieces(&self) -> Vec<(u64, u64)> {
+        self.writer.pieces().collect()
+    }
+
+    /// Bytes that are there, in order or not.
+    pub(crate) fn have(&self) -> u64 {
+        self.writer.pieces().map(|(from, to)| to - from).sum()
+    }
+
+    /// Takes bytes of this place in the file. Those that are next are hashed at once; those that were ahead, when all before
+    /// them is there.
+    pub(crate) fn take_at(&mut self, at: u64, bytes: &[u8]) -> Result<(), Failure> {
+        let taken = self.taken();
+        if at > taken {
+            let found = at + bytes.len() as u64;
+            if let Some(expected) = self.expect.size.filter(|size| found > *size) {
+                return Err(self.mismatch(Mismatch::Size { expected, found, more: true }));
+            }
+            return Ok(self.writer.write_ahead(at, bytes)?);
+        }
+        let known = usize::try_from(taken - at).unwrap_or(usize::MAX);
+        if let Some(new) = bytes.get(known..) {
+            self.take(new)?;
+            let other = &mut self.other;
+            self.writer.catch_up(|bytes| {
+                if let Some(hasher) = other {
+                    hasher.update(bytes);
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// What is known now that the source answers: the size that it states, and whether it calls it HTML.
@@ -205,12 +284,14 @@ impl<'a> Receive<'a> {
         let failed = |mismatch| Failure::Source(Reason::Mismatch { mismatch, html });
         let found = self.taken();
         if let Some(expected) = self.expect.size.filter(|size| *size != found) {
+            self.writer.give_up();
             return Err(failed(Mismatch::Size { expected, found, more: false }));
         }
         if let (Some(hasher), Some(expected)) = (self.other, self.expect.checksum) {
             let hex = hasher.finalize().iter().map(|b| format!("{b:02x}")).collect();
             let found = Checksum { algorithm: expected.algorithm, hex };
             if found != *expected {
+                self.writer.give_up();
                 return Err(failed(Mismatch::Checksum { expected: expected.clone(), found }));
             }
         }

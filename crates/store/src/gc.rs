@@ -2,7 +2,7 @@
 
 use crate::error::StoreError;
 use crate::lock::{self, Kind};
-use crate::put::PARTIAL;
+use crate::partial::PARTIAL;
 use crate::session::Session;
 use crate::store::{Store, children};
 use crate::sys::{self, Stamp};

@@ -33,6 +33,7 @@ mod hash;
 mod index;
 mod lock;
 mod materialise;
+mod partial;
 mod put;
 mod recover;
 mod scan;

@@ -2,34 +2,33 @@
 
 use crate::error::{HashError, PutError, StoreError, free};
 use crate::hash;
+use crate::partial::{Journal, Pieces};
 use crate::session::{Room, Session};
 use crate::store::{self, result_content, result_file};
 use crate::sys::{self, Stamp, Temp};
-use fs_err::os::unix::fs::OpenOptionsExt as _;
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock};
+use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Read as _, Write};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use trainlock_types::{Digest, Hasher};
 
-/// The folder of what was written in part.
-pub(crate) const PARTIAL: &str = "partial";
-
-/// A link there would lead elsewhere.
-const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-
-/// Writes an object: hashes what is written, and puts it in place only when it is what was expected.
+/// Writes an object, in its order (and ahead of it, by [`ObjectWriter::write_ahead`]): hashes what is written, and puts it in place only when it is what was expected.
 /// Dropped before that, it leaves nothing.
 #[derive(Debug)]
 pub struct ObjectWriter {
-    room: Arc<Room>,
-    temp: Temp,
-    file: File,
+    pub(crate) room: Arc<Room>,
+    pub(crate) temp: Temp,
+    pub(crate) file: File,
     hasher: Hashing,
-    written: u64,
+    pub(crate) written: u64,
+    /// What is there behind a gap.
+    pub(crate) ahead: Pieces,
     expected: Option<u64>,
+    /// Of one that another process may go on with.
+    pub(crate) journal: Option<Journal>,
 }
 
 /// A hasher has no `Debug`, and what it holds is of no interest.
@@ -46,59 +45,7 @@ impl Session {
     pub fn writer(&self) -> Result<ObjectWriter, StoreError> {
         let temp = Temp::new(self.room.temporary());
         let file = fs_err::File::create_new(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
-        Ok(ObjectWriter {
-            room: self.room.clone(),
-            file: file.into_parts().0,
-            temp,
-            hasher: Hashing(Hasher::new()),
-            written: 0,
-            expected: None,
-        })
-    }
-
-    /// Goes on with the object of this digest where an earlier writer of it stopped, in this process or another: what is
-    /// there is hashed again, and counts as written. Dropped, it leaves what it has; `gc` removes that when it is a week old. There
-    /// is one such writer at a time: while there is another, this is one that begins anew and leaves nothing.
-    pub fn resumed_writer(&self, sha256: &Digest) -> Result<ObjectWriter, StoreError> {
-        let folder = self.store().root().join(PARTIAL);
-        fs_err::create_dir_all(&folder).map_err(|e| StoreError::io("create", &folder, e))?;
-        let path = folder.join(sha256.to_hex());
-        let failed = |e| StoreError::io("write", &path, e);
-        let mut options = fs_err::OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false).custom_flags(NOFOLLOW);
-        let mut file = match options.open(&path) {
-            // It had its object's mode already when its writer was ended.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                fs_err::remove_file(&path).map_err(failed)?;
-                options.open(&path)
-            }
-            other => other,
-        }
-        .map_err(failed)?
-        .into_parts()
-        .0;
-        // Held until the file is closed, which is after it was moved to its place.
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return self.writer();
-        }
-        // Who waited for nothing may still have opened what has become an object since: that is no longer to be written to.
-        let (own, there) = (Stamp::fd(&file), Stamp::of(&path));
-        if !matches!((own, there), (Ok(own), Ok(there)) if (own.dev, own.ino) == (there.dev, there.ino)) {
-            return self.writer();
-        }
-        let temp = Temp::staying(path.clone());
-        let (mut hasher, mut written) = (Hasher::new(), 0);
-        let mut buffer = vec![0; hash::CHUNK];
-        loop {
-            match file.read(&mut buffer).map_err(failed)? {
-                0 => break,
-                n => {
-                    hasher.update(&buffer[..n]);
-                    written += n as u64;
-                }
-            }
-        }
-        Ok(ObjectWriter { room: self.room.clone(), file, temp, hasher: Hashing(hasher), written, expected: None })
+        Ok(ObjectWriter::new(self.room.clone(), file.into_parts().0, temp, None))
     }
 
     /// Puts bytes from memory as an object.
@@ -213,12 +160,28 @@ impl Session {
 }
 
 impl ObjectWriter {
+    pub(crate) fn new(room: Arc<Room>, file: File, temp: Temp, journal: Option<Journal>) -> ObjectWriter {
+        let (hasher, ahead) = (Hashing(Hasher::new()), Pieces::default());
+        ObjectWriter { room, temp, file, hasher, written: 0, ahead, expected: None, journal }
+    }
+
+    /// These bytes are the next ones, and in the file.
+    pub(crate) fn count(&mut self, bytes: &[u8]) {
+        self.hasher.0.update(bytes);
+        self.written += bytes.len() as u64;
+    }
+
+    /// Bytes that are still to come, as far as is known.
+    pub(crate) fn lacking(&self) -> u64 {
+        self.expected.unwrap_or(0).saturating_sub(self.written + self.ahead.bytes())
+    }
+
     /// Says how many bytes are to come in all, so that a file system without the space for them is found out
     /// now and not at its last byte.
     pub fn reserve(&mut self, bytes: u64) -> Result<(), StoreError> {
         self.expected = Some(bytes);
         let free = free(self.temp.path());
-        let needed = bytes.saturating_sub(self.written);
+        let needed = self.lacking();
         if free < needed {
             return Err(StoreError::Full { path: self.room.store.root().to_owned(), needed, free });
         }
@@ -227,7 +190,14 @@ impl ObjectWriter {
 
     /// What was written is of no use: nothing of it stays, also of one that could be gone on with.
     pub fn give_up(mut self) {
+        self.leave_nothing();
+    }
+
+    fn leave_nothing(&mut self) {
         self.temp.give_up();
+        if let Some(journal) = &mut self.journal {
+            journal.give_up();
+        }
     }
 
     /// Bytes written so far.
@@ -239,15 +209,19 @@ impl ObjectWriter {
     /// bytes). Otherwise nothing is kept.
     pub fn finish(mut self, expect: Option<(Digest, Option<u64>)>) -> Result<(Digest, u64), PutError> {
         let size = self.written;
+        if let Some((_, end)) = self.ahead.iter().last() {
+            self.leave_nothing();
+            return Err(PutError::Size { expected: end, found: size });
+        }
         if let Some((sha256, expected)) = expect {
             let found = self.hasher.0.clone().finish();
             match expected {
                 Some(expected) if expected != size => {
-                    self.temp.give_up();
+                    self.leave_nothing();
                     return Err(PutError::Size { expected, found: size });
                 }
                 _ if found != sha256 => {
-                    self.temp.give_up();
+                    self.leave_nothing();
                     return Err(PutError::Sha256 { expected: sha256, found, size });
                 }
                 _ => {}
@@ -257,11 +231,11 @@ impl ObjectWriter {
     }
 
     fn put(mut self, size: u64) -> Result<Digest, StoreError> {
-        let sha256 = self.hasher.0.finish();
+        let sha256 = self.hasher.0.clone().finish();
         store::repair(&self.file, false).map_err(|e| StoreError::io("write", self.temp.path(), e))?;
         self.room.install(self.temp.path(), &sha256, size, false)?;
         // Where the object was there already, this one was not moved.
-        self.temp.give_up();
+        self.leave_nothing();
         Ok(sha256)
     }
 
@@ -285,17 +259,15 @@ impl ObjectWriter {
 /// how many bytes were missing.
 impl Write for ObjectWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.file.write(bytes) {
+        match self.file.write_at(bytes, self.written) {
             Ok(n) => {
-                self.hasher.0.update(&bytes[..n]);
-                self.written += n as u64;
+                let from = self.written;
+                self.count(&bytes[..n]);
+                self.jot(from, self.written).map_err(io::Error::other)?;
                 Ok(n)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
-            Err(error) => {
-                let rest = self.expected.unwrap_or(0).saturating_sub(self.written).max(bytes.len() as u64);
-                Err(write_error(self.room.store.root(), rest, error))
-            }
+            Err(error) => Err(write_error(self.room.store.root(), self.lacking().max(bytes.len() as u64), error)),
         }
     }
 

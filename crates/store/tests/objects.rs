@@ -240,3 +240,67 @@ fn one_writer_goes_on_at_a_time() {
     assert_eq!(fs_err::read(object).unwrap(), content);
     assert!(fs_err::read_dir(store.root().join("partial")).unwrap().next().is_none());
 }
+
+/// Pieces in any order, over several writers; what the journal says of them is believed only if it can be so.
+#[test]
+fn pieces_in_any_order() {
+    use std::io::Write as _;
+    let folder = tempfile::tempdir().unwrap();
+    let store = trainlock_store::Store::open(&folder.path().join("store")).unwrap();
+    let session = store.session().unwrap();
+    let content: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
+    let sha256 = trainlock_types::Digest::of(&content);
+    let resumed = || session.resumed_writer(&sha256).unwrap();
+    let journal = store.root().join("partial").join(format!("{}.journal", sha256.to_hex()));
+    let pieces = |writer: &trainlock_store::ObjectWriter| writer.pieces().collect::<Vec<_>>();
+
+    let mut writer = resumed();
+    writer.set_note("from there").unwrap();
+    writer.write_all(&content[..1000]).unwrap();
+    writer.write_ahead(300_000, &content[300_000..400_000]).unwrap();
+    writer.write_all(&content[1000..2000]).unwrap();
+    writer.write_ahead(2500, &content[2500..3000]).unwrap();
+    drop(writer);
+
+    let mut writer = resumed();
+    assert_eq!((writer.note(), writer.written()), (Some("from there"), 2000));
+    assert_eq!(pieces(&writer), [(0, 2000), (2500, 3000), (300_000, 400_000)]);
+    writer.set_note("from elsewhere").unwrap();
+    writer.write_all(&content[2000..2500]).unwrap();
+    let mut seen = 0;
+    writer.catch_up(|bytes| seen += bytes.len()).unwrap();
+    assert_eq!((writer.written(), seen), (3000, 500));
+    drop(writer);
+    assert_eq!(resumed().note(), Some("from elsewhere"));
+
+    // Torn, garbled, or of another file: all begins anew.
+    let good = fs_err::read(&journal).unwrap();
+    let whole = fs_err::read(journal.with_extension("")).unwrap();
+    for bad in [&good[..good.len() - 1], b"", b"\xff\xff\n", b"trainlock partial 1\nx\n0 999999\n"] {
+        fs_err::write(&journal, bad).unwrap();
+        fs_err::write(journal.with_extension(""), &whole).unwrap();
+        let writer = resumed();
+        assert_eq!((writer.note(), writer.written(), pieces(&writer)), (None, 0, vec![]), "{bad:?}");
+    }
+    // One that lies is found out by the digest.
+    fs_err::write(&journal, "trainlock partial 1\nx\n0 400000\n").unwrap();
+    fs_err::write(journal.with_extension(""), vec![0; 400_000]).unwrap();
+    let writer = resumed();
+    assert_eq!(writer.written(), 400_000);
+    assert!(writer.finish(Some((sha256, None))).is_err());
+
+    let mut writer = resumed();
+    assert_eq!(pieces(&writer), []);
+    writer.set_note("from there").unwrap();
+    writer.write_ahead(1000, &content[1000..]).unwrap();
+    writer.write_all(&content[..1000]).unwrap();
+    writer.catch_up(|_| {}).unwrap();
+    writer.finish(Some((sha256, Some(400_000)))).unwrap();
+    assert!(store.object(&sha256, Some(400_000)).unwrap().is_some());
+    assert!(fs_err::read_dir(store.root().join("partial")).unwrap().next().is_none());
+    // What has a gap is no object.
+    let mut writer = resumed();
+    writer.set_note("from there").unwrap();
+    writer.write_ahead(1000, &content[1000..]).unwrap();
+    assert!(writer.finish(None).is_err());
+}

@@ -21,8 +21,12 @@ pub enum Fault {
     TruncateChunked(usize),
     /// Sends the head and so many bytes, then nothing more until the client gives up.
     Stall(usize),
-    /// Sends the body in pieces of so many bytes with a pause after each.
+    /// Sends what was asked for in pieces of so many bytes with a pause after each.
     Drip(usize, Duration),
+    /// As `Drip`, 128 KiB each 10 ms, with this `ETag`.
+    Slow(String),
+    /// As `Truncate`, with this `ETag`.
+    TruncateTagged(usize, String),
     /// States this length, whatever the body's is, and closes after the body.
     Length(u64),
     /// States no length: the body ends with the connection.
@@ -55,6 +59,8 @@ pub enum Fault {
     Link(String),
     /// Sends the body with this `ETag`.
     Tag(String),
+    /// Sends the body with this `Last-Modified`.
+    Modified(String),
     /// Sends the body with this `Content-Type`.
     Type(&'static str),
     /// Answers as it should to this `Authorization`, with 401 to others.

@@ -5,7 +5,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -55,7 +55,7 @@ struct Route {
     body: Arc<Vec<u8>>,
     faults: Vec<Fault>,
     requests: Vec<Request>,
-    sent: u64,
+    sent: Arc<AtomicU64>,
 }
 
 impl FaultServer {
@@ -117,7 +117,7 @@ impl FaultServer {
 
     /// The bytes of the bodies sent for a path (as far as the system took them).
     pub fn bytes(&self, path: &str) -> u64 {
-        self.route(path, |route| route.sent)
+        self.route(path, |route| route.sent.load(Ordering::Relaxed))
     }
 
     /// How many requests came for all paths.
@@ -191,19 +191,15 @@ fn answer(stream: &mut BufReader<Box<dyn Stream>>, raw: &TcpStream, state: &Stat
         routes.get_mut(&path).map(|route| {
             route.requests.push(request.clone());
             let turn = route.requests.len().min(route.faults.len());
-            (Arc::clone(&route.body), turn.checked_sub(1).map_or(Fault::Ok, |i| route.faults[i].clone()))
+            let fault = turn.checked_sub(1).map_or(Fault::Ok, |i| route.faults[i].clone());
+            (Arc::clone(&route.body), fault, Arc::clone(&route.sent))
         })
     };
     let out = stream.get_mut().as_mut();
-    let Some((body, fault)) = taken else {
+    let Some((body, fault, sent)) = taken else {
         return Answer::new(404).length(0).write(out).and_then(|()| end(out, raw));
     };
-    let mut sent = 0;
-    let done = act(&fault, &body, &request, out, raw, &mut sent);
-    if let Some(route) = state.routes.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&path) {
-        route.sent += sent;
-    }
-    done
+    act(&fault, &body, &request, out, raw, &sent)
 }
 
 fn read_request(stream: &mut impl BufRead) -> io::Result<Option<Request>> {
@@ -248,10 +244,10 @@ impl Answer {
 }
 
 /// Sends a part of the body, counted.
-fn send(out: &mut dyn Stream, bytes: &[u8], sent: &mut u64) -> io::Result<()> {
+fn send(out: &mut dyn Stream, bytes: &[u8], sent: &AtomicU64) -> io::Result<()> {
     for piece in bytes.chunks(64 << 10) {
         out.write_all(piece)?;
-        *sent += piece.len() as u64;
+        sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
     }
     out.flush()
 }
@@ -290,29 +286,47 @@ fn act(
     request: &Request,
     out: &mut dyn Stream,
     raw: &TcpStream,
-    sent: &mut u64,
+    sent: &AtomicU64,
 ) -> io::Result<()> {
     let full = || Answer::new(200).length(body.len());
     let first = |n: usize| &body[..n.min(body.len())];
     match fault {
-        Fault::Ok | Fault::Tag(_) | Fault::Type(_) | Fault::Link(_) => {
-            let tagged = |answer: Answer| match fault {
-                Fault::Tag(tag) => answer.with("ETag", tag),
+        Fault::Ok
+        | Fault::Tag(_)
+        | Fault::Modified(_)
+        | Fault::Type(_)
+        | Fault::Link(_)
+        | Fault::Drip(..)
+        | Fault::Slow(_) => {
+            let tag = match fault {
+                Fault::Tag(tag) | Fault::Modified(tag) | Fault::Slow(tag) => Some(tag.as_str()),
+                _ => None,
+            };
+            // A validator that is not the file's: all of it, not a part of another.
+            let other = request.header("if-range").is_some_and(|wanted| Some(wanted) != tag);
+            let (from, to, answer) = match range(request, body.len()).filter(|_| !other) {
+                None => (0, body.len(), full()),
+                Some((from, to)) => {
+                    let place = format!("bytes {from}-{}/{}", to - 1, body.len());
+                    (from, to, Answer::new(206).length(to - from).with("Content-Range", place))
+                }
+            };
+            let answer = match fault {
+                Fault::Tag(tag) | Fault::Slow(tag) => answer.with("ETag", tag),
+                Fault::Modified(date) => answer.with("Last-Modified", date),
                 Fault::Link(link) => answer.with("Link", link),
                 Fault::Type(media) => answer.with("Content-Type", media),
                 _ => answer,
             };
-            match range(request, body.len()) {
-                None => {
-                    tagged(full()).write(out)?;
-                    send(out, body, sent)?;
-                }
-                Some((from, to)) => {
-                    let partial = Answer::new(206).length(to - from);
-                    let partial = partial.with("Content-Range", format!("bytes {from}-{}/{}", to - 1, body.len()));
-                    tagged(partial).write(out)?;
-                    send(out, &body[from..to], sent)?;
-                }
+            answer.write(out)?;
+            let (piece, pause) = match fault {
+                Fault::Drip(n, pause) => ((*n).max(1), *pause),
+                Fault::Slow(_) => (128 << 10, Duration::from_millis(10)),
+                _ => (usize::MAX, Duration::ZERO),
+            };
+            for piece in body[from..to].chunks(piece) {
+                send(out, piece, sent)?;
+                std::thread::sleep(pause);
             }
         }
         Fault::Close => {}
@@ -327,6 +341,10 @@ fn act(
             full().write(out)?;
             send(out, first(*n), sent)?;
         }
+        Fault::TruncateTagged(n, tag) => {
+            full().with("ETag", tag).write(out)?;
+            send(out, first(*n), sent)?;
+        }
         Fault::TruncateChunked(n) => {
             Answer::new(200).with("Transfer-Encoding", "chunked").write(out)?;
             write!(out, "{:x}\r\n", body.len())?;
@@ -336,13 +354,6 @@ fn act(
             full().write(out)?;
             send(out, first(*n), sent)?;
             wait(out);
-        }
-        Fault::Drip(n, pause) => {
-            full().write(out)?;
-            for piece in body.chunks((*n).max(1)) {
-                send(out, piece, sent)?;
-                std::thread::sleep(*pause);
-            }
         }
         Fault::Length(length) => {
             Answer::new(200).length(length).write(out)?;
@@ -387,7 +398,7 @@ fn act(
         Fault::Endless => {
             Answer::new(200).write(out)?;
             let piece = vec![b'x'; 64 << 10];
-            while *sent < ENDLESS {
+            for _ in 0..ENDLESS / piece.len() as u64 {
                 send(out, &piece, sent)?;
             }
         }

@@ -1,6 +1,8 @@
 //! The fetcher against a server that fails: each fault ends in the right bytes or a clear error, in
 //! bounded time, and never in wrong bytes in the store.
 
+mod parts;
+
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
