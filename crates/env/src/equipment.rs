@@ -1,4 +1,4 @@
-//! What a member's steps are equipped with: its tools, and the packages that its Python imports.
+//! What a member's steps are equipped with: its tools, the packages that its Python imports, or an image.
 //!
 //! What a step's key needs of it (versions and digests) is known from the lock and the machine at once. Where a fetched
 //! program or the installed packages lie is known only when they are needed and have been brought: it is set once.
@@ -7,7 +7,7 @@ use crate::python::{Environment, Selected};
 use crate::tools::HostTool;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use trainlock_types::{Digest, Name, is_python};
+use trainlock_types::{Digest, ImageReference, Name, is_python};
 
 /// All that one member's steps have besides their inputs.
 #[derive(Debug, Default)]
@@ -16,6 +16,39 @@ pub struct Equipment {
     pub tools: Vec<(Name, Tool)>,
     /// The python packages; none if the member asks for none.
     pub packages: Option<Packages>,
+    /// The image that is the root file system; none for this machine's own.
+    pub image: Option<Image>,
+}
+
+/// Whose equipment it is: a member's steps with the same image, or those without one.
+pub type Outfit = (Name, Option<ImageReference>);
+
+/// A container image.
+#[derive(Debug)]
+pub struct Image {
+    /// As the manifest names it.
+    pub reference: ImageReference,
+    /// The digest of its manifest for this machine.
+    pub digest: Digest,
+    /// Its file system, once it was unpacked.
+    pub place: OnceLock<ImagePlace>,
+}
+
+/// An image's file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImagePlace {
+    /// The folder that is its root.
+    pub root: PathBuf,
+    /// The environment variables that it sets.
+    pub variables: Vec<(String, String)>,
+}
+
+impl ImagePlace {
+    /// The folders that its programs are looked for in.
+    pub fn path(&self) -> &str {
+        let path = self.variables.iter().rev().find(|(name, _)| name == "PATH");
+        path.map_or(crate::STEP_PATH, |(_, value)| value)
+    }
 }
 
 /// A tool.
@@ -63,6 +96,7 @@ impl Equipment {
     pub fn is_ready(&self) -> bool {
         self.tools.iter().all(|(_, tool)| tool.program().is_some())
             && self.packages.as_ref().is_none_or(|packages| packages.environment.get().is_some())
+            && self.image.as_ref().is_none_or(|image| image.place.get().is_some())
     }
 
     /// The interpreter, if there is one among the tools.
@@ -76,7 +110,13 @@ impl Equipment {
         let packages = self.packages.iter().flat_map(|packages| &packages.selected);
         let package =
             |p: &Selected| (format!("package:{}", p.name), format!("{} ({})", p.version, p.file.sha256.short()));
-        tools.chain(packages.map(package)).collect()
+        let image = self.image.iter().map(|image| ("image".to_owned(), format!("sha256:{}", image.digest)));
+        tools.chain(packages.map(package)).chain(image).collect()
+    }
+
+    /// The file system of the image, once it is there.
+    pub fn image(&self) -> Option<&ImagePlace> {
+        self.image.as_ref()?.place.get()
     }
 
     /// The installed packages, once they are.

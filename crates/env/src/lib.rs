@@ -17,7 +17,7 @@ mod vars;
 
 pub use cancel::Cancel;
 pub use determinism::HostLibrary;
-pub use equipment::{Equipment, FetchedTool, Packages, Place, Tool};
+pub use equipment::{Equipment, FetchedTool, Image, ImagePlace, Outfit, Packages, Place, Tool};
 pub use machine::Machine;
 pub use process::{Ended, Invocation, ProcessError, Stop, run};
 pub use sandbox::{Isolation, Sandbox, Tier};

@@ -11,8 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use url::{Host, Url};
@@ -72,6 +73,16 @@ impl Secret {
         }
     }
 
+    /// A user name and password (RFC 7617).
+    pub fn login(user: impl Into<String>, password: impl Into<String>) -> Secret {
+        Secret(Kind::Basic(user.into(), password.into()))
+    }
+
+    /// Whether it is a user name and password.
+    pub(crate) fn is_login(&self) -> bool {
+        matches!(self.0, Kind::Basic(..))
+    }
+
     /// The value of `Authorization`.
     fn header(&self) -> Result<HeaderValue, Reason> {
         let text = match &self.0 {
@@ -108,6 +119,8 @@ pub(crate) struct Auth {
     credentials: Credentials,
     netrc: Netrc,
     asked: Mutex<BTreeMap<String, Option<Secret>>>,
+    /// What servers gave for a part of them, by the beginning of its addresses.
+    given: std::sync::Mutex<BTreeMap<String, Secret>>,
 }
 
 impl Auth {
@@ -118,17 +131,37 @@ impl Auth {
             credentials: settings.credentials.clone(),
             netrc: Netrc::parse(&netrc.unwrap_or_default()),
             asked: Mutex::new(BTreeMap::new()),
+            given: std::sync::Mutex::default(),
         }
+    }
+
+    /// What begins so is asked with this secret, whatever else there is for its host.
+    pub(crate) fn allow(&self, prefix: &Url, secret: Secret) {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.insert(prefix.as_str().to_owned(), secret);
+    }
+
+    fn given(&self, url: &Url) -> Option<Secret> {
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.iter().find(|(prefix, _)| url.as_str().starts_with(*prefix)).map(|(_, secret)| secret.clone())
     }
 
     /// The `Authorization` of a request to `url`: that of its own host, and only where nobody can listen. `first` is whether
     /// the host is the one that was asked for, and not one that a redirect led to: netrc's `default` is for such alone.
     pub(crate) async fn authorization(&self, url: &Url, first: bool) -> Result<Option<HeaderValue>, Failure> {
+        Ok(self.secret(url, first).await?.map(|secret| secret.header()).transpose()?)
+    }
+
+    /// The same, as it is known.
+    pub(crate) async fn secret(&self, url: &Url, first: bool) -> Result<Option<Secret>, Failure> {
         let Some(host) = url.host_str().filter(|_| is_private(url)) else { return Ok(None) };
+        if let Some(given) = self.given(url) {
+            return Ok(Some(given));
+        }
         let variables = &self.credentials.variables;
         let by_variable = url.port().and_then(|port| variables.get(&variable_of(host, Some(port))));
         if let Some(secret) = by_variable.or_else(|| variables.get(&variable_of(host, None))) {
-            return Ok(Some(secret.header()?));
+            return Ok(Some(secret.clone()));
         }
         let full = url.port().map(|port| format!("{host}:{port}"));
         let hosts = &self.credentials.hosts;
@@ -142,7 +175,7 @@ impl Auth {
             let login = self.netrc.login(host, first)?;
             Some(Secret(Kind::Basic(login.user.clone(), login.password.clone())))
         };
-        Ok(secret.or_else(login).map(|secret| secret.header()).transpose()?)
+        Ok(secret.or_else(login))
     }
 
     async fn ask(&self, command: &[String], host: &str) -> Result<Option<Secret>, Reason> {
@@ -153,7 +186,7 @@ impl Auth {
         }
         let (mut line, owned) = (command.to_vec(), host.to_owned());
         line.push(owned);
-        let answer = tokio::task::spawn_blocking(move || run(&line)).await.unwrap_or_else(|e| Err(e.to_string()));
+        let answer = tokio::task::spawn_blocking(move || run(&line, "")).await.unwrap_or_else(|e| Err(e.to_string()));
         let helper = command.first().cloned().unwrap_or_default();
         let answer = answer.map_err(|why| Reason::Helper { helper, host: host.to_owned(), why })?;
         let secret = Secret::parse(&answer);
@@ -173,16 +206,20 @@ fn is_private(url: &Url) -> bool {
     url.scheme() == "https" || local && url.scheme() == "http"
 }
 
-/// What a helper prints. What it says on standard error is not passed on: it may hold what must not be shown.
-fn run(line: &[String]) -> Result<String, String> {
+/// What a helper prints when it is given `input`. What it says on standard error is not passed on: it may hold what must not be shown.
+pub(crate) fn run(line: &[String], input: &str) -> Result<String, String> {
     let (program, arguments) = line.split_first().ok_or("it has no name")?;
     let mut child = Command::new(program)
         .args(arguments)
-        .stdin(Stdio::null())
+        .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .map_err(|e| format!("it does not start: {e}"))?;
+    // A helper that does not want to hear it says so by its end.
+    if let Some(mut to) = child.stdin.take() {
+        let _ = to.write_all(input.as_bytes());
+    }
     let mut out = child.stdout.take();
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
@@ -214,8 +251,12 @@ mod tests {
     use super::*;
 
     fn sent(credentials: &Credentials, netrc: &str, url: &str) -> Option<String> {
-        let auth =
-            Auth { credentials: credentials.clone(), netrc: Netrc::parse(netrc), asked: Mutex::new(BTreeMap::new()) };
+        let auth = Auth {
+            credentials: credentials.clone(),
+            netrc: Netrc::parse(netrc),
+            asked: Mutex::default(),
+            given: Default::default(),
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let value = runtime.block_on(auth.authorization(&Url::parse(url).unwrap(), true)).unwrap();
         value.map(|value| value.to_str().unwrap().to_owned())
@@ -269,8 +310,12 @@ mod tests {
         assert_eq!(sent(&helper("echo token-for-${1%:81}"), "", url).as_deref(), Some("Bearer token-for-localhost"));
         let fallback = sent(&helper("true"), "machine localhost login u password p", url);
         assert_eq!(fallback.as_deref(), Some("Basic dTpw"), "a helper that knows nothing");
-        let auth =
-            Auth { credentials: helper("echo no >&2; exit 3"), netrc: Netrc::default(), asked: Mutex::default() };
+        let auth = Auth {
+            credentials: helper("echo no >&2; exit 3"),
+            netrc: Netrc::default(),
+            asked: Mutex::default(),
+            given: Default::default(),
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let failed = runtime.block_on(auth.authorization(&Url::parse(url).unwrap(), true)).unwrap_err();
         let Failure::Source(reason) = failed else { panic!("{failed:?}") };

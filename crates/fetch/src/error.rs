@@ -8,6 +8,9 @@ use std::time::Duration;
 use trainlock_store::StoreError;
 use trainlock_types::{Checksum, Digest};
 
+/// What the names of images begin with in errors.
+pub(crate) const IMAGE: &str = "image ";
+
 /// Why an input was not fetched. Nothing wrong is in the store.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -109,6 +112,10 @@ impl FetchError {
                     "the credentials for {} were refused: look at TRAINLOCK_AUTH_…, at [auth] in the configuration file, and at netrc, in this order",
                     failure.host()
                 )),
+                Reason::Denied { .. } if name.starts_with(IMAGE) => Some(format!(
+                    "log in with `docker login {0}` (or podman or skopeo), or put `machine {0} login USER password PASSWORD` into ~/.netrc; of an image that does not exist a registry may say the same",
+                    failure.host()
+                )),
                 Reason::Denied { .. } => Some(format!(
                     "put `machine {0} login USER password PASSWORD` into ~/.netrc, or a token into the configuration file: [auth.\"{0}\"] (sent over https, and to this machine itself, only)",
                     failure.host()
@@ -117,6 +124,10 @@ impl FetchError {
                 Reason::Html => {
                     Some("open the address in a browser: it may want a login, or a quota may be used up".to_owned())
                 }
+                Reason::Mismatch { .. } if name.starts_with(IMAGE) => Some(
+                    "what a digest names never changes: the registry, or something on the way, damaged it; try again, or take the image from another registry"
+                        .to_owned(),
+                ),
                 Reason::Mismatch { mismatch: Mismatch::Sha256 { .. } | Mismatch::Size { .. }, .. } => {
                     Some(format!("if the change upstream is meant, run `trainlock update {name}`"))
                 }

@@ -284,7 +284,7 @@ impl Fetcher {
     }
 
     /// Held while an input is fetched, so that other processes wait for it instead of fetching it too.
-    fn lock(&self, session: &Session, name: &str, digest: &Digest) -> Result<LockGuard, FetchError> {
+    pub(crate) fn lock(&self, session: &Session, name: &str, digest: &Digest) -> Result<LockGuard, FetchError> {
         let waiting = |holder| self.events.emit(Event::Waiting { what: format!("data `{name}`"), holder });
         session.store().lock(&format!("data-{digest}"), waiting).map_err(|e| store(name, e))
     }
@@ -501,7 +501,7 @@ impl Fetcher {
         Limits { decoded: bytes, size: bytes, count: self.settings.unpack_count }
     }
 
-    fn next_id(&self) -> u64 {
+    pub(crate) fn next_id(&self) -> u64 {
         self.transfers.fetch_add(1, Ordering::Relaxed)
     }
 }
@@ -566,7 +566,7 @@ pub(crate) fn open(session: &Session, name: &str, sha256: &Digest) -> Result<fs_
     fs_err::File::open(&path).map_err(|e| unreadable(name, &path, e))
 }
 
-fn unpack_error(name: &str, url: String, error: UnpackError) -> FetchError {
+pub(crate) fn unpack_error(name: &str, url: String, error: UnpackError) -> FetchError {
     let name = name.to_owned();
     match error {
         UnpackError::Archive(error) => FetchError::Archive { name, url, error },

@@ -3,7 +3,7 @@
 //! A worker gets the head of an answer and then buffers through a bounded channel, so that hashing
 //! and writing (on the worker's thread) and reading from the socket go on side by side.
 
-use crate::auth::Auth;
+use crate::auth::{Auth, Secret};
 use crate::budget::{Budget, Permit, Rate};
 use crate::error::{Failure, Reason};
 use crate::replace;
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, IF_RANGE, LAST_MODIFIED, LINK, LOCATION, RANGE, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use reqwest::{Client, StatusCode};
 use std::error::Error;
@@ -89,6 +90,8 @@ pub(crate) struct Head {
     pub(crate) gives_parts: Option<bool>,
     pub(crate) etag: Option<String>,
     pub(crate) modified: Option<String>,
+    /// How the server wants to be asked, where it refuses (RFC 9110, `WWW-Authenticate`).
+    pub(crate) challenges: Vec<String>,
     /// Whether credentials were sent.
     pub(crate) sent_login: bool,
 }
@@ -125,6 +128,16 @@ impl Net {
             })
             .map_err(|e| e.to_string())?;
         Ok(Net { shared, handle, end: Some(end), thread: Some(thread) })
+    }
+
+    /// The credentials that the user has for the host of a URL. May not be called from within an async runtime.
+    pub(crate) fn secret(&self, url: &Url) -> Result<Option<Secret>, Failure> {
+        self.handle.block_on(self.shared.auth.secret(url, true))
+    }
+
+    /// From now on requests whose URL begins so are made with these credentials.
+    pub(crate) fn allow(&self, prefix: &Url, secret: Secret) {
+        self.shared.auth.allow(prefix, secret);
     }
 
     /// Asks for a URL: the head, and where the body arrives. May not be called from within an async runtime.
@@ -421,6 +434,11 @@ fn head(status: StatusCode, response: &reqwest::Response, sent_login: bool) -> H
         etag: text(ETAG),
         modified: text(LAST_MODIFIED),
         retry_after: text(RETRY_AFTER).and_then(|after| retry_after(&after, text(DATE).as_deref())),
+        challenges: headers
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|v| Some(v.to_str().ok()?.to_owned()))
+            .collect(),
         sent_login,
     }
 }

@@ -23,10 +23,20 @@ pub(crate) struct Page {
 impl Fetcher {
     /// A page, asked for in the media types that `accept` names, with retries. `name` is told in errors.
     pub(crate) fn page(&self, name: &str, url: &Url, accept: &'static str) -> Result<Page, FetchError> {
+        self.tried(name, url, || self.one_page(url, accept))
+    }
+
+    /// Asks `url` with `once` until it answers or fails for good.
+    pub(crate) fn tried<T>(
+        &self,
+        name: &str,
+        url: &Url,
+        once: impl Fn() -> Result<T, Failure>,
+    ) -> Result<T, FetchError> {
         let mut earlier = Vec::new();
         for retry in 0.. {
-            match self.one_page(url, accept) {
-                Ok(page) => return Ok(page),
+            match once() {
+                Ok(answer) => return Ok(answer),
                 Err(Failure::Source(Reason::Offline)) => {
                     return Err(FetchError::Offline { name: name.to_owned(), url: redacted(url) });
                 }

@@ -1,6 +1,7 @@
 //! How fetching is done, and the switch that ends it.
 
 use crate::auth::Credentials;
+use crate::image::DockerFiles;
 use crate::index::{IndexPlaces, IndexSettings};
 use crate::many::HUB;
 use crate::replace::Replacements;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub netrc: Option<PathBuf>,
     /// Tokens and passwords by host, which go before netrc.
     pub credentials: Credentials,
+    /// The files in which docker and its kin keep what registries of images want, in the order in which they are asked.
+    pub docker: DockerFiles,
     /// What is read from elsewhere than its address names.
     pub replace: Replacements,
     /// A PEM file with certificates of authorities that are trusted besides the system's. On Linux
@@ -74,6 +77,7 @@ impl Default for Settings {
             limit_rate: None,
             netrc: None,
             credentials: Credentials::default(),
+            docker: DockerFiles::default(),
             replace: Replacements::default(),
             certificates: None,
             package_index: IndexSettings::find(&IndexPlaces::default()),

@@ -3,11 +3,15 @@
 //! [`diff`] compares what two locks hold. Locking tells what it is about to change with the same [`Change`]s.
 
 use crate::satisfies::{python_satisfies, satisfies, tool_satisfies};
-use crate::{Content, DataPin, Determinism, Lock, PackagePin, Reason, ResultPin, SealedKind, SealedOutput, ToolPin};
+use crate::{
+    Content, DataPin, Determinism, ImagePin, Lock, PackagePin, Reason, ResultPin, SealedKind, SealedOutput, ToolPin,
+};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use trainlock_types::{DataRequest, Digest, HumanSize, Listing, Name, Params, PinnedFile, RelPath, ToolRequest, Value};
+use trainlock_types::{
+    DataRequest, Digest, HumanSize, ImageReference, Listing, Name, Params, PinnedFile, RelPath, ToolRequest, Value,
+};
 
 /// One difference between an old lock and a new one, or what is wanted of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +54,11 @@ pub enum Subject {
         member: Option<Name>,
         /// The profile; none for `[python]` itself.
         profile: Option<Name>,
+    },
+    /// A container image.
+    Image {
+        /// As the manifest names it.
+        reference: ImageReference,
     },
     /// A member's seed and level.
     Determinism {
@@ -224,6 +233,8 @@ pub fn diff(old: &Lock, new: &Lock) -> Vec<Change> {
         |old, new| python_satisfies(old, &new.request(), &new.python).into_iter().map(Why::Request).collect(),
     );
     changes.extend(package_changes(&old.packages, &new.packages));
+    let place = |pin: &ImagePin| Subject::Image { reference: pin.reference.clone() };
+    compare(&mut changes, &old.images, &new.images, place, |pin| Some(pin.in_words()), |old, new| old.changes(new));
     let tables = |lock: &'_ Lock| lock.determinism.clone().into_iter().collect::<Vec<_>>();
     compare(
         &mut changes,
@@ -384,6 +395,31 @@ pub fn artifacts(old: &ToolPin, new: &ToolPin) -> Option<Why> {
     };
     let (old, new) = (only(old, new), only(new, old));
     (!old.is_empty() || !new.is_empty()).then_some(Why::Files { old, new })
+}
+
+impl ImagePin {
+    /// In what a new pin of the same reference differs.
+    pub fn changes(&self, new: &ImagePin) -> Vec<Why> {
+        let platforms = |pin: &ImagePin| {
+            pin.platforms
+                .iter()
+                .map(|(p, (sha256, _))| format!("{p} {}", sha256.short()))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let facts = [
+            ("digest", self.digest.to_string(), new.digest.to_string()),
+            ("platforms", platforms(self), platforms(new)),
+        ];
+        let differ = facts.into_iter().find(|(_, old, new)| old != new);
+        let differ = differ.map(|(key, old, new)| Why::Fact { key, old, new });
+        differ.into_iter().chain((self.extra != new.extra).then_some(Why::Unknown)).collect()
+    }
+
+    /// What is locked: `sha256 1a2b…`.
+    pub fn in_words(&self) -> String {
+        format!("sha256 {}", self.digest.short())
+    }
 }
 
 impl Determinism {
@@ -596,6 +632,10 @@ impl Serialize for Change {
                 map.serialize_entry("profile", profile)?;
                 member.as_ref()
             }
+            Subject::Image { reference } => {
+                map.serialize_entry("name", reference.as_str())?;
+                None
+            }
             Subject::Determinism { member } => member.as_ref(),
             Subject::Param { profile, member, key } => {
                 map.serialize_entry("name", key)?;
@@ -633,13 +673,14 @@ impl fmt::Display for Change {
 }
 
 impl Subject {
-    /// Its kind, in one word: `data`, `tool`, `python`, `package`, `determinism`, `param`, `result`.
+    /// Its kind, in one word: `data`, `tool`, `python`, `package`, `image`, `determinism`, `param`, `result`.
     pub fn kind(&self) -> &'static str {
         match self {
             Subject::Data { .. } => "data",
             Subject::Tool { .. } => "tool",
             Subject::Python { .. } => "python",
             Subject::Package { .. } => "package",
+            Subject::Image { .. } => "image",
             Subject::Determinism { .. } => "determinism",
             Subject::Param { .. } => "param",
             Subject::Result { .. } => "result",
@@ -659,6 +700,7 @@ impl Subject {
                 let profile = profile.as_ref().map(|profile| format!("(profile {profile})"));
                 member.iter().map(Name::to_string).chain(profile).collect::<Vec<_>>().join(" ")
             }
+            Subject::Image { reference } => reference.to_string(),
             Subject::Determinism { member } => member.as_ref().map(Name::to_string).unwrap_or_default(),
             Subject::Param { member, profile, key } => {
                 let key = key.as_ref().map_or(String::new(), |key| format!(" {key}"));

@@ -2,7 +2,9 @@
 
 use crate::read::{Flaw, invalid};
 use crate::scan::{self, Header, Pair, Typed};
-use crate::{Content, DataPin, HashFrom, PackagePin, PythonPin, ResultPin, SealedOutput, ToolArtifact, ToolPin};
+use crate::{
+    Content, DataPin, HashFrom, ImagePin, PackagePin, PythonPin, ResultPin, SealedOutput, ToolArtifact, ToolPin,
+};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use trainlock_types::{
@@ -109,6 +111,12 @@ raw!(RawPackage {
     source = "source",
 });
 
+raw!(RawImage {
+    reference = "reference",
+    digest = "digest",
+    platforms = "platforms",
+});
+
 raw!(RawResult {
     step = "step",
     member = "member",
@@ -127,6 +135,7 @@ pub(crate) fn is_known(block: &str, key: &str) -> bool {
         "tool" => RawTool::KEYS,
         "python" => RawPython::KEYS,
         "package" => RawPackage::KEYS,
+        "image" => RawImage::KEYS,
         _ => RawResult::KEYS,
     };
     keys.contains(&key)
@@ -363,6 +372,21 @@ impl RawPackage<'_, '_> {
             marker: owned_text(self.marker)?,
             wheels,
             source: self.source.map(|pair| file(pair, &text(pair)?)).transpose()?,
+            extra,
+        })
+    }
+}
+
+impl RawImage<'_, '_> {
+    pub(crate) fn pin(&self, header: &Header<'_>, extra: String) -> Result<ImagePin, Flaw> {
+        let manifest = |text: &str| {
+            let (hex, size) = text.split_once(' ')?;
+            Some((hex.parse().ok()?, size.parse().ok()?))
+        };
+        Ok(ImagePin {
+            reference: parsed(need(header, self.reference, "reference")?, str::parse)?,
+            digest: digest(need(header, self.digest, "digest")?)?,
+            platforms: by_platform(self.platforms, manifest)?,
             extra,
         })
     }

@@ -61,6 +61,9 @@ pub fn heal(text: &str, path: &Path) -> Result<Healed, LockError> {
         settle(std::mem::take(&mut lock.results), theirs.results, |a, b| a.place().cmp(&b.place()));
     let (packages, _) = settle(std::mem::take(&mut lock.packages), theirs.packages, |a, b| a.place().cmp(&b.place()));
     lock.packages = packages;
+    // Of one that the sides have differently none is taken: its registry says anew what it is.
+    let (images, _) = settle(std::mem::take(&mut lock.images), theirs.images, |a, b| a.reference.cmp(&b.reference));
+    lock.images = images;
     lock.data = data;
     lock.tools = tools;
     lock.results = results;
@@ -102,6 +105,7 @@ impl Healed {
             self.lock.results.iter_mut().for_each(|pin| pin.extra.clear());
             self.lock.python.iter_mut().for_each(|pin| pin.extra.clear());
             self.lock.packages.iter_mut().for_each(|pin| pin.extra.clear());
+            self.lock.images.iter_mut().for_each(|pin| pin.extra.clear());
             self.lock.determinism.values_mut().for_each(|table| {
                 table.extra.clear();
                 table.switches.values_mut().for_each(|switches| switches.extra.clear());

@@ -17,8 +17,8 @@ pub use diff::{Action, Change, FileChanges, Subject, Why, artifacts, diff, packa
 pub use error::{LockError, Merge};
 pub use heal::{Healed, heal};
 pub use pin::{
-    Content, DataPin, Determinism, Extra, HashFrom, Lock, PackagePin, PythonPin, ResultPin, ResultPlace, SealedKind,
-    SealedOutput, Switches, ToolArtifact, ToolPin,
+    Content, DataPin, Determinism, Extra, HashFrom, ImagePin, Lock, PackagePin, PythonPin, ResultPin, ResultPlace,
+    SealedKind, SealedOutput, Switches, ToolArtifact, ToolPin,
 };
 pub use satisfies::{Reason, python_satisfies, satisfies, tool_satisfies};
 

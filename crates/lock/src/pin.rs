@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use trainlock_types::{
-    DataRequest, DataSource, Digest, LISTING_IN_LOCK, Listing, Name, Params, PinnedFile, Platform, PythonRequest,
-    RelPath, TakenLock, ToolProvider, ToolRequest,
+    DataRequest, DataSource, Digest, ImageReference, LISTING_IN_LOCK, Listing, Name, Params, PinnedFile, Platform,
+    PythonRequest, RelPath, TakenLock, ToolProvider, ToolRequest,
 };
 
 /// A lock. The root project is member `None` where an entry belongs to a member; tables of params
@@ -18,6 +18,8 @@ pub struct Lock {
     pub python: Vec<PythonPin>,
     /// The python packages, sorted by (name, member, profile, version), each once.
     pub packages: Vec<PackagePin>,
+    /// The container images, sorted by reference, each once.
+    pub images: Vec<ImagePin>,
     /// Seed and level of each member.
     pub determinism: BTreeMap<Option<Name>, Determinism>,
     /// Each member's hyperparameters, by its project's name.
@@ -178,6 +180,19 @@ pub struct PackagePin {
     pub extra: String,
 }
 
+/// A locked container image. Whichever member asks for it, it is the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImagePin {
+    /// The reference as the manifest has it.
+    pub reference: ImageReference,
+    /// The digest of what the reference names: an index of manifests, or the only manifest.
+    pub digest: Digest,
+    /// The digest of each platform's manifest, and its size in bytes.
+    pub platforms: BTreeMap<Platform, (Digest, u64)>,
+    /// Lines of its block that this version does not know, as they stand.
+    pub extra: String,
+}
+
 /// What one member's steps are made deterministic with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Determinism {
@@ -274,6 +289,7 @@ pub(crate) enum Section {
     Tool,
     Python,
     Package,
+    Image,
     Determinism,
     Params,
     Profile,
@@ -311,6 +327,11 @@ impl Lock {
         profile: Option<&'a Name>,
     ) -> impl Iterator<Item = &'a PackagePin> {
         self.packages.iter().filter(move |pin| (pin.member.as_ref(), pin.profile.as_ref()) == (member, profile))
+    }
+
+    /// The pin of an image.
+    pub fn image(&self, reference: &ImageReference) -> Option<&ImagePin> {
+        self.images.iter().find(|pin| pin.reference == *reference)
     }
 
     /// The sealed results of a step under a profile, one a class.

@@ -4,8 +4,8 @@
 //! for a lock, and lenient for healing: then what is not whole is left out and counted.
 
 use crate::entry::{
-    Raw, RawData, RawPackage, RawPython, RawResult, RawTool, boolean, count, dotted, integer, is_known, need, params,
-    text, twice,
+    Raw, RawData, RawImage, RawPackage, RawPython, RawResult, RawTool, boolean, count, dotted, integer, is_known, need,
+    params, text, twice,
 };
 use crate::pin::Section;
 use crate::scan::{Header, Item, Pair, Scanner, Wrong};
@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
     }
 
     fn sort(&mut self) -> Result<(), Flaw> {
-        let Lock { data, tools, python, packages, results, extra, .. } = &mut self.lock;
+        let Lock { data, tools, python, packages, images, results, extra, .. } = &mut self.lock;
         // In the order in which they are written.
         extra.tables.sort_by_key(|(section, _)| *section);
         if self.lenient {
@@ -197,6 +197,9 @@ impl<'a> Reader<'a> {
         if let Some(i) = second(packages.len(), |i, j| packages[i].place().cmp(&packages[j].place())) {
             return Err(twice(Section::Package, i, format!("package `{}`", packages[i].name)));
         }
+        if let Some(i) = second(images.len(), |i, j| images[i].reference.cmp(&images[j].reference)) {
+            return Err(twice(Section::Image, i, format!("image `{}`", images[i].reference)));
+        }
         if let Some(i) = second(results.len(), |i, j| results[i].place().cmp(&results[j].place())) {
             return Err(twice(Section::Result, i, format!("a result of step `{}` for one class", results[i].step)));
         }
@@ -204,6 +207,7 @@ impl<'a> Reader<'a> {
         tools.sort_by(|a, b| a.place().cmp(&b.place()));
         python.sort_by(|a, b| a.place().cmp(&b.place()));
         packages.sort_by(|a, b| a.place().cmp(&b.place()));
+        images.sort_by(|a, b| a.reference.cmp(&b.reference));
         results.sort_by(|a, b| a.place().cmp(&b.place()));
         Ok(())
     }
@@ -254,6 +258,11 @@ impl<'a> Reader<'a> {
                 reader.lock.packages.push(raw.pin(header, extra)?);
                 Ok(())
             }),
+            (["image"], true) => self.entries(header, pairs, Section::Image, |reader, pairs| {
+                let (raw, extra): (RawImage<'_, '_>, _) = reader.raw_block(header, pairs)?;
+                reader.lock.images.push(raw.pin(header, extra)?);
+                Ok(())
+            }),
             (["result"], true) => self.entries(header, pairs, Section::Result, |reader, pairs| {
                 let (raw, extra): (RawResult<'_, '_>, _) = reader.raw_block(header, pairs)?;
                 reader.lock.results.push(raw.pin(header, extra)?);
@@ -281,13 +290,14 @@ impl<'a> Reader<'a> {
                 self.unread = true;
                 Ok(())
             }
-            ([block @ ("data" | "tool" | "python" | "package" | "result"), rest @ ..], _) => {
+            ([block @ ("data" | "tool" | "python" | "package" | "image" | "result"), rest @ ..], _) => {
                 let text = self.raw(header, end)?;
                 let last = match *block {
                     "data" => self.lock.data.last_mut().map(|pin| &mut pin.extra),
                     "tool" => self.lock.tools.last_mut().map(|pin| &mut pin.extra),
                     "python" => self.lock.python.last_mut().map(|pin| &mut pin.extra),
                     "package" => self.lock.packages.last_mut().map(|pin| &mut pin.extra),
+                    "image" => self.lock.images.last_mut().map(|pin| &mut pin.extra),
                     _ => self.lock.results.last_mut().map(|pin| &mut pin.extra),
                 };
                 match (rest, last) {

@@ -28,7 +28,8 @@
 
 use crate::pin::Section;
 use crate::{
-    Content, DataPin, Determinism, Lock, PackagePin, PythonPin, ResultPin, SealedOutput, ToolArtifact, ToolPin, VERSION,
+    Content, DataPin, Determinism, ImagePin, Lock, PackagePin, PythonPin, ResultPin, SealedOutput, ToolArtifact,
+    ToolPin, VERSION,
 };
 use std::fmt::Write as _;
 use trainlock_types::{DataSource, Digest, Params, PinnedFile, Platform, SourceUrl, ToolMatch, ToolProvider, quoted};
@@ -65,6 +66,10 @@ impl Lock {
             package(&mut out, pin);
         }
         self.unknown_after(Section::Package, &mut out);
+        for pin in sorted(&self.images, |pin| &pin.reference) {
+            image(&mut out, pin);
+        }
+        self.unknown_after(Section::Image, &mut out);
         for (member, table) in &self.determinism {
             match member {
                 None => out.push_str("\n[determinism]\n"),
@@ -264,6 +269,15 @@ fn package(out: &mut String, pin: &PackagePin) {
     if let Some(source) = &pin.source {
         text(out, "source", &source.to_string());
     }
+    unknown(out, &pin.extra);
+}
+
+fn image(out: &mut String, pin: &ImagePin) {
+    out.push_str("\n[[image]]\n");
+    text(out, "reference", pin.reference.as_str());
+    digest(out, "digest", &pin.digest);
+    let manifest = |(platform, (sha256, size)): (&Platform, &(Digest, u64))| format!("{platform} {sha256} {size}");
+    texts(out, "platforms", &pin.platforms.iter().map(manifest).collect::<Vec<_>>());
     unknown(out, &pin.extra);
 }
 

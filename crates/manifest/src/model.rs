@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use trainlock_types::{
-    DataRequest, Name, Params, Platform, RelPath, SourceText, TakenKind, ToolRequest, Value, nearest,
+    DataRequest, ImageReference, Name, Params, Platform, RelPath, SourceText, TakenKind, ToolRequest, Value, nearest,
 };
 
 /// A root manifest and its members, all of them valid. Every [`RelPath`] is relative to `root`.
@@ -68,7 +68,7 @@ pub struct Member {
     /// How much isolation steps need unless they say otherwise.
     pub sandbox: Sandbox,
     /// The image of steps that name none.
-    pub image: Option<String>,
+    pub image: Option<ImageReference>,
     /// The steps, in the order of the file.
     pub steps: Vec<Step>,
     /// The member's manifest.
@@ -209,7 +209,7 @@ pub struct Step {
     /// Environment variables.
     pub env: BTreeMap<String, String>,
     /// The image that is its root file system: its own, else the project's.
-    pub image: Option<String>,
+    pub image: Option<ImageReference>,
     /// What it needs of the machine.
     pub resources: Resources,
     /// After how long it is ended.

@@ -8,14 +8,14 @@ use crate::params::Known;
 use crate::template::{Piece, Template, Token, looks_like_placeholder, split};
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
-use trainlock_types::{DataSource, RelPath, parse_duration, parse_size};
+use trainlock_types::{DataSource, ImageReference, RelPath, parse_duration, parse_size};
 
 /// What a member's steps can name, and what holds where they say nothing.
 pub(crate) struct Surroundings<'a> {
     pub(crate) data: &'a DataSets<'a>,
     pub(crate) params: &'a Known,
     pub(crate) sandbox: Sandbox,
-    pub(crate) image: Option<String>,
+    pub(crate) image: Option<ImageReference>,
 }
 
 /// Reads a member's `[steps]`; steps with a mistake are told and left out.
@@ -73,53 +73,17 @@ pub(crate) fn sandbox(view: &View<'_>) -> Option<Sandbox> {
 }
 
 /// An image reference; nothing (and the mistake is told) if it is none.
-pub(crate) fn image(view: &View<'_>, report: &mut Report) -> Option<Result<String, ()>> {
+pub(crate) fn image(view: &View<'_>, report: &mut Report) -> Option<Result<ImageReference, ()>> {
     let text = view.str("image")?;
-    Some(match image_mistake(text.text) {
-        None => Ok(text.text.to_owned()),
-        Some(mistake) => {
+    Some(match text.text.parse() {
+        Ok(image) => Ok(image),
+        Err(mistake) => {
             report
                 .error(view.source, text.span, format!("bad image reference: {mistake}"))
                 .help("for example `docker.io/library/python:3.11-slim` or `ghcr.io/org/name@sha256:…`");
             Err(())
         }
     })
-}
-
-/// What is wrong with an image reference: `[HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST]`, as the OCI distribution
-/// specification has it.
-fn image_mistake(text: &str) -> Option<&'static str> {
-    let (name, digest) = match text.split_once('@') {
-        Some((name, digest)) => (name, Some(digest)),
-        None => (text, None),
-    };
-    let good_digest =
-        |d: &str| d.strip_prefix("sha256:").is_some_and(|hex| hex.parse::<trainlock_types::Digest>().is_ok());
-    if digest.is_some_and(|d| !good_digest(d)) {
-        return Some("a digest is `sha256:` and 64 hexadecimal digits");
-    }
-    let (name, tag) = match name.rfind(':').filter(|colon| !name[*colon..].contains('/')) {
-        Some(colon) => (&name[..colon], Some(&name[colon + 1..])),
-        None => (name, None),
-    };
-    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if tag.is_some_and(|t| t.is_empty() || t.len() > 128 || !t.chars().all(word) || t.starts_with(['.', '-'])) {
-        return Some("a tag has letters, digits, `_`, `.` and `-`");
-    }
-    let (host, path) = match name.split_once('/') {
-        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), path),
-        _ => (None, name),
-    };
-    if host.is_some_and(|h| !h.chars().all(|c| word(c) || matches!(c, ':' | '[' | ']'))) {
-        return Some("a registry is a host name, and a port if it needs one");
-    }
-    let part = |part: &str| {
-        part.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && part.ends_with(|c: char| c.is_ascii_alphanumeric())
-            && part.chars().all(|c| word(c) && !c.is_ascii_uppercase())
-    };
-    (!path.split('/').all(part))
-        .then_some("a name has lower-case letters and digits, with `.`, `_`, `-` and `/` between them")
 }
 
 fn named_params(run: &Run) -> Vec<String> {
@@ -434,7 +398,7 @@ impl<'a> Reader<'_, 'a> {
         env
     }
 
-    fn image(&mut self) -> Option<String> {
+    fn image(&mut self) -> Option<ImageReference> {
         let image = image(self.view, self.report)?;
         self.sound &= image.is_ok();
         image.ok()

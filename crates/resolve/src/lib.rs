@@ -9,10 +9,12 @@ mod resolve;
 pub use resolve::{Mode, Resolution, ResolveError, resolve, settle, stale};
 pub use trainlock_lock::{Action, Change, Subject, Why};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use trainlock_lock::{Content, Determinism, HashFrom, PackagePin, Switches, ToolArtifact, ToolPin};
-use trainlock_types::{DataRequest, Digest, Name, Params, Platform, PythonRequest, RelPath, ToolRequest};
+use trainlock_types::{
+    DataRequest, Digest, ImageReference, Name, Params, Platform, PythonRequest, RelPath, ToolRequest,
+};
 
 /// An error of a provider.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -26,6 +28,8 @@ pub struct Wanted {
     pub tools: Vec<ToolRequest>,
     /// The python packages of all members.
     pub python: Vec<PythonRequest>,
+    /// The container images of all steps.
+    pub images: BTreeSet<ImageReference>,
     /// The members.
     pub members: Vec<WantedMember>,
 }
@@ -73,6 +77,9 @@ pub trait Provider {
     /// Python packages, resolved together for all platforms that the request names.
     fn python(&mut self, request: &PythonRequest, with: &ResolveWith<'_>) -> Result<PythonAnswer, BoxError>;
 
+    /// A container image: what its reference names now.
+    fn image(&mut self, reference: &ImageReference) -> Result<ImageAnswer, BoxError>;
+
     /// What a member's level means on every architecture, with packages of these versions.
     fn switches(&self, determinism: &Determinism, versions: &BTreeMap<String, String>) -> BTreeMap<String, Switches>;
 }
@@ -86,6 +93,15 @@ pub struct ToolAnswer {
     pub artifacts: BTreeMap<Platform, ToolArtifact>,
     /// Where the digests come from; none for tools of the host.
     pub hash_from: Option<HashFrom>,
+}
+
+/// What a registry answered for an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageAnswer {
+    /// The digest of what the reference names.
+    pub digest: Digest,
+    /// The digest of each platform's manifest, and its size in bytes.
+    pub platforms: BTreeMap<Platform, (Digest, u64)>,
 }
 
 /// What python packages are resolved with.

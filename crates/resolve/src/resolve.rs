@@ -5,14 +5,16 @@
 //! repository is always looked at. [`stale`] ends there; [`resolve`] then asks, all at once.
 
 use crate::change;
-use crate::{BoxError, DataAnswer, Provider, ResolveWith, ToolAnswer, Wanted};
+use crate::{BoxError, DataAnswer, ImageAnswer, Provider, ResolveWith, ToolAnswer, Wanted};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use trainlock_lock::{
-    Action, Change, Content, DataPin, Healed, Lock, PackagePin, PythonPin, Reason, Subject, ToolPin, Why,
+    Action, Change, Content, DataPin, Healed, ImagePin, Lock, PackagePin, PythonPin, Reason, Subject, ToolPin, Why,
     python_satisfies, satisfies, tool_satisfies,
 };
-use trainlock_types::{Checksum, DataRequest, DataSource, Name, Params, PythonRequest, RelPath, ToolRequest, nearest};
+use trainlock_types::{
+    Checksum, DataRequest, DataSource, ImageReference, Name, Params, PythonRequest, RelPath, ToolRequest, nearest,
+};
 
 /// How far locking may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +68,7 @@ pub enum ResolveError {
         reasons: Vec<Reason>,
     },
     /// Nothing of this name is there to be updated.
-    #[error("there is no data set, tool or package `{name}`{}", .near.as_ref().map_or(String::new(), |near| format!(": did you mean `{near}`?")))]
+    #[error("there is no data set, tool, package or image `{name}`{}", .near.as_ref().map_or(String::new(), |near| format!(": did you mean `{near}`?")))]
     UnknownName {
         /// The name.
         name: String,
@@ -152,7 +154,21 @@ pub fn resolve(
     if !errors.is_empty() {
         return Err(errors);
     }
-    let changes = changes(wanted, old, &data, &tools, &python);
+    let mut images = judge_images(wanted, old, mode);
+    for image in images.iter_mut().filter(|image| image.pin.is_none()) {
+        match provider.image(image.reference) {
+            Ok(ImageAnswer { digest, platforms }) => {
+                let extra = image.old.filter(|old| old.digest == digest).map(|old| old.extra.clone());
+                let (reference, extra) = (image.reference.clone(), extra.unwrap_or_default());
+                image.pin = Some(ImagePin { reference, digest, platforms, extra });
+            }
+            Err(source) => errors.push(ResolveError::Source { subject: image.subject(), source }),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let changes = changes(wanted, old, &data, &tools, &python, &images);
     let mut packages: Vec<PackagePin> = python.iter().flat_map(|entry| entry.packages.iter().cloned()).collect();
     packages.sort_by(|a, b| a.place().cmp(&b.place()));
     let mut lock = Lock {
@@ -160,6 +176,7 @@ pub fn resolve(
         packages,
         data: data.into_iter().filter_map(Entry::into_pin).collect(),
         tools: tools.into_iter().filter_map(|tool| tool.pin).collect(),
+        images: images.into_iter().filter_map(|image| image.pin).collect(),
         results: old.results.clone(),
         extra: old.extra.clone(),
         ..Lock::default()
@@ -220,7 +237,8 @@ pub fn stale(
     }
     let tools = judge_tools(wanted, old, &Mode::Lock);
     let python = judge_python(wanted, old, &Mode::Lock, &tools);
-    Ok(changes(wanted, old, &data, &tools, &python))
+    let images = judge_images(wanted, old, &Mode::Lock);
+    Ok(changes(wanted, old, &data, &tools, &python, &images))
 }
 
 /// Chooses among what healing found in a damaged lock: of an entry that two branches have
@@ -585,6 +603,37 @@ fn judge_python<'a>(wanted: &'a Wanted, old: &'a Lock, mode: &Mode, tools: &[Too
     requests.into_iter().map(judge).collect()
 }
 
+/// A container image, its old pin and the new one.
+#[derive(Debug)]
+struct ImageEntry<'a> {
+    reference: &'a ImageReference,
+    old: Option<&'a ImagePin>,
+    pin: Option<ImagePin>,
+}
+
+impl ImageEntry<'_> {
+    fn subject(&self) -> Subject {
+        Subject::Image { reference: self.reference.clone() }
+    }
+
+    fn change(&self) -> Option<Action> {
+        let Some(old) = self.old else {
+            return Some(Action::Added { what: self.pin.as_ref().map(ImagePin::in_words) });
+        };
+        let why = self.pin.as_ref().map(|pin| old.changes(pin)).unwrap_or_default();
+        (!why.is_empty()).then_some(Action::Changed { why })
+    }
+}
+
+/// A pin is for its reference as written, on every platform: nothing else can make it stale.
+fn judge_images<'a>(wanted: &'a Wanted, old: &'a Lock, mode: &Mode) -> Vec<ImageEntry<'a>> {
+    let judge = |reference: &'a ImageReference| {
+        let old = old.image(reference);
+        ImageEntry { reference, old, pin: old.filter(|_| !mode.moves(reference.as_str())).cloned() }
+    };
+    wanted.images.iter().map(judge).collect()
+}
+
 impl Mode {
     fn is_update(&self) -> bool {
         matches!(self, Mode::Update { .. })
@@ -605,6 +654,7 @@ fn unknown_names(wanted: &Wanted, old: Option<&Lock>, mode: &Mode) -> Vec<Resolv
     let mut known: BTreeSet<&str> =
         wanted.data.iter().map(|r| r.name.as_str()).chain(wanted.tools.iter().map(|r| r.name.as_str())).collect();
     known.extend(old.iter().flat_map(|lock| &lock.packages).map(|pin| pin.name.as_str()));
+    known.extend(wanted.images.iter().map(ImageReference::as_str));
     let unknown = names.iter().filter(|name| !known.contains(name.as_str()));
     unknown
         .map(|name| ResolveError::UnknownName {
@@ -640,6 +690,7 @@ fn changes(
     data: &[Entry<'_>],
     tools: &[ToolEntry<'_>],
     python: &[PythonEntry<'_>],
+    images: &[ImageEntry<'_>],
 ) -> Vec<Change> {
     let mut changes: BTreeMap<Subject, Action> = BTreeMap::new();
     // The pins that entries have stand in the order of the lock.
@@ -672,6 +723,12 @@ fn changes(
     let before: Vec<PackagePin> = old.packages.iter().filter(|pin| !open(pin)).cloned().collect();
     let after: Vec<PackagePin> = python.iter().flat_map(|e| e.packages.iter().cloned()).collect();
     changes.extend(trainlock_lock::package_changes(&before, &after));
+    for pin in old.images.iter().filter(|pin| images.iter().all(|e| *e.reference != pin.reference)) {
+        changes.insert(Subject::Image { reference: pin.reference.clone() }, Action::Removed);
+    }
+    for entry in images {
+        changes.extend(entry.change().map(|action| (entry.subject(), action)));
+    }
     let mut before = old.determinism.clone();
     for member in &wanted.members {
         let place = (!member.root).then(|| member.name.clone());

@@ -8,12 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 use trainlock_lock::{Change, Content, Determinism, Lock, PackagePin, Switches, heal};
 use trainlock_resolve::{
-    BoxError, DataAnswer, Mode, Provider, PythonAnswer, Resolution, ResolveError, ResolveWith, ToolAnswer, Wanted,
-    WantedMember, resolve, settle, stale,
+    BoxError, DataAnswer, ImageAnswer, Mode, Provider, PythonAnswer, Resolution, ResolveError, ResolveWith, ToolAnswer,
+    Wanted, WantedMember, resolve, settle, stale,
 };
 use trainlock_types::{
-    DataRequest, DataSource, Digest, Entry, EntryKind, Listing, Name, Params, PythonRequest, RelPath, SourceUrl,
-    ToolMatch, ToolProvider, ToolRequest, Value,
+    DataRequest, DataSource, Digest, Entry, EntryKind, ImageReference, Listing, Name, Params, Platform, PythonRequest,
+    RelPath, SourceUrl, ToolMatch, ToolProvider, ToolRequest, Value,
 };
 
 /// What is out there, and what was asked.
@@ -107,6 +107,13 @@ impl Provider for World {
         };
         let packages = request.dependencies.iter().map(pin).collect::<Result<_, BoxError>>()?;
         Ok(PythonAnswer { packages, exclude_newer: Some("2026".to_owned()) })
+    }
+
+    fn image(&mut self, reference: &ImageReference) -> Result<ImageAnswer, BoxError> {
+        self.asked.push(format!("image {reference}"));
+        let generation = self.generations.get(reference.as_str()).copied().unwrap_or_default();
+        let digest = Digest::of(format!("{reference} {generation}").as_bytes());
+        Ok(ImageAnswer { digest, platforms: BTreeMap::from([(Platform::LinuxX86_64, (digest, 7))]) })
     }
 
     /// A level means something else with another numpy.
@@ -458,6 +465,10 @@ fn an_archive_packed_anew_is_named_as_such() {
             Err("no packages here".into())
         }
 
+        fn image(&mut self, reference: &ImageReference) -> Result<ImageAnswer, BoxError> {
+            Err(format!("no image {reference} here").into())
+        }
+
         fn switches(&self, _: &Determinism, _: &BTreeMap<String, String>) -> BTreeMap<String, Switches> {
             BTreeMap::new()
         }
@@ -505,8 +516,8 @@ fn an_unknown_name_is_not_updated() {
     let mut world = World::default();
     let errors = resolve(&wanted(), None, &update(&["ray", "ffmpeg", "nothing"]), &mut world).unwrap_err();
     assert!(matches!(&errors[..], [ResolveError::UnknownName { .. }, ResolveError::UnknownName { .. }]));
-    assert_eq!(errors[0].to_string(), "there is no data set, tool or package `nothing`");
-    assert_eq!(errors[1].to_string(), "there is no data set, tool or package `ray`: did you mean `raw`?");
+    assert_eq!(errors[0].to_string(), "there is no data set, tool, package or image `nothing`");
+    assert_eq!(errors[1].to_string(), "there is no data set, tool, package or image `ray`: did you mean `raw`?");
     assert!(world.questions().is_empty());
 }
 
@@ -673,4 +684,27 @@ fn a_profile_has_packages_of_its_own() {
     wanted.python.pop();
     let back = resolve(&wanted, Some(&moved.lock), &Mode::Lock, &mut world).unwrap().lock;
     assert_eq!(back, old);
+}
+
+#[test]
+fn an_image_stays_until_it_is_updated() {
+    let reference = "ghcr.io/org/x:1";
+    let wanted = Wanted { images: BTreeSet::from([reference.parse().unwrap()]), ..wanted() };
+    let mut world = World::default();
+    let first = resolve(&wanted, None, &Mode::Lock, &mut world).unwrap();
+    assert_eq!(words(&first).iter().filter(|w| w.starts_with("image ghcr.io/org/x:1: added, sha256 ")).count(), 1);
+    let text = first.lock.to_text();
+    assert_eq!(Lock::parse(&text, Path::new("train.lock")).unwrap(), first.lock, "{text}");
+    // The tag is moved: nothing changes, and nobody is asked, until the user asks for it by name or for all.
+    world.generations.insert(reference.to_owned(), 1);
+    world.questions();
+    assert_eq!(stale(&wanted, Some(&first.lock), &mut world).unwrap(), []);
+    let same = resolve(&wanted, Some(&first.lock), &Mode::Lock, &mut world).unwrap();
+    assert_eq!((words(&same), world.questions()), (vec![], vec![]));
+    let moved = resolve(&wanted, Some(&first.lock), &update(&[reference]), &mut world).unwrap();
+    let [change] = &words(&moved)[..] else { panic!("{:?}", words(&moved)) };
+    assert!(change.starts_with("image ghcr.io/org/x:1: digest: "), "{change}");
+    assert_eq!(world.questions(), ["image ghcr.io/org/x:1"]);
+    let gone = stale(&Wanted { images: BTreeSet::new(), ..wanted }, Some(&moved.lock), &mut world).unwrap();
+    assert_eq!(gone.iter().map(Change::to_string).collect::<Vec<_>>(), ["image ghcr.io/org/x:1: removed"]);
 }

@@ -6,8 +6,9 @@ use crate::result::{Content, OutputRecord, Role, State, StepResult};
 use crate::verdict::Outcome;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use trainlock_env::determinism::numeric_class;
-use trainlock_env::{Equipment, Isolation, Machine, STEP_PATH};
+use trainlock_env::{Equipment, Isolation, Machine, Outfit, STEP_PATH};
 use trainlock_lock::{Content as PinContent, Lock, Switches};
 use trainlock_manifest::{InputPattern, Run, Workspace};
 use trainlock_store::{FileState, Index, Store, StoreError};
@@ -28,7 +29,7 @@ pub struct Bench<'a> {
     /// Each member's params, with profile and `--set` applied.
     pub params: &'a BTreeMap<Name, Params>,
     /// What each member's steps are equipped with.
-    pub equipment: &'a BTreeMap<Name, Equipment>,
+    pub equipment: &'a BTreeMap<Outfit, Equipment>,
     /// The stat index of the project's folder.
     pub index: Index,
     /// What the project last had.
@@ -49,6 +50,10 @@ pub struct Shell {
     /// What stands before the script on its command line.
     pub options: &'static [&'static str],
 }
+
+/// What runs a step's script in an image: every image with a shell has this one.
+pub(crate) static IMAGE_SHELL: LazyLock<Shell> =
+    LazyLock::new(|| Shell { program: "/bin/sh".into(), options: &["-eu", "-c"] });
 
 impl Shell {
     /// bash if the system has one where steps look for programs, else sh.
@@ -203,7 +208,7 @@ impl<'a> Bench<'a> {
         lock: &'a Lock,
         store: &'a Store,
         params: &'a BTreeMap<Name, Params>,
-        equipment: &'a BTreeMap<Name, Equipment>,
+        equipment: &'a BTreeMap<Outfit, Equipment>,
         shell: &'a Shell,
         index: Index,
         state: State,
@@ -237,6 +242,11 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
+    /// What a step is equipped with.
+    pub(crate) fn equipment_of(&self, node: &Node<'_>) -> Option<&'a Equipment> {
+        self.equipment.get(&node.outfit())
+    }
+
     /// The key of a step whose needs are done, and what goes into its folder.
     pub(crate) fn prepare(&mut self, node: &Node<'_>, done: &Done) -> Result<Prepared, BenchError> {
         let (member, step) = (node.member, node.step);
@@ -246,8 +256,9 @@ impl<'a> Bench<'a> {
         match &step.run {
             Run::Shell(template) => {
                 form.set("command", template.written.clone());
-                let name = self.shell.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                form.set("shell", format!("{name} {}", self.shell.options.join(" ")));
+                let shell = if step.image.is_some() { &IMAGE_SHELL } else { self.shell };
+                let name = shell.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                form.set("shell", format!("{name} {}", shell.options.join(" ")));
             }
             Run::Exec(templates) => form.set("command", json(templates.iter().map(|t| &t.written))),
         }
@@ -269,7 +280,7 @@ impl<'a> Bench<'a> {
         for (name, value) in step.params_seen(params) {
             form.set(format!("param:{name}"), value.to_json());
         }
-        for (fact, value) in self.equipment.get(&member.name).into_iter().flat_map(Equipment::facts) {
+        for (fact, value) in self.equipment_of(node).into_iter().flat_map(Equipment::facts) {
             form.set(fact, value);
         }
         for output in &step.outputs {

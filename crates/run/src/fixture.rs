@@ -18,7 +18,7 @@ pub(crate) struct Project {
     pub(crate) lock: Lock,
     pub(crate) store: Store,
     pub(crate) params: BTreeMap<Name, Params>,
-    equipment: BTreeMap<Name, trainlock_env::Equipment>,
+    equipment: BTreeMap<trainlock_env::Outfit, trainlock_env::Equipment>,
     shell: Shell,
 }
 

@@ -3,6 +3,7 @@
 use crate::sources::{SourceError, Sources, matcher};
 use globset::GlobMatcher;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use trainlock_env::Outfit;
 use trainlock_manifest::{Data, Input, InputPattern, Member, Origin, Step, StepId, Workspace};
 use trainlock_types::{DataSource, Diagnostic, RelPath, nearest};
 
@@ -125,6 +126,11 @@ impl<'w> Plan<'w> {
 }
 
 impl<'w> Node<'w> {
+    /// Whose equipment it has.
+    pub fn outfit(&self) -> Outfit {
+        (self.member.name.clone(), self.step.image.clone())
+    }
+
     /// The data sets that the step reads.
     pub fn data(&self) -> impl Iterator<Item = &'w Data> + '_ {
         self.inputs.iter().flatten().filter_map(|f| if let Feed::Data { data, .. } = f { Some(*data) } else { None })

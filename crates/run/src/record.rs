@@ -74,6 +74,9 @@ pub struct RunRecord {
     /// The python packages that steps could import.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<PackageRecord>,
+    /// The container images that steps ran in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageRecord>,
     /// The machine.
     pub machine: Machine,
     /// The steps of the plan, in order.
@@ -123,6 +126,17 @@ pub struct ToolRecord {
     /// The SHA-256 of that file; none if no step had to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+}
+
+/// A container image as the lock pins it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ImageRecord {
+    /// As the manifest names it.
+    pub reference: String,
+    /// The digest of what it names, `sha256:…`.
+    pub digest: String,
+    /// The digest of its manifest for this machine, `sha256:…`.
+    pub manifest: String,
 }
 
 /// A python package that steps could import.
@@ -284,6 +298,7 @@ impl Recorder {
             data: Vec::new(),
             tools: Vec::new(),
             packages: Vec::new(),
+            images: Vec::new(),
             machine,
             steps: Vec::new(),
             verdict: None,

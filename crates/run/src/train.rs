@@ -21,7 +21,7 @@ use trainlock_store::{FileState, Link, Session, StoreError};
 use trainlock_types::{Digest, EntryKind, Event, Events, StepOutcome};
 
 /// What a member without tools and packages has.
-static NOTHING: Equipment = Equipment { tools: Vec::new(), packages: None };
+static NOTHING: Equipment = Equipment { tools: Vec::new(), packages: None, image: None };
 
 /// Results are made durable after a step that took this long, and at least this often.
 const SYNC_EVERY: Duration = Duration::from_secs(2);
@@ -119,6 +119,14 @@ pub enum TrainError {
         /// The step.
         step: String,
         /// What is missing, with the kernel's own error.
+        why: String,
+    },
+    /// A step runs in an image, and this machine can't give it another root file system.
+    #[error("step `{step}` runs in an image, which takes a file system of its own: {why}")]
+    Image {
+        /// The step.
+        step: String,
+        /// What stands in the way, with the kernel's own error.
         why: String,
     },
     /// A step asks for what the machine does not have.
@@ -366,7 +374,7 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
             seed: prepared.seed,
             command: scope_of_command.command(),
             params: node.step.params_seen(params),
-            equipment: self.bench.equipment.get(&node.member.name).unwrap_or(&NOTHING),
+            equipment: self.bench.equipment_of(node).unwrap_or(&NOTHING),
             shell: self.bench.shell,
             gpus: room.gpus.clone(),
             force: self.options.force,
@@ -396,6 +404,11 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
         let demanded = self.options.sandbox;
         let word = |node: &Node<'_>| demanded.unwrap_or(node.step.sandbox);
         let off = (Tier::None, Some("`sandbox = \"off\"`".to_owned()));
+        let of_image = |node: &Node<'_>| node.step.image.is_some();
+        if let Some(node) = self.plan.nodes.iter().find(|node| of_image(node) && word(node) == SandboxWord::Off) {
+            let why = "`sandbox = \"off\"` leaves it on this machine's own file system".to_owned();
+            return Err(TrainError::Image { step: node.id.clone(), why });
+        }
         if self.plan.nodes.iter().all(|node| word(node) == SandboxWord::Off) {
             return Ok(off);
         }
@@ -410,6 +423,10 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
                 let demands = self.plan.nodes.iter().find(|node| word(node) == SandboxWord::Required);
                 if let (Some(node), Some(why)) = (demands, &missing) {
                     return Err(TrainError::Sandbox { step: node.id.clone(), why: why.clone() });
+                }
+                let image = self.plan.nodes.iter().find(|node| of_image(node));
+                if let (Some(node), Some(why)) = (image, &missing) {
+                    return Err(TrainError::Image { step: node.id.clone(), why: why.clone() });
                 }
                 if let Some(missing) = &missing {
                     let held = match tier {

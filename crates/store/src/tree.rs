@@ -79,6 +79,11 @@ impl Session {
     /// system has none). The content of a link is an object too.
     pub fn tree_from_objects(&self, listing: &Listing) -> Result<Tree, PutError> {
         check_names(listing)?;
+        self.system_from_objects(listing)
+    }
+
+    /// The same for the file system of an image, which is for this kind of machine alone: its names may differ in case only.
+    pub fn system_from_objects(&self, listing: &Listing) -> Result<Tree, PutError> {
         let digest = listing.digest();
         if self.store().has_tree(&digest) {
             return Ok(Tree { digest, size: listing.size(), count: listing.count(), listing: listing.clone() });

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use trainlock_fetch::image_parts;
 use trainlock_lock::{Content, Lock};
 use trainlock_store::{PutError, Session, Store};
 use trainlock_types::{Digest, EntryKind, Listing, Platform, RelPath};
@@ -29,6 +30,8 @@ const TIME: u64 = 315_532_800;
 pub(crate) struct Inputs {
     objects: BTreeMap<Digest, String>,
     trees: BTreeMap<Digest, String>,
+    /// By their manifests, which name the rest.
+    images: BTreeMap<(Digest, u64), String>,
 }
 
 /// The inputs of members that this machine uses.
@@ -51,6 +54,8 @@ pub(crate) fn inputs(project: &Project, lock: &Lock, members: &[usize]) -> Resul
     for selected in packages.iter().flat_map(|(_, selected)| selected) {
         inputs.objects.insert(selected.file.sha256, format!("package {}", selected.name));
     }
+    let images = project.images(lock, members).into_iter();
+    inputs.images.extend(images.map(|(image, manifest)| (manifest, format!("image {image}"))));
     Ok(inputs)
 }
 
@@ -90,6 +95,14 @@ impl Inputs {
             }
             files.insert(*digest, Source::Bytes(listing.to_text().into_bytes()));
         }
+        for (manifest, what) in &self.images {
+            for (digest, size) in image_parts(store, *manifest) {
+                files.insert(digest, Source::At(store.object(&digest, Some(size))?.ok_or_else(|| missing(what))?));
+            }
+            if !files.contains_key(&manifest.0) {
+                return Err(missing(what));
+            }
+        }
         let count = files.len() as u64;
         files.into_iter().try_for_each(|(digest, source)| take(&digest, source))?;
         Ok(count)
@@ -123,6 +136,12 @@ impl Inputs {
                 bring(&entry.sha256, &format!("{what}: {}", entry.path))?;
             }
             rebuild(&session, &listing, what)?;
+        }
+        for (manifest, what) in &self.images {
+            bring(&manifest.0, what)?;
+            for (digest, _) in image_parts(store, *manifest) {
+                bring(&digest, what)?;
+            }
         }
         session.finish(false)?;
         Ok(count)

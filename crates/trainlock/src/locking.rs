@@ -15,13 +15,13 @@ use trainlock_fetch::{FetchError, Fetcher};
 use trainlock_lock::{Content, Determinism, HashFrom, Lock, LockError, Subject, Switches, ToolArtifact};
 use trainlock_manifest::{Member, Workspace};
 use trainlock_resolve::{
-    BoxError, Change, DataAnswer, Mode, Provider, PythonAnswer, Resolution, ResolveError, ResolveWith, ToolAnswer,
-    Wanted, WantedMember, resolve, settle, stale,
+    BoxError, Change, DataAnswer, ImageAnswer, Mode, Provider, PythonAnswer, Resolution, ResolveError, ResolveWith,
+    ToolAnswer, Wanted, WantedMember, resolve, settle, stale,
 };
 use trainlock_store::{Index, Store};
 use trainlock_types::{
-    DataRequest, DataSource, Diagnostic, Digest, FetchedTool, Name, Platform, PythonRequest, RelPath, SourceText,
-    ToolFrom, ToolProvider, ToolRequest, is_python,
+    DataRequest, DataSource, Diagnostic, Digest, FetchedTool, ImageReference, Name, Platform, PythonRequest, RelPath,
+    SourceText, ToolFrom, ToolProvider, ToolRequest, is_python,
 };
 
 pub(crate) use crate::project::Locking;
@@ -375,6 +375,7 @@ fn wanted(workspace: &Workspace) -> Result<Wanted, Failure> {
                 Err(found) => problems.extend(found),
             }
         }
+        wanted.images.extend(member.steps.iter().filter_map(|step| step.image.clone()));
         let determinism = &member.determinism;
         wanted.members.push(WantedMember {
             name: member.name.clone(),
@@ -531,6 +532,12 @@ impl Provider for Sources<'_> {
         };
         self.ui.note("Resolving", format!("{what} for {}", words(&request.platforms)));
         Ok(equip::resolve_packages(workshop, tools, self.workspace, request, with, cache)?)
+    }
+
+    fn image(&mut self, reference: &ImageReference) -> Result<ImageAnswer, BoxError> {
+        let Some((workshop, _)) = &self.outside else { return Err("it is not locked".into()) };
+        let found = workshop.fetcher.resolve_image(workshop.session, reference)?;
+        Ok(ImageAnswer { digest: found.digest, platforms: found.platforms })
     }
 
     fn switches(&self, determinism: &Determinism, versions: &BTreeMap<String, String>) -> BTreeMap<String, Switches> {

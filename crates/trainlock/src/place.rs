@@ -51,9 +51,10 @@ pub(crate) fn make(
     let workspace = Arc::clone(&project.workspace);
     let member = &workspace.members[member];
     member.params_for(profile).map_err(|error| Failure::from_error(Exit::Invalid, &error))?;
-    let equipment = project.equipment_of(&lock, std::iter::once(member), profile)?;
-    project.equip(&lock, &equipment, &BTreeSet::from([&member.name]), options.offline(), ui)?;
-    let Some(equipment) = equipment.get(&member.name) else { unreachable!("it was asked for") };
+    let equipment = project.equipment_of(&lock, std::iter::once((member, None)), profile)?;
+    let outfit = (member.name.clone(), None);
+    project.equip(&lock, &equipment, &BTreeSet::from([outfit.clone()]), options.offline(), ui)?;
+    let Some(equipment) = equipment.get(&outfit) else { unreachable!("it was asked for") };
     let environment = equipment.environment();
 
     let tools: Vec<(String, String, PathBuf)> = equipment

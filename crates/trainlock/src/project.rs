@@ -12,7 +12,7 @@ use trainlock_env::{Cancel, HostTools, Machine, Tool};
 use trainlock_fetch::{FetchError, Fetcher, ManyWanted, Want, Wanted as FetchWanted};
 use trainlock_lock::{Content, DataPin, Lock, LockError};
 use trainlock_manifest::{Data, ManifestError, Workspace};
-use trainlock_run::record::{DataRecord, PackageRecord, RunRecord, ToolRecord};
+use trainlock_run::record::{DataRecord, ImageRecord, PackageRecord, RunRecord, ToolRecord};
 use trainlock_run::{Bench, Capacity, Plan, PlanError, Shell, State, Verdict, is_in_repository};
 use trainlock_store::{Index, Store, place_file, place_tree};
 use trainlock_types::{
@@ -352,6 +352,7 @@ impl Project {
             root: self.workspace.root.clone(),
             hub: self.settings.hub.clone().unwrap_or_else(|| trainlock_fetch::Settings::default().hub),
             credentials: self.settings.credentials.clone(),
+            docker: self.settings.docker.clone(),
             replace: self.settings.replace.clone(),
             cancel: self.fetch_cancel(),
             ..trainlock_fetch::Settings::default()
@@ -380,9 +381,6 @@ impl Project {
                 }
             }
             for step in &member.steps {
-                if step.image.is_some() {
-                    problem(&member.source, &step.span, format!("run step `{}` in an image", step.name));
-                }
                 if !step.serve.is_empty() {
                     problem(&member.source, &step.span, format!("serve locked data to step `{}`", step.name));
                 }
@@ -439,7 +437,16 @@ impl Project {
                 sha256,
             });
         }
-        for (member, equipment) in equipment {
+        let images = &mut record.images;
+        for ((member, _), equipment) in equipment {
+            if let Some(image) = &equipment.image {
+                let (reference, manifest) = (image.reference.to_string(), format!("sha256:{}", image.digest));
+                let digest = lock.image(&image.reference).map(|pin| format!("sha256:{}", pin.digest));
+                let image = ImageRecord { reference, digest: digest.unwrap_or_default(), manifest };
+                if !images.contains(&image) {
+                    images.push(image);
+                }
+            }
             for package in equipment.packages.iter().flat_map(|p| &p.selected) {
                 record.packages.push(PackageRecord {
                     member: member.to_string(),

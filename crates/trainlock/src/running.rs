@@ -9,8 +9,8 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use trainlock_env::Equipment;
 use trainlock_env::determinism::{cost, elsewhere, missing_features};
+use trainlock_env::{Equipment, Outfit};
 use trainlock_lock::Lock;
 use trainlock_run::record::{Recorder, Status};
 use trainlock_run::{
@@ -121,8 +121,8 @@ pub(crate) fn carry_out(
     Ok(Ran { summary, metrics, folder, judged: against_lock })
 }
 
-/// The members of which a step will, or may, run.
-fn working<'p>(bench: &mut Bench<'_>, plan: &Plan<'p>, setup: Setup<'_>) -> Result<BTreeSet<&'p Name>, Failure> {
+/// The equipment with which a step will, or may, run.
+fn working(bench: &mut Bench<'_>, plan: &Plan<'_>, setup: Setup<'_>) -> Result<BTreeSet<Outfit>, Failure> {
     if setup.equipment.values().all(Equipment::is_ready) {
         return Ok(BTreeSet::new());
     }
@@ -130,7 +130,7 @@ fn working<'p>(bench: &mut Bench<'_>, plan: &Plan<'p>, setup: Setup<'_>) -> Resu
     let statuses = bench.survey(plan, all)?;
     let nodes = plan.nodes.iter().zip(statuses);
     let runs = nodes.filter(|(_, s)| all || matches!(s.verdict, Verdict::Run { .. } | Verdict::Waits { .. }));
-    Ok(runs.map(|(node, _)| &node.member.name).collect())
+    Ok(runs.map(|(node, _)| node.outfit()).collect())
 }
 
 /// Whether this machine can compute what the plan asks for, and whether the sealed bits can be expected of it: said before

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use trainlock_fetch::{Access, ConfigFolders, Credentials, IndexPlaces, Replacements, Secret};
+use trainlock_fetch::{Access, ConfigFolders, Credentials, DockerFiles, IndexPlaces, Replacements, Secret};
 use trainlock_manifest::Sandbox;
 use trainlock_store::Link;
 use trainlock_types::{nearest, parse_duration};
@@ -31,6 +31,10 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     (
         "HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HOME",
         "The server in the Hugging Face hub's place, and the token for it: itself, or where the hub's own tools keep it. [auth] in the configuration goes before.",
+    ),
+    (
+        "REGISTRY_AUTH_FILE, DOCKER_CONFIG",
+        "Where logins to registries of images are kept: podman's file, docker's folder; else `containers/auth.json` and `~/.docker/config.json`.",
     ),
     ("NETRC", "A netrc file with credentials for servers; else `.netrc` in the home folder."),
     ("SSL_CERT_FILE, SSL_CERT_DIR", "Certificates to trust in place of the system's."),
@@ -73,6 +77,8 @@ pub(crate) struct Settings {
     pub(crate) netrc: Option<PathBuf>,
     /// Tokens and passwords by host.
     pub(crate) credentials: Credentials,
+    /// Logins to registries of images, as docker and podman keep them.
+    pub(crate) docker: DockerFiles,
     /// Addresses that are read from elsewhere.
     pub(crate) replace: Replacements,
     /// GitHub's API, or that of a server in its place.
@@ -165,6 +171,7 @@ impl Settings {
             uv_variables: uv_variables(index_places.certificates().as_deref()),
             index_places,
             credentials: Credentials::default(),
+            docker: docker_files(home.as_deref(), xdg("XDG_CONFIG_HOME", ".config").as_deref()),
             replace: Replacements::default(),
             hub: None,
             forge: forge()?,
@@ -416,6 +423,19 @@ fn auth_variables() -> Vec<(String, String)> {
     let all = std::env::vars_os();
     let text = all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     text.filter_map(|(name, value)| Some((name.strip_prefix("TRAINLOCK_AUTH_")?.to_owned(), value))).collect()
+}
+
+/// The files in which podman and docker keep logins, in the order in which podman asks them.
+fn docker_files(home: Option<&Path>, config: Option<&Path>) -> DockerFiles {
+    let runtime = variable("XDG_RUNTIME_DIR").map(|folder| PathBuf::from(folder).join("containers/auth.json"));
+    let docker = variable("DOCKER_CONFIG").map(PathBuf::from).or_else(|| home.map(|home| home.join(".docker")));
+    let places = [
+        variable("REGISTRY_AUTH_FILE").map(PathBuf::from),
+        runtime,
+        config.map(|config| config.join("containers/auth.json")),
+        docker.map(|folder| folder.join("config.json")),
+    ];
+    DockerFiles(places.into_iter().flatten().filter(|path| path.is_file()).collect())
 }
 
 /// What names the package index.

@@ -6,6 +6,7 @@
 mod diagnostic;
 mod digest;
 mod event;
+mod image;
 mod listing;
 mod name;
 mod path;
@@ -20,6 +21,7 @@ mod value;
 pub use diagnostic::{Diagnostic, SourceText};
 pub use digest::{Digest, DigestError, Hasher};
 pub use event::{Event, Events, StepOutcome};
+pub use image::ImageReference;
 pub use listing::{Entry, EntryKind, LISTING_IN_LOCK, Listing, ListingError};
 pub use name::{Name, NameError, nearest};
 pub use path::{PathError, RelPath};

@@ -276,11 +276,28 @@ impl Mounts<'_> {
             names
         };
         for name in names(image, &["etc", "proc", "sys", "dev", "tmp", "home", "trainlock"]) {
-            self.same(&image.join(&name), &Path::new("/").join(&name));
+            self.around(&image.join(&name), &Path::new("/").join(&name));
         }
         let etc = image.join("etc");
         for name in names(&etc, ETC_WRITTEN) {
             self.same(&etc.join(&name), &Path::new("/etc").join(&name));
+        }
+    }
+
+    /// A folder of an image as it is; where something of this machine is to be seen in it, entry by entry.
+    fn around(&mut self, from: &Path, to: &Path) {
+        let given = |b: &Bind| b.to.starts_with(to);
+        if self.sandbox.read_only.iter().any(|b| b.to == to) {
+            return;
+        }
+        if !self.sandbox.read_only.iter().any(given) || !fs::symlink_metadata(from).is_ok_and(|m| m.is_dir()) {
+            return self.same(from, to);
+        }
+        let mut names: Vec<OsString> =
+            fs::read_dir(from).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+        names.sort();
+        for name in names {
+            self.around(&from.join(&name), &to.join(&name));
         }
     }
 

@@ -14,4 +14,4 @@ mod zip;
 
 pub use error::ArchiveError;
 pub(crate) use unpack::{Limits, Sink, extract, extract_some, list, unpack};
-pub(crate) use walk::Content;
+pub(crate) use walk::{Content, Kind, walk};

@@ -374,7 +374,7 @@ fn listing_error(name: &str, error: &ListingError) -> FetchError {
     FetchError::Contents { name: name.to_owned(), reason, hint: None }
 }
 
-fn put_error(name: &str, error: PutError) -> FetchError {
+pub(crate) fn put_error(name: &str, error: PutError) -> FetchError {
     match error {
         PutError::Store(error) => store(name, error),
         other => FetchError::Contents { name: name.to_owned(), reason: other.to_string(), hint: None },

@@ -36,7 +36,7 @@ const LATER: [&str; 5] = [
 const LATER_TABLES: [&str; 4] = [
     "[[recipe]]\nname = \"numpy\"\nwheels = [\n    \"a\",\n]",
     "[[recipe]]\nname = \"scipy\"\n\n[recipe.size]\nbytes = 0.5 # half",
-    "[image.\"docker.io/python\"]\ndigest = \"x\"",
+    "[vessel.\"docker.io/python\"]\ndigest = \"x\"",
     "[later.switches]\nOMP_NUM_THREADS = \"1\"",
 ];
 

@@ -159,7 +159,7 @@ fn an_entry_twice_is_an_unfinished_merge() {
 
 #[test]
 fn unknown_blocks_and_tables_of_both_sides_stay() {
-    let text = "version = 1\n<<<<<<< HEAD\nlater = 1\n\n[[recipe]]\nname = \"a\"\n\n[image.x]\nd = 1\n||||||| 1a2b\n=======\nlater = 2\n\n[[recipe]]\nname = \"b\"\n\n[image.x]\nd = 2\n>>>>>>> topic\n";
+    let text = "version = 1\n<<<<<<< HEAD\nlater = 1\n\n[[recipe]]\nname = \"a\"\n\n[vessel.x]\nd = 1\n||||||| 1a2b\n=======\nlater = 2\n\n[[recipe]]\nname = \"b\"\n\n[vessel.x]\nd = 2\n>>>>>>> topic\n";
     let result = healed(text);
     let written = result.lock.to_text();
     for kept in ["later = 1", "name = \"a\"", "name = \"b\"", "d = 1"] {

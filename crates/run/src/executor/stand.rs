@@ -1,7 +1,7 @@
 //! Where a step stands: its stage, what it may see of the machine, its command and variables.
 
 use super::local::{Complaint, ExecuteError, Job, Shared};
-use crate::bench::Place;
+use crate::bench::{IMAGE_SHELL, Place};
 use crate::template::Command;
 use crate::vary::{self, Variation};
 use fs_err as fs;
@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use trainlock_env::determinism::{HostLibrary, SEED_GLOBALS, SELF_CHECK, host_libraries, judge};
 use trainlock_env::python::Environment;
 use trainlock_env::sandbox::{Bind, PROJECTS, Paths, gpu_devices};
-use trainlock_env::{Cancel, Ended, Invocation, Isolation, Sandbox, Stage, Stop, Tier};
+use trainlock_env::{Cancel, Ended, ImagePlace, Invocation, Isolation, Sandbox, Stage, Stop, Tier};
 use trainlock_store::{place_file, place_part, place_tree};
 use trainlock_types::{Digest, RelPath, is_python};
 
@@ -73,6 +73,7 @@ impl Job<'_> {
         let private: Vec<&Path> = self.private.iter().map(PathBuf::as_path).collect();
         let shown: BTreeSet<PathBuf> = self.equipment.tools.iter().flat_map(|(_, tool)| tool.shown(&private)).collect();
         sandbox.read_only = shown.into_iter().map(Bind::same).collect();
+        sandbox.root = self.equipment.image().map(|image| image.root.clone());
         if let Some(environment) = self.equipment.environment() {
             let to = packages_at(self.tier, environment);
             sandbox.read_only.push(Bind { from: environment.packages.clone(), to });
@@ -103,6 +104,10 @@ impl Job<'_> {
     /// used all the same.
     pub(super) fn libraries(&self, ended: &Ended) -> Vec<HostLibrary> {
         let Some(report) = &ended.sandbox else { return Vec::new() };
+        // An image's own are locked with it.
+        if self.equipment.image().is_some() {
+            return Vec::new();
+        }
         host_libraries(&report.mapped, |path| self.met.digest(path))
     }
 
@@ -146,10 +151,13 @@ impl Job<'_> {
         let folder = self.node.member.dir.on(&paths.root);
         let (program, arguments) = match command {
             Command::Shell(script) => {
-                let options = self.shell.options.iter().map(|o| (*o).to_owned());
-                (self.shell.program.clone(), options.chain([script.clone()]).collect())
+                let shell = if self.equipment.image.is_some() { &IMAGE_SHELL } else { self.shell };
+                let options = shell.options.iter().map(|o| (*o).to_owned());
+                (shell.program.clone(), options.chain([script.clone()]).collect())
             }
-            Command::Exec(words) => (find_program(&words[0], stage, &paths, &folder), words[1..].to_vec()),
+            Command::Exec(words) => {
+                (find_program(&words[0], stage, &paths, &folder, self.equipment.image()), words[1..].to_vec())
+            }
         };
         let sandbox = (self.tier != Tier::None).then_some(sandbox);
         Ok(Invocation { program, arguments, folder, environment, timeout: step.timeout, sandbox })
@@ -217,6 +225,13 @@ impl Job<'_> {
             environment.insert("PATH".to_owned(), format!("{bin}:{}/bin:{rest}", own.display()));
             environment.insert("VIRTUAL_ENV".to_owned(), own.to_string_lossy().into_owned());
         }
+        if let Some(image) = self.equipment.image() {
+            let path = format!("{}:{}", paths.bin.to_string_lossy(), image.path());
+            environment.insert("PATH".to_owned(), path);
+            for (name, value) in &image.variables {
+                environment.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
         environment.extend(self.switches.iter().flat_map(|s| s.variables.clone()));
         environment.extend(step.env.clone());
         let own = [
@@ -270,8 +285,8 @@ impl Met {
 }
 
 /// The file of a program that a step names, as the step sees it: with a `/`, from the step's folder; else a tool of the
-/// project, then the system's.
-fn find_program(word: &str, stage: &Stage, paths: &Paths, folder: &Path) -> PathBuf {
+/// project, then the system's or the image's.
+fn find_program(word: &str, stage: &Stage, paths: &Paths, folder: &Path, image: Option<&ImagePlace>) -> PathBuf {
     if word.contains('/') {
         return folder.join(word);
     }
@@ -281,6 +296,14 @@ fn find_program(word: &str, stage: &Stage, paths: &Paths, folder: &Path) -> Path
         }
     }
     let good = |file: &PathBuf| fs::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-    let system = trainlock_env::STEP_PATH.split(':').map(|folder| Path::new(folder).join(word)).find(good);
+    let system = match image {
+        // Its links lead to places within it.
+        Some(image) => image
+            .path()
+            .split(':')
+            .map(|folder| Path::new(folder).join(word))
+            .find(|file| good(&image.root.join(file.strip_prefix("/").unwrap_or(file)))),
+        None => trainlock_env::STEP_PATH.split(':').map(|folder| Path::new(folder).join(word)).find(good),
+    };
     system.unwrap_or_else(|| PathBuf::from(word))
 }

@@ -13,19 +13,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use trainlock_env::python::{PythonError, SelectError, piece_key};
-use trainlock_env::{Equipment, FetchedTool, HostTool, HostTools, Packages, Place, Tool, ToolError};
-use trainlock_fetch::{FetchError, Fetcher, IndexPlaces, IndexSettings, ToolFetchError, Want, Wanted};
+use trainlock_env::{
+    Equipment, FetchedTool, HostTool, HostTools, Image, ImagePlace, Outfit, Packages, Place, Tool, ToolError,
+};
+use trainlock_fetch::{
+    FetchError, Fetcher, IndexPlaces, IndexSettings, ToolFetchError, Want, Wanted, image_config, image_parts,
+};
 use trainlock_lock::{Lock, PythonPin, ToolPin};
 use trainlock_manifest::Member;
 use trainlock_run::Plan;
 use trainlock_store::{PutError, Session, Store, StoreError};
 use trainlock_types::{
-    Digest, HumanSize, Name, PinnedFile, Platform, RelPath, SourceUrl, ToolFrom, ToolMatch, ToolProvider, ToolRequest,
-    index_of, is_python, normalized_package,
+    Digest, HumanSize, ImageReference, Name, PinnedFile, Platform, RelPath, SourceUrl, ToolFrom, ToolMatch,
+    ToolProvider, ToolRequest, index_of, is_python, normalized_package,
 };
 
 /// What each member's steps are equipped with.
-pub(crate) type Equipments = BTreeMap<Name, Equipment>;
+pub(crate) type Equipments = BTreeMap<Outfit, Equipment>;
 
 /// The program that resolves and installs python packages.
 pub(crate) const UV: &str = "uv";
@@ -59,6 +63,8 @@ pub(crate) enum EquipError {
         "tool `{name}`: the program in {file} is not what train.lock names: expected sha256 {expected}, found {found}"
     )]
     Program { name: String, file: String, expected: Digest, found: String },
+    #[error("image {0} has no manifest for {platform}", platform = Platform::host())]
+    NoImage(ImageReference),
     #[error("{0}")]
     Index(String),
     #[error("no Python {wanted} on this machine: {found}")]
@@ -92,6 +98,9 @@ impl EquipError {
             EquipError::NoArtifact { .. } => Some(
                 "take another version, or the machine's own program with `from = \"host\"`; the platforms that are locked for stand in [workspace] platforms".to_owned(),
             ),
+            EquipError::NoImage(_) => {
+                Some("run the step on a machine of a platform that the image is for, or take another image".to_owned())
+            }
             EquipError::Interpreter { wanted, .. } => Some(format!(
                 "install Python {wanted} (`uv python install {wanted}`, pyenv, or your system's packages) so that it is on PATH, or move the lock to the one that is here: trainlock update python"
             )),
@@ -208,6 +217,29 @@ impl Workshop<'_> {
         }
     }
 
+    /// An image's file system in the store: brought, verified and unpacked if it is not there.
+    fn image(&self, image: &ImageReference, manifest: (Digest, u64), ui: &Ui) -> Result<ImagePlace, EquipError> {
+        let key = image_key(&manifest.0);
+        let tree = match kept(self.store, &key)? {
+            // What it says of its use is read of it each time.
+            Some(tree) if self.store.object(&manifest.0, Some(manifest.1))?.is_some() => tree,
+            kept => {
+                let _lock = self.store.lock(&format!("image-{key}"), |_| {})?;
+                ui.note("Fetching", format!("image {image}"));
+                self.fetcher.bring_image(self.session, image, manifest)?;
+                let tree = match kept {
+                    Some(tree) => tree,
+                    None => self.fetcher.unpack_image(self.session, image, manifest)?,
+                };
+                self.session.replace_result(&key, tree.to_hex().as_bytes())?;
+                ui.status("Unpacked", format!("image {image}, as locked"));
+                tree
+            }
+        };
+        let root = self.store.tree(&tree).ok_or(StoreError::Missing(tree))?;
+        Ok(ImagePlace { root, variables: image_config(self.store, image, manifest)?.variables })
+    }
+
     /// Brings a file from its own address.
     fn bring_from(&self, tool: &str, source: SourceUrl, file: &PinnedFile) -> Result<(), EquipError> {
         let content = Wanted::File { sha256: file.sha256, size: file.size };
@@ -261,6 +293,11 @@ fn count(packages: usize) -> String {
     if packages == 1 { "1 python package".to_owned() } else { format!("{packages} python packages") }
 }
 
+/// What the tree of an image is kept under.
+fn image_key(manifest: &Digest) -> Digest {
+    Digest::of(format!("trainlock image 1\n{manifest}\n").as_bytes())
+}
+
 /// The tree that is kept under a key, if the store has both.
 fn kept(store: &Store, key: &Digest) -> Result<Option<Digest>, StoreError> {
     let bytes = store.result(key)?;
@@ -294,6 +331,10 @@ pub(crate) fn live(lock: &Lock, store: &Store, live: &mut trainlock_store::Live)
             let (interpreter, resolver) = (interpreter_key(&version), resolver.version.to_string());
             keys.extend(selected.iter().map(|s| piece_key(&interpreter, &resolver, &s.file)));
         }
+    }
+    for (digest, size) in lock.images.iter().filter_map(|pin| pin.platforms.get(&Platform::host())) {
+        live.objects.extend(image_parts(store, (*digest, *size)).into_iter().map(|(digest, _)| digest));
+        keys.push(image_key(digest));
     }
     for key in keys {
         live.objects.extend(kept(store, &key)?);
@@ -337,28 +378,43 @@ impl Project {
         plan: &Plan<'_>,
         profile: Option<&str>,
     ) -> Result<Equipments, Failure> {
-        self.equipment_of(lock, plan.nodes.iter().map(|node| node.member), profile)
+        self.equipment_of(lock, plan.nodes.iter().map(|node| (node.member, node.step.image.as_ref())), profile)
     }
 
-    /// The same for members.
+    /// The same for members, and images that steps of theirs have.
     pub(crate) fn equipment_of<'m>(
         &mut self,
         lock: &Lock,
-        members: impl Iterator<Item = &'m Member>,
+        outfits: impl Iterator<Item = (&'m Member, Option<&'m ImageReference>)>,
         profile: Option<&str>,
     ) -> Result<Equipments, Failure> {
         let mut all = Equipments::new();
         let mut problems = Vec::new();
         let mut unverified = false;
-        for of in members {
-            if all.contains_key(&of.name) {
+        for (of, image) in outfits {
+            let outfit = (of.name.clone(), image.cloned());
+            if all.contains_key(&outfit) {
                 continue;
             }
             let mut equipment = Equipment::default();
+            // It is not locked yet where it has no pin: `status` says so.
+            if let Some(pin) = image.and_then(|image| lock.image(image)) {
+                match pin.platforms.get(&Platform::host()) {
+                    Some((digest, _)) => {
+                        let (reference, digest, place) = (pin.reference.clone(), *digest, OnceLock::new());
+                        equipment.image = Some(Image { reference, digest, place });
+                    }
+                    None => problems.extend(Failure::from(EquipError::NoImage(pin.reference.clone())).problems),
+                }
+            }
             for tool in &of.tools {
                 let request = &tool.request;
                 let pin = lock.tool(request.member.as_ref(), &request.name);
                 let found = match (&request.provider, pin) {
+                    // An image has its own programs: this machine's would not find their libraries in it.
+                    _ if image.is_some() && !pin.is_some_and(|pin| pin.artifacts.contains_key(&Platform::host())) => {
+                        continue;
+                    }
                     (ToolProvider::Host { accept, .. }, pin) => self.host_tool(request, *accept, pin),
                     // It is not locked yet: `status` says so.
                     (ToolProvider::Fetched(_), None) => continue,
@@ -394,7 +450,9 @@ impl Project {
                 }
             }
             let member = (!of.dir.is_root()).then_some(&of.name);
-            if let (Some(pin), Some(python)) = (lock.python_under(member, profile), equipment.python()) {
+            if image.is_none()
+                && let (Some(pin), Some(python)) = (lock.python_under(member, profile), equipment.python())
+            {
                 match selected(lock, pin, python.version()) {
                     Ok(selected) => {
                         let (index, environment) = (pin.index.clone(), OnceLock::new());
@@ -403,7 +461,7 @@ impl Project {
                     Err(error) => problems.extend(Failure::from(EquipError::from(error)).problems),
                 }
             }
-            all.insert(of.name.clone(), equipment);
+            all.insert(outfit, equipment);
         }
         if self.own_folder().is_ok() {
             self.host.save();
@@ -451,12 +509,12 @@ impl Project {
         &self,
         lock: &Lock,
         equipment: &Equipments,
-        members: &BTreeSet<&Name>,
+        outfits: &BTreeSet<Outfit>,
         offline: bool,
         ui: &Ui,
     ) -> Result<(), Failure> {
-        let open: Vec<(&Name, &Equipment)> =
-            equipment.iter().filter(|(name, _)| members.contains(name)).filter(|(_, e)| !e.is_ready()).collect();
+        let open: Vec<(&Outfit, &Equipment)> =
+            equipment.iter().filter(|(outfit, _)| outfits.contains(outfit)).filter(|(_, e)| !e.is_ready()).collect();
         if open.is_empty() {
             return Ok(());
         }
@@ -468,7 +526,7 @@ impl Project {
         let workshop =
             Workshop { store: &self.store, session: &session, fetcher: &fetcher, index: &index, variables, offline };
         let mut built = 0;
-        for (name, equipment) in open {
+        for ((name, _), equipment) in open {
             let member = self.workspace.members.iter().find(|m| m.name == *name);
             let member = member.filter(|m| !m.dir.is_root()).map(|m| &m.name);
             for (tool, here) in &equipment.tools {
@@ -477,6 +535,11 @@ impl Project {
                 {
                     let _ = fetched.place.set(workshop.tool(pin)?);
                 }
+            }
+            if let Some(image) = equipment.image.as_ref().filter(|image| image.place.get().is_none()) {
+                let pin = lock.image(&image.reference);
+                let Some(manifest) = pin.and_then(|pin| pin.platforms.get(&Platform::host())) else { continue };
+                let _ = image.place.set(workshop.image(&image.reference, *manifest, ui)?);
             }
             let (Some(packages), Some(python)) = (&equipment.packages, equipment.python()) else { continue };
             let Some(resolver) = lock.tools.iter().find(|pin| pin.name.as_str() == UV) else {
@@ -526,7 +589,8 @@ impl Project {
                 missing.insert(file.sha256, file.size);
             }
         }
-        if tools.is_empty() && packages.is_empty() {
+        let images = self.images(lock, members);
+        if tools.is_empty() && packages.is_empty() && images.is_empty() {
             return Ok(());
         }
         let what = format!("{} ({})", count(missing.len()), HumanSize(missing.values().sum()));
@@ -544,6 +608,9 @@ impl Project {
             for pin in tools {
                 workshop.tool(pin)?;
             }
+            for (image, manifest) in images {
+                workshop.image(image, manifest, ui)?;
+            }
             for (pin, selected) in &packages {
                 let files: Vec<(&str, &PinnedFile)> = selected.iter().map(|s| (s.name.as_str(), &s.file)).collect();
                 workshop.bring(&files, &pin.index)?;
@@ -554,6 +621,14 @@ impl Project {
             ui.status("Verified", &what);
         }
         Ok(())
+    }
+
+    /// The images of members' steps, each once, with the manifest for this machine.
+    pub(crate) fn images<'l>(&self, lock: &'l Lock, members: &[usize]) -> Vec<(&'l ImageReference, (Digest, u64))> {
+        let steps = members.iter().flat_map(|i| &self.workspace.members[*i].steps);
+        let named: BTreeSet<&ImageReference> = steps.filter_map(|step| step.image.as_ref()).collect();
+        let pins = lock.images.iter().filter(|pin| named.contains(&pin.reference));
+        pins.filter_map(|pin| Some((&pin.reference, *pin.platforms.get(&Platform::host())?))).collect()
     }
 
     /// The tools and packages of members that come in files for this machine.

@@ -1,0 +1,123 @@
+//! What docker, podman and skopeo remember of registries: their configuration files and credential helpers.
+//!
+//! Formats: docker's `config.json` ("auths", "credHelpers", "credsStore"; containers-auth.json(5) is the same), and the
+//! protocol of `docker-credential-*` programs (`get`: the server on standard input, JSON on standard output).
+
+use crate::auth::{self, Secret};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The files that may exist.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DockerFiles(pub Vec<PathBuf>);
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct File {
+    auths: BTreeMap<String, Login>,
+    cred_helpers: BTreeMap<String, String>,
+    creds_store: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "lowercase", default)]
+struct Login {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    username: String,
+    secret: String,
+}
+
+impl DockerFiles {
+    /// The login for a registry, of the first file that knows it.
+    ///
+    /// # Errors
+    /// Which file or helper could not be used, and why.
+    pub(super) fn login(&self, registry: &str) -> Result<Option<Secret>, String> {
+        for path in &self.0 {
+            let Ok(text) = fs_err::read_to_string(path) else { continue };
+            let file: File = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+            if let Some(secret) = file.login(registry)? {
+                return Ok(Some(secret));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl File {
+    fn login(&self, registry: &str) -> Result<Option<Secret>, String> {
+        let keys = keys(registry);
+        let helper = keys.iter().find_map(|key| self.cred_helpers.get(key));
+        if let Some(helper) = helper.or(self.creds_store.as_ref()) {
+            for key in &keys {
+                if let Some(secret) = ask(helper, key)? {
+                    return Ok(Some(secret));
+                }
+            }
+        }
+        let Some(login) = keys.iter().find_map(|key| self.auths.get(key)) else { return Ok(None) };
+        if let (Some(user), Some(password)) = (&login.username, &login.password) {
+            return Ok(Some(Secret::login(user, password)));
+        }
+        let Some(auth) = login.auth.as_ref().filter(|auth| !auth.is_empty()) else { return Ok(None) };
+        let text = STANDARD.decode(auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let pair = text.as_deref().and_then(|text| text.trim_end_matches('\0').split_once(':'));
+        match pair {
+            Some((user, password)) => Ok(Some(Secret::login(user, password))),
+            None => Err(format!("the login for {registry} in docker's configuration can't be read")),
+        }
+    }
+}
+
+/// The names under which a registry may stand.
+fn keys(registry: &str) -> Vec<String> {
+    let mut keys = vec![registry.to_owned(), format!("https://{registry}"), format!("https://{registry}/v2/")];
+    if registry == "docker.io" {
+        keys.insert(0, "https://index.docker.io/v1/".to_owned());
+        keys.push("index.docker.io".to_owned());
+    }
+    keys
+}
+
+/// What a credential helper has for a server.
+fn ask(helper: &str, server: &str) -> Result<Option<Secret>, String> {
+    let program = format!("docker-credential-{helper}");
+    // A helper that knows no login for a server ends with an error; so does docker's own use of it.
+    let Ok(text) = auth::run(&[program.clone(), "get".to_owned()], server) else { return Ok(None) };
+    let answer: Answer =
+        serde_json::from_str(&text).map_err(|_| format!("`{program} get` printed no user name and secret"))?;
+    if answer.username == "<token>" {
+        return Err(format!(
+            "`{program}` has an identity token for {server}, which is not understood: log in with a user name and an access token"
+        ));
+    }
+    Ok(Some(Secret::login(answer.username, answer.secret)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logins() {
+        let file: File = serde_json::from_str(
+            r#"{"auths": {"https://index.docker.io/v1/": {"auth": "dTpw"}, "h.org": {"username": "a", "password": "b:c"},
+                "bad.org": {"auth": "!!"}, "empty.org": {}}, "HttpHeaders": {}}"#,
+        )
+        .unwrap();
+        assert_eq!(file.login("docker.io").unwrap(), Some(Secret::login("u", "p")));
+        assert_eq!(file.login("h.org").unwrap(), Some(Secret::login("a", "b:c")));
+        assert_eq!((file.login("empty.org"), file.login("x.org")), (Ok(None), Ok(None)));
+        assert!(file.login("bad.org").is_err());
+    }
+}

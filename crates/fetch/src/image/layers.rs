@@ -1,0 +1,363 @@
+//! Layers become a file system (OCI image specification, "Image Layer Filesystem Changeset").
+//!
+//! The layers are read in their order into a map of what stands where, and the files' bytes go into the store as objects;
+//! then the tree is made of the objects. So nothing is ever written through a link of a layer. What a tree of the store
+//! does not hold is left out: devices, owners, times, extended attributes, set-user-id bits, empty folders, and names that
+//! are no UTF-8 or hold control characters or backslashes. Links are kept as relative ones, which lead to the same place.
+
+use crate::archive::{ArchiveError, Content, Kind, Limits, walk};
+use crate::error::Failure;
+use crate::settings::Cancel;
+use crate::tree::UnpackError;
+use fs_err::File;
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, Write as _};
+use trainlock_store::{PutError, Session, StoreError};
+use trainlock_types::{Digest, Entry, EntryKind, Listing, RelPath};
+
+/// More links one behind the other than this lead nowhere.
+const LINKS: usize = 40;
+
+/// Marks what a layer takes away.
+const WHITEOUT: &str = ".wh.";
+const OPAQUE: &str = ".wh..wh..opq";
+
+/// What stands at a path, and which layer put it there.
+#[derive(Debug, Clone)]
+struct Node {
+    layer: usize,
+    what: What,
+}
+
+#[derive(Debug, Clone)]
+enum What {
+    Folder,
+    File {
+        sha256: Digest,
+        size: u64,
+        exec: bool,
+    },
+    /// What the link holds.
+    Link(String),
+}
+
+/// A file system in the making.
+#[derive(Debug, Default)]
+pub(super) struct Root {
+    nodes: BTreeMap<RelPath, Node>,
+    layers: usize,
+}
+
+impl Root {
+    /// Lays a layer over those before. `progress` is told of all bytes as they are written.
+    pub(super) fn add(
+        &mut self,
+        session: &Session,
+        layer: File,
+        limits: Limits,
+        cancel: &Cancel,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), UnpackError> {
+        self.layers += 1;
+        let (mut size, mut count) = (0u64, 0u64);
+        walk::<UnpackError>(
+            layer,
+            limits.decoded,
+            |member| matches!(member.kind, Kind::File { .. }),
+            |member, content| {
+                if cancel.is_thrown() {
+                    return Err(Failure::Interrupted.into());
+                }
+                count += 1;
+                if count > limits.count {
+                    return Err(ArchiveError::TooMany { limit: limits.count }.into());
+                }
+                let Some(path) = place(&member.name)? else { return Ok(()) };
+                let name = path.file_name();
+                if let Some(gone) = name.strip_prefix(WHITEOUT) {
+                    let Some(folder) = path.parent() else { return Ok(()) };
+                    let folder = self.folder_of(&folder);
+                    if name == OPAQUE {
+                        self.remove_below(&folder, true);
+                    } else if let Ok(gone) = RelPath::parse(gone) {
+                        self.remove(&folder.join(&gone), true);
+                    }
+                    return Ok(());
+                }
+                let what = match member.kind {
+                    Kind::Folder => What::Folder,
+                    Kind::Symlink(target) => match String::from_utf8(target) {
+                        Ok(target) if !target.is_empty() => What::Link(target),
+                        _ => return Ok(()),
+                    },
+                    Kind::HardLink(target) => {
+                        let from = place(&target)?.map(|from| self.in_root(&from));
+                        match from.and_then(|from| self.nodes.get(&from)).map(|node| node.what.clone()) {
+                            Some(What::Folder) | None => {
+                                let target = String::from_utf8_lossy(&target).into_owned();
+                                return Err(ArchiveError::HardLink { name: path.to_string(), target }.into());
+                            }
+                            Some(what) => what,
+                        }
+                    }
+                    Kind::File { size: bytes, exec } => {
+                        size = size.saturating_add(bytes);
+                        if size > limits.size {
+                            return Err(ArchiveError::TooLarge { limit: limits.size }.into());
+                        }
+                        let (sha256, bytes) = put(session, content, &path)?;
+                        progress(bytes);
+                        What::File { sha256, size: bytes, exec }
+                    }
+                    // There is no use for one in a step: it has its own /dev.
+                    Kind::Special(_) => return Ok(()),
+                };
+                self.put(&path, what);
+                Ok(())
+            },
+        )
+    }
+
+    /// All that there is, with the content of each link in the store.
+    pub(super) fn listing(&self, session: &Session) -> Result<Listing, StoreError> {
+        let mut entries = Vec::new();
+        for (path, node) in &self.nodes {
+            entries.push(match &node.what {
+                What::Folder => continue,
+                What::File { sha256, size, exec } => {
+                    let kind = if *exec { EntryKind::Executable } else { EntryKind::File };
+                    Entry { path: path.clone(), sha256: *sha256, size: *size, kind }
+                }
+                What::Link(target) => {
+                    let target = relative(path, &self.aim(path, target));
+                    let (sha256, size) = (session.put_bytes(target.as_bytes())?, target.len() as u64);
+                    Entry { path: path.clone(), sha256, size, kind: EntryKind::Symlink }
+                }
+            });
+        }
+        // A map has each path once, and nothing stands below a file in it.
+        Ok(Listing::new(entries).unwrap_or_else(|e| unreachable!("the map is a tree: {e}")))
+    }
+
+    /// Puts something at a path, and folders above it. Links above it are followed, as a program in the image would.
+    fn put(&mut self, path: &RelPath, what: What) {
+        let (Some(folder), Ok(name)) = (path.parent(), RelPath::parse(path.file_name())) else { return };
+        let folder = self.folder_of(&folder);
+        let mut above = RelPath::root();
+        for part in folder.as_str().split('/').filter(|part| !part.is_empty()) {
+            above = above.join(&RelPath::parse(part).unwrap_or_default());
+            if !matches!(self.nodes.get(&above), Some(Node { what: What::Folder, .. })) {
+                self.nodes.insert(above.clone(), Node { layer: self.layers, what: What::Folder });
+            }
+        }
+        let at = folder.join(&name);
+        let keeps = matches!((&what, self.nodes.get(&at)), (What::Folder, Some(Node { what: What::Folder, .. })));
+        if !keeps {
+            self.remove(&at, false);
+            self.nodes.insert(at, Node { layer: self.layers, what });
+        }
+    }
+
+    /// Takes away what stands at a path and below it; `older`: only what layers before this one put there.
+    fn remove(&mut self, path: &RelPath, older: bool) {
+        if self.nodes.get(path).is_some_and(|node| !older || node.layer < self.layers) {
+            self.nodes.remove(path);
+        }
+        self.remove_below(path, older);
+    }
+
+    fn remove_below(&mut self, folder: &RelPath, older: bool) {
+        let from = (std::ops::Bound::Excluded(folder), std::ops::Bound::Unbounded);
+        let inside = |path: &RelPath| path.below(folder).is_some();
+        // Names such as `a.b` stand between `a` and `a/c`.
+        let near = |path: &RelPath| path.as_str().starts_with(folder.as_str());
+        let gone: Vec<RelPath> = self
+            .nodes
+            .range::<RelPath, _>(from)
+            .take_while(|(path, _)| near(path))
+            .filter(|(path, node)| inside(path) && (!older || node.layer < self.layers))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in gone {
+            self.nodes.remove(&path);
+        }
+    }
+
+    /// The true place of a folder: with the links on the way followed, the last one too.
+    fn folder_of(&self, folder: &RelPath) -> RelPath {
+        self.follow(&RelPath::root(), folder.as_str(), &mut 0)
+    }
+
+    /// The true place of a file: with the links on the way followed, and not the last one.
+    fn in_root(&self, path: &RelPath) -> RelPath {
+        let folder = path.parent().map(|folder| self.folder_of(&folder)).unwrap_or_default();
+        RelPath::parse(path.file_name()).map_or_else(|_| folder.clone(), |name| folder.join(&name))
+    }
+
+    /// Where a link's text leads from its place: the links on the way followed, but for the last name.
+    fn aim(&self, link: &RelPath, target: &str) -> RelPath {
+        let from = link.parent().unwrap_or_default();
+        let text = target.trim_end_matches('/');
+        let (way, last) = text.rsplit_once('/').map_or(("", text), |(way, last)| (way, last));
+        let absolute = if target.starts_with('/') { "/" } else { "" };
+        let folder = self.follow(&from, &format!("{absolute}{way}"), &mut 0);
+        match last {
+            "" | "." | ".." => self.follow(&folder, last, &mut 0),
+            // A name that no path of a tree has leads nowhere.
+            name => RelPath::parse(name).map_or_else(|_| folder.clone(), |name| folder.join(&name)),
+        }
+    }
+
+    /// Goes from a folder along a text, within the root: above it there is only itself.
+    fn follow(&self, from: &RelPath, text: &str, links: &mut usize) -> RelPath {
+        let mut at = if text.starts_with('/') { RelPath::root() } else { from.clone() };
+        for part in text.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => at = at.parent().unwrap_or_default(),
+                name => {
+                    let Ok(name) = RelPath::parse(name) else { continue };
+                    let next = at.join(&name);
+                    at = match self.nodes.get(&next) {
+                        Some(Node { what: What::Link(target), .. }) if *links < LINKS => {
+                            *links += 1;
+                            self.follow(&at, target, links)
+                        }
+                        _ => next,
+                    };
+                }
+            }
+        }
+        at
+    }
+}
+
+/// The path from a link's folder to another path: up first, then down.
+fn relative(link: &RelPath, to: &RelPath) -> String {
+    let folder = link.parent().unwrap_or_default();
+    let parts =
+        |path: &RelPath| path.as_str().split('/').filter(|p| !p.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let (from, to) = (parts(&folder), parts(to));
+    let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    let up = std::iter::repeat_n("..".to_owned(), from.len() - common);
+    let way: Vec<String> = up.chain(to[common..].iter().cloned()).collect();
+    if way.is_empty() { ".".to_owned() } else { way.join("/") }
+}
+
+/// A member's name as a path in the root; none for the root itself and for names that a tree can't hold.
+fn place(name: &[u8]) -> Result<Option<RelPath>, ArchiveError> {
+    let Ok(text) = std::str::from_utf8(name) else { return Ok(None) };
+    let text = text.trim_start_matches('/');
+    if text.split('/').any(|part| part == "..") {
+        return Err(ArchiveError::Name { name: text.to_owned(), why: "it holds `..`" });
+    }
+    Ok(RelPath::root().resolve(text).ok().filter(|path| !path.is_root()))
+}
+
+fn put(session: &Session, content: &mut Content, path: &RelPath) -> Result<(Digest, u64), UnpackError> {
+    let mut writer = session.writer()?;
+    loop {
+        let bytes = content.fill_buf().map_err(|e| ArchiveError::from_read(e, Some(path.as_str().as_bytes())))?;
+        if bytes.is_empty() {
+            break;
+        }
+        let n = bytes.len();
+        writer.write_all(bytes).map_err(|error| match StoreError::from_write(error) {
+            Ok(error) => error,
+            Err(source) => StoreError::Io { action: "write", path: Default::default(), source },
+        })?;
+        content.consume(n);
+    }
+    writer.finish(None).map_err(|error| match error {
+        PutError::Store(error) => error.into(),
+        other => StoreError::Io { action: "write", path: Default::default(), source: io::Error::other(other) }.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn p(text: &str) -> RelPath {
+        RelPath::root().resolve(text).unwrap()
+    }
+
+    fn root(layers: &[&[(&str, What)]]) -> Root {
+        let mut root = Root::default();
+        for layer in layers {
+            root.layers += 1;
+            for (path, what) in *layer {
+                root.put(&p(path), what.clone());
+            }
+        }
+        root
+    }
+
+    fn file() -> What {
+        What::File { sha256: Digest::of(b"x"), size: 1, exec: false }
+    }
+
+    fn link(target: &str) -> What {
+        What::Link(target.to_owned())
+    }
+
+    fn paths(root: &Root) -> Vec<&str> {
+        root.nodes.iter().filter(|(_, n)| !matches!(n.what, What::Folder)).map(|(p, _)| p.as_str()).collect()
+    }
+
+    #[test]
+    fn a_later_layer_wins() {
+        let it = root(&[
+            &[("bin", link("usr/bin")), ("usr/bin/a", file()), ("d/x", file()), ("f", file()), ("l", link("d"))],
+            // Through a link of the layer before; a folder in a file's place and a file in a folder's; a folder for a link.
+            &[("bin/b", file()), ("f/in", file()), ("d", file()), ("l", What::Folder), ("l/y", file())],
+        ]);
+        assert_eq!(paths(&it), ["bin", "d", "f/in", "l/y", "usr/bin/a", "usr/bin/b"]);
+    }
+
+    #[test]
+    fn whiteouts_take_away_what_lies_below() {
+        let mut it =
+            root(&[&[("d/a", file()), ("d/b/c", file()), ("d.x", file()), ("e/a", file())], &[("d/new", file())]]);
+        it.remove(&p("d/b"), true);
+        assert_eq!(paths(&it), ["d.x", "d/a", "d/new", "e/a"]);
+        it.remove_below(&p("d"), true);
+        assert_eq!(paths(&it), ["d.x", "d/new", "e/a"], "what the layer itself brings stays");
+        it.remove(&p("e"), true);
+        assert_eq!(paths(&it), ["d.x", "d/new"]);
+    }
+
+    #[test]
+    fn links_become_relative_and_stay_inside() {
+        let it = root(&[&[
+            ("usr/bin/python3.11", file()),
+            ("etc/alternatives/python", link("/usr/bin/python3.11")),
+            ("bin", link("usr/bin")),
+            ("opt/up", link("../../../../etc/passwd")),
+            ("opt/odd", link("/bin/../lib/x")),
+            ("opt/root", link("/")),
+            ("ring", link("ring/ring")),
+            ("opt/there", link("/opt")),
+        ]]);
+        let of = |path: &str| {
+            let Some(Node { what: What::Link(target), .. }) = it.nodes.get(&p(path)) else { panic!("{path}") };
+            relative(&p(path), &it.aim(&p(path), target))
+        };
+        assert_eq!(of("etc/alternatives/python"), "../../usr/bin/python3.11");
+        assert_eq!(of("bin"), "usr/bin");
+        assert_eq!(of("opt/up"), "../etc/passwd");
+        assert_eq!(of("opt/odd"), "../usr/lib/x", "as the kernel goes: `..` of where the link leads");
+        assert_eq!(of("opt/root"), "..");
+        assert_eq!(of("opt/there"), ".");
+        assert!(!of("ring").contains(".."));
+    }
+
+    #[test]
+    fn names() {
+        assert_eq!(place(b"./usr//bin/a").unwrap(), Some(p("usr/bin/a")));
+        assert_eq!(place(b"/etc/x").unwrap(), Some(p("etc/x")));
+        assert_eq!(place(b"./").unwrap(), None);
+        assert_eq!(place(b"a\\x2db").unwrap(), None);
+        assert!(place(b"a/../../x").is_err());
+    }
+}
