@@ -8,6 +8,7 @@ mod diff;
 mod docs;
 mod doi;
 mod hostile;
+mod images;
 mod lock;
 mod manifest;
 mod reproduce;

@@ -43,6 +43,8 @@ pub enum Fault {
     Html,
     /// Answers with this status and no body.
     Status(u16),
+    /// Answers with 401 and a `WWW-Authenticate` of this text.
+    Challenge(String),
     /// Answers with this status and a `Retry-After` of this text.
     RetryAfter(u16, String),
     /// Redirects to this place.

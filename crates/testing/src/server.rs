@@ -391,6 +391,7 @@ fn act(
             Answer::new(200).length(page.len()).with("Content-Type", "text/html; charset=utf-8").write(out)?;
             send(out, page, sent)?;
         }
+        Fault::Challenge(text) => Answer::new(401).with("WWW-Authenticate", text).length(0).write(out)?,
         Fault::Status(status) => Answer::new(*status).length(0).write(out)?,
         Fault::RetryAfter(status, after) => Answer::new(*status).length(0).with("Retry-After", after).write(out)?,
         Fault::Redirect(to) => Answer::new(302).length(0).with("Location", to).write(out)?,
