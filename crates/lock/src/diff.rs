@@ -9,9 +9,7 @@ use crate::{
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use trainlock_types::{
-    DataRequest, Digest, HumanSize, ImageReference, Listing, Name, Params, PinnedFile, RelPath, ToolRequest, Value,
-};
+use trainlock_types::{DataRequest, Digest, HumanSize, Listing, Name, Params, PinnedFile, RelPath, ToolRequest, Value};
 
 /// One difference between an old lock and a new one, or what is wanted of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,7 +56,7 @@ pub enum Subject {
     /// A container image.
     Image {
         /// As the manifest names it.
-        reference: ImageReference,
+        reference: String,
     },
     /// A member's seed and level.
     Determinism {
@@ -233,7 +231,7 @@ pub fn diff(old: &Lock, new: &Lock) -> Vec<Change> {
         |old, new| python_satisfies(old, &new.request(), &new.python).into_iter().map(Why::Request).collect(),
     );
     changes.extend(package_changes(&old.packages, &new.packages));
-    let place = |pin: &ImagePin| Subject::Image { reference: pin.reference.clone() };
+    let place = |pin: &ImagePin| Subject::Image { reference: pin.reference.to_string() };
     compare(&mut changes, &old.images, &new.images, place, |pin| Some(pin.in_words()), |old, new| old.changes(new));
     let tables = |lock: &'_ Lock| lock.determinism.clone().into_iter().collect::<Vec<_>>();
     compare(
@@ -633,7 +631,7 @@ impl Serialize for Change {
                 member.as_ref()
             }
             Subject::Image { reference } => {
-                map.serialize_entry("name", reference.as_str())?;
+                map.serialize_entry("name", reference)?;
                 None
             }
             Subject::Determinism { member } => member.as_ref(),
@@ -700,7 +698,7 @@ impl Subject {
                 let profile = profile.as_ref().map(|profile| format!("(profile {profile})"));
                 member.iter().map(Name::to_string).chain(profile).collect::<Vec<_>>().join(" ")
             }
-            Subject::Image { reference } => reference.to_string(),
+            Subject::Image { reference } => reference.clone(),
             Subject::Determinism { member } => member.as_ref().map(Name::to_string).unwrap_or_default(),
             Subject::Param { member, profile, key } => {
                 let key = key.as_ref().map_or(String::new(), |key| format!(" {key}"));

@@ -613,7 +613,7 @@ struct ImageEntry<'a> {
 
 impl ImageEntry<'_> {
     fn subject(&self) -> Subject {
-        Subject::Image { reference: self.reference.clone() }
+        Subject::Image { reference: self.reference.to_string() }
     }
 
     fn change(&self) -> Option<Action> {
@@ -724,7 +724,7 @@ fn changes(
     let after: Vec<PackagePin> = python.iter().flat_map(|e| e.packages.iter().cloned()).collect();
     changes.extend(trainlock_lock::package_changes(&before, &after));
     for pin in old.images.iter().filter(|pin| images.iter().all(|e| *e.reference != pin.reference)) {
-        changes.insert(Subject::Image { reference: pin.reference.clone() }, Action::Removed);
+        changes.insert(Subject::Image { reference: pin.reference.to_string() }, Action::Removed);
     }
     for entry in images {
         changes.extend(entry.change().map(|action| (entry.subject(), action)));

@@ -64,7 +64,7 @@ pub(crate) enum EquipError {
     )]
     Program { name: String, file: String, expected: Digest, found: String },
     #[error("image {0} has no manifest for {platform}", platform = Platform::host())]
-    NoImage(ImageReference),
+    NoImage(String),
     #[error("{0}")]
     Index(String),
     #[error("no Python {wanted} on this machine: {found}")]
@@ -404,7 +404,7 @@ impl Project {
                         let (reference, digest, place) = (pin.reference.clone(), *digest, OnceLock::new());
                         equipment.image = Some(Image { reference, digest, place });
                     }
-                    None => problems.extend(Failure::from(EquipError::NoImage(pin.reference.clone())).problems),
+                    None => problems.extend(Failure::from(EquipError::NoImage(pin.reference.to_string())).problems),
                 }
             }
             for tool in &of.tools {
