@@ -199,10 +199,8 @@ fn a_private_registry_gives_a_token_for_the_login_that_docker_keeps() {
     // `u:s3cret-word`
     let login = "dTpzM2NyZXQtd29yZA==";
     server.script("/token", "{\"token\": \"given-t0ken\"}", [Fault::Authorized(format!("Basic {login}"))]);
-    for path in ["/v2/test/sh/manifests/1"] {
-        let body = r#"{"schemaVersion": 2, "manifests": []}"#;
-        server.script(path, body, [Fault::Authorized("Bearer given-t0ken".to_owned())]);
-    }
+    let empty = r#"{"schemaVersion": 2, "manifests": []}"#;
+    server.script("/v2/test/sh/manifests/1", empty, [Fault::Authorized("Bearer given-t0ken".to_owned())]);
     let context = with_image(&server);
     let refused = context.run(["lock"]).expect(1).stderr;
     assert!(refused.contains("docker login 127.0.0.1"), "{refused}");
