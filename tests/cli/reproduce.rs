@@ -249,18 +249,67 @@ fn repositories_that_reach_out_are_refused_before_anything_runs() {
     git(&folder, &["add", "-f", ".trainlock/state"]);
     commit(&folder);
     refused("forged", "the repository brings its own `.trainlock/state`");
-    // A command of its own that would run outside the sandbox.
-    let probe = |probe: &str| format!("[tools]\nsh = {{ version = \"*\", from = \"host\", probe = {probe} }}\n{STEP}");
-    let hostile = probe(&format!("[\"sh\", \"-c\", \"echo x >>{}; echo 1.0.0\"]", ran.display()));
-    repository(&context, "probing", &hostile);
-    fs::remove_file(&ran).unwrap();
-    refused("probing", "tool `sh` is asked for its version by a command of the repository's own");
     assert_eq!((left_over(&context), reports(&context).len()), (0, 0));
     // Links that stay inside are fine.
     let folder = repository(&context, "inside", STEP);
     fs_err::os::unix::fs::symlink("source.txt", folder.join("also")).unwrap();
     commit(&folder);
     reproduce(&context, &["../inside"]).expect(5);
+}
+
+#[test]
+fn tools_are_asked_for_their_versions_behind_walls() {
+    let context = context();
+    // Run where the repository is, this one runs what lies there, like some programs' wrappers do.
+    let bin = context.root().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let wrapper = bin.join("wrapper");
+    fs::write(&wrapper, "#!/bin/sh\n[ ! -x ./planted ] || ./planted\necho 1.2.3\n").unwrap();
+    fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::write(context.home().join("secret"), "secret").unwrap();
+    let ran = context.root().join("ran");
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let run = |command: &mut Command| Ran::of(command.env("PATH", &path));
+    // The other one looks at the user's home and the network by a command of the manifest's own.
+    let asks = format!(
+        "cat {}/secret >>{2}; echo x >>{2}; [ $(ls /sys/class/net 2>&1 | wc -l) -le 1 ] || echo x >>{2}; echo 1.0.0 in {1}",
+        context.home().display(),
+        "$(pwd)",
+        ran.display()
+    );
+    let manifest = format!(
+        "{HEAD}[tools]\nwrapper = {{ version = \"*\", from = \"host\" }}\nsh = {{ version = \"*\", from = \"host\", probe = [\"sh\", \"-c\", {asks:?}] }}\n{STEP}"
+    );
+    let folder = context.root().join("r");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("train.toml"), manifest).unwrap();
+    fs::write(folder.join("source.txt"), "source\n").unwrap();
+    run(context.command(["lock"]).current_dir(&folder)).expect(0);
+    // On the machine itself the probes of one's own manifest reach what its user does.
+    assert!(fs::read_to_string(&ran).unwrap().starts_with("secret"));
+    fs::remove_file(&ran).unwrap();
+    git(&folder, &["init", "-q"]);
+    let planted = folder.join("planted");
+    fs::write(&planted, format!("#!/bin/sh\necho planted >>{}\n", ran.display())).unwrap();
+    fs::set_permissions(&planted, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    commit(&folder);
+    let told = run(&mut command(&context, &["../r"])).expect(5);
+    assert!(told.stderr.contains("nothing is sealed"), "{}", told.stderr);
+    assert!(!ran.exists(), "{}", fs::read_to_string(&ran).unwrap());
+    // Where no sandbox can be had they are not asked.
+    let mut without = Command::new("unshare");
+    let reproduce = command(&context, &["../r"]);
+    without.args(["-Ur", "sh", "-c", "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\""]);
+    without.arg(reproduce.get_program()).args(reproduce.get_args()).current_dir(context.project()).env_clear();
+    without.envs(reproduce.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let refused = run(&mut without);
+    if refused.stderr.contains("unshare:") {
+        trainlock_testing::skipped("no user namespace can be made here", true);
+        return;
+    }
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("it is asked in a sandbox, and this machine has none"), "{}", refused.stderr);
+    assert!(!ran.exists());
 }
 
 #[test]

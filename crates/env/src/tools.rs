@@ -1,5 +1,8 @@
 //! Tools from the host: found on PATH, asked for their version, remembered until they change.
 
+use crate::cancel::Cancel;
+use crate::process::{self, Invocation, Stop};
+use crate::sandbox::{Bind, Sandbox, Tier, probe as offered};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -33,25 +36,29 @@ impl HostTool {
     /// (the folder above its `bin`) if that is one, else the file alone. An installation that holds one of the
     /// `private` folders, or lies where people keep other things, is not shown.
     pub fn shown(&self, private: &[&Path]) -> Vec<PathBuf> {
-        let system = |path: &Path| SYSTEM.iter().any(|folder| path.starts_with(folder));
-        let real = fs_err::canonicalize(&self.program).unwrap_or_else(|_| self.program.clone());
-        let mut shown = Vec::new();
-        for program in [&self.program, &real] {
-            if system(program) || shown.iter().any(|seen: &PathBuf| program.starts_with(seen)) {
-                continue;
-            }
-            let prefix =
-                program.parent().filter(|bin| bin.file_name().is_some_and(|n| n == "bin")).and_then(Path::parent);
-            let installation = prefix.filter(|prefix| {
-                prefix.parent().is_some()
-                    && prefix.file_name().is_some_and(|name| name != ".local")
-                    && (prefix.join("lib").is_dir() || prefix.join("lib64").is_dir())
-                    && !private.iter().any(|folder| folder.starts_with(prefix))
-            });
-            shown.push(installation.unwrap_or(program).to_owned());
-        }
-        shown
+        shown(&self.program, private)
     }
+}
+
+/// See [`HostTool::shown`].
+fn shown(asked: &Path, private: &[&Path]) -> Vec<PathBuf> {
+    let system = |path: &Path| SYSTEM.iter().any(|folder| path.starts_with(folder));
+    let real = fs_err::canonicalize(asked).unwrap_or_else(|_| asked.to_owned());
+    let mut shown = Vec::new();
+    for program in [asked, &real] {
+        if system(program) || shown.iter().any(|seen: &PathBuf| program.starts_with(seen)) {
+            continue;
+        }
+        let prefix = program.parent().filter(|bin| bin.file_name().is_some_and(|n| n == "bin")).and_then(Path::parent);
+        let installation = prefix.filter(|prefix| {
+            prefix.parent().is_some()
+                && prefix.file_name().is_some_and(|name| name != ".local")
+                && (prefix.join("lib").is_dir() || prefix.join("lib64").is_dir())
+                && !private.iter().any(|folder| folder.starts_with(prefix))
+        });
+        shown.push(installation.unwrap_or(program).to_owned());
+    }
+    shown
 }
 
 /// The folders of the system's own programs and libraries.
@@ -97,6 +104,14 @@ pub struct HostTools {
     file: PathBuf,
     known: BTreeMap<String, HostTool>,
     changed: bool,
+    shut: Option<Shut>,
+}
+
+/// Where tools are asked behind walls.
+#[derive(Debug)]
+struct Shut {
+    scratch: PathBuf,
+    private: Vec<PathBuf>,
 }
 
 impl HostTools {
@@ -104,7 +119,15 @@ impl HostTools {
     /// missing or damaged.
     pub fn new(path: OsString, file: PathBuf) -> HostTools {
         let known = fs_err::read(&file).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
-        HostTools { path, file, known, changed: false }
+        HostTools { path, file, known, changed: false, shut: None }
+    }
+
+    /// From now on tools are asked in a sandbox: they see the system's programs and their own installation, an empty folder,
+    /// no home and no network, and where that can't be had they are not asked. For a manifest that others wrote: it chooses
+    /// which program is asked, with what words, and in which folder. `scratch` is a folder to make one in, `private` what no
+    /// installation may show.
+    pub fn shut_in(&mut self, scratch: PathBuf, private: Vec<PathBuf>) {
+        self.shut = Some(Shut { scratch, private });
     }
 
     /// The tool that `request` asks for. A program that was asked before and has not changed since
@@ -127,8 +150,19 @@ impl HostTools {
         let missing =
             |program: &str| ToolError::NotFound { name: request.name.to_string(), program: program.to_owned() };
         let found = find(&request.name, &self.path).ok_or_else(|| missing(&request.name))?;
-        let asked = find(&probe[0], &self.path).ok_or_else(|| missing(&probe[0]))?;
-        let output = ask(&request.name, &asked, probe)?;
+        // Behind walls a version manager's shim finds nothing: the program itself is asked.
+        let behind = match &self.shut {
+            Some(shut) => Some(program_behind_walls(&request.name, &found, shut)?),
+            None => None,
+        };
+        let asked = match &behind {
+            Some(program) if probe[0] == request.name.as_str() => program.clone(),
+            _ => find(&probe[0], &self.path).ok_or_else(|| missing(&probe[0]))?,
+        };
+        let output = match &self.shut {
+            Some(shut) => shut.ask(&request.name, &asked, probe)?,
+            None => ask(&request.name, &asked, probe, None)?,
+        };
         // Some print it to standard error; warnings there, with numbers of their own, do not go before the answer.
         let version = VersionText::find(&output.out).or_else(|| VersionText::find(&output.err));
         let version = version.ok_or_else(|| ToolError::NoVersion {
@@ -136,7 +170,10 @@ impl HostTools {
             command: probe.join(" "),
             output: (output.out + &output.err).chars().take(200).collect(),
         })?;
-        let program = program_behind(&request.name, &found)?;
+        let program = match behind {
+            Some(program) => program,
+            None => program_behind(&request.name, &found, |command| ask(&request.name, &found, command, None))?,
+        };
         let tool = HostTool {
             stamp: stamp(&program).map_err(|e| failed(&request.name, probe, e.to_string()))?,
             version: version.to_string(),
@@ -187,10 +224,58 @@ struct Printed {
     err: String,
 }
 
+impl Shut {
+    /// Runs a probe behind walls.
+    fn ask(&self, name: &str, program: &Path, probe: &[String]) -> Result<Printed, ToolError> {
+        let failed = |reason: String| failed(name, probe, reason);
+        fs_err::create_dir_all(&self.scratch).map_err(|e| failed(e.to_string()))?;
+        let tier = offered(&self.scratch).best();
+        if !matches!(tier, Tier::Namespaces | Tier::Bwrap) {
+            return Err(failed(
+                "it is asked in a sandbox, and this machine has none: see `trainlock doctor`".to_owned(),
+            ));
+        }
+        let stage = self.scratch.join(name);
+        for folder in ["root", "tmp", "home"] {
+            fs_err::create_dir_all(stage.join(folder)).map_err(|e| failed(e.to_string()))?;
+        }
+        let private: Vec<&Path> = self.private.iter().map(PathBuf::as_path).collect();
+        let mut sandbox = Sandbox::new(tier, &stage, "tool");
+        sandbox.read_only = shown(program, &private).into_iter().map(Bind::same).collect();
+        let paths = sandbox.paths();
+        let invocation = Invocation {
+            program: program.to_owned(),
+            arguments: probe[1..].to_vec(),
+            folder: paths.root.clone(),
+            environment: paths.variables(),
+            timeout: Some(PROBE_TIME),
+            sandbox: Some(sandbox),
+        };
+        let cancel = Cancel::new().map_err(|e| failed(e.to_string()))?;
+        let mut text = Vec::new();
+        let mut keep = |bytes: &[u8]| text.extend(&bytes[..bytes.len().min((64 << 10) - text.len().min(64 << 10))]);
+        let ended = process::run(&invocation, &cancel, &mut keep);
+        let _ = fs_err::remove_dir_all(&stage);
+        let ended = ended.map_err(|error| {
+            failed(std::error::Error::source(&error).map_or(error.to_string(), |source| format!("{error}: {source}")))
+        })?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        match ended.stop {
+            Stop::Exited(0) => Ok(Printed { out: text, err: String::new() }),
+            Stop::TimedOut => Err(failed(format!("no answer in {} seconds", PROBE_TIME.as_secs()))),
+            stop => Err(failed(format!("{stop:?}: {}", text.trim().chars().take(300).collect::<String>()))),
+        }
+    }
+}
+
 /// Runs a probe, in the caller's environment: version managers need it.
-fn ask(name: &str, program: &Path, probe: &[String]) -> Result<Printed, ToolError> {
+fn ask(name: &str, program: &Path, probe: &[String], folder: Option<&Path>) -> Result<Printed, ToolError> {
     use std::process::Stdio;
-    let mut child = std::process::Command::new(program)
+    let mut command = std::process::Command::new(program);
+    if let Some(folder) = folder {
+        command.current_dir(folder);
+    }
+    let mut child = command
         .args(&probe[1..])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -229,20 +314,33 @@ fn read_aside(from: impl std::io::Read + Send + 'static) -> std::sync::mpsc::Rec
 
 /// The program that runs in the end. A Python says so itself: on PATH there is often a version
 /// manager's shim, which would not work in a step's environment, or a virtual environment's link.
-fn program_behind(name: &str, found: &Path) -> Result<PathBuf, ToolError> {
+fn program_behind(
+    name: &str,
+    found: &Path,
+    ask: impl Fn(&[String]) -> Result<Printed, ToolError>,
+) -> Result<PathBuf, ToolError> {
     let python = name.strip_prefix("python").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
     if !python {
         return Ok(found.to_owned());
     }
     let probe = ["-I", "-c", "import os, sys; print(os.path.realpath(sys.executable))"].map(str::to_owned);
     let command: Vec<String> = std::iter::once(name.to_owned()).chain(probe).collect();
-    let output = ask(name, found, &command)?.out;
+    let output = ask(&command)?.out;
     let program = PathBuf::from(output.trim_end_matches('\n'));
     if program.is_absolute() && program.is_file() {
         Ok(program)
     } else {
         Err(failed(name, &command, format!("it printed {output:?} in place of its own path")))
     }
+}
+
+/// The same, asked behind walls. A shim can't answer there: a Python alone is then asked outside, at `/`, where nothing of the
+/// manifest's is, with these words and in its isolated mode.
+fn program_behind_walls(name: &str, found: &Path, shut: &Shut) -> Result<PathBuf, ToolError> {
+    let ask = |command: &[String]| {
+        shut.ask(name, found, command).or_else(|_| ask(name, found, command, Some(Path::new("/"))))
+    };
+    program_behind(name, found, ask)
 }
 
 fn stamp(program: &Path) -> std::io::Result<(u64, i64, i64, u64)> {

@@ -1,8 +1,8 @@
 //! `trainlock reproduce`.
 //!
 //! The repository is a stranger's. Nothing of it is run but its steps, in the sandbox; what could reach further is refused
-//! before the first of them: links that lead out of the checkout, a `.trainlock` folder that claims what was done,
-//! a command of its own choice that asks a tool for its version.
+//! before the first of them: links that lead out of the checkout, a `.trainlock` folder that claims what was done. The commands
+//! of its choice that ask tools for their versions run in a sandbox, too.
 
 mod child;
 mod clone;
@@ -21,8 +21,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use trainlock_lock::{Lock, LockError, ResultPin};
-use trainlock_manifest::Workspace;
-use trainlock_types::{RelPath, ToolProvider};
+use trainlock_types::RelPath;
 
 /// Clone a repository, train it, compare with its sealed results
 ///
@@ -163,7 +162,6 @@ fn looked_at(file: &Path, folder: &Path, global: &Global) -> Result<Lock, Failur
         )
         .hint("give the root's manifest with --manifest-path"));
     }
-    holds_no_probe(&workspace)?;
     if !is_file(&lock) {
         return Err(Failure::new(Exit::Stale, format!("the repository has no `{}`", shown(&lock)))
             .hint("without a lock there is nothing to reproduce: whoever owns the repository can `trainlock lock` and commit it"));
@@ -178,38 +176,11 @@ fn looked_at(file: &Path, folder: &Path, global: &Global) -> Result<Lock, Failur
     }
 }
 
-/// The words that ask a program for its version, and nothing else.
-const PLAIN: [&str; 6] = ["--version", "-version", "-V", "-v", "version", "--Version"];
-
-/// An error if a tool is asked for its version by a command that may do anything: it would run outside the sandbox.
-fn holds_no_probe(workspace: &Workspace) -> Result<(), Failure> {
-    for tool in workspace.members.iter().flat_map(|member| &member.tools) {
-        let ToolProvider::Host { probe, .. } = &tool.request.provider else { continue };
-        let plain = match &probe[..] {
-            [] => true,
-            [program, word] => !program.contains('/') && PLAIN.contains(&word.as_str()),
-            _ => false,
-        };
-        if !plain {
-            let command = probe.join(" ").escape_debug().to_string();
-            return Err(Failure::new(
-                Exit::Failed,
-                format!(
-                    "tool `{}` is asked for its version by a command of the repository's own: `{command}`",
-                    tool.request.name
-                ),
-            )
-            .hint("a probe runs outside the sandbox: clone the repository, look at it, and train it yourself"));
-        }
-    }
-    Ok(())
-}
-
 /// This very program, about to train.
 fn train(args: &Args, global: &Global, file: &Path) -> Result<Command, Failure> {
     let mut train = Command::new(std::env::current_exe()?);
     train.current_dir(file.parent().unwrap_or(Path::new("/"))).stdin(Stdio::null());
-    train.arg("train").args(["--locked", "--workspace", "--force"]).arg("--manifest-path").arg(file);
+    train.arg("train").args(["--locked", "--workspace", "--force", "--shut-probes"]).arg("--manifest-path").arg(file);
     for pair in &global.config {
         train.args(["--config", pair]);
     }

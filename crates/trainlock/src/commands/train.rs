@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// The new folder that the bundle's project goes into
     #[arg(long, value_name = "DIR", requires = "bundle")]
     into: Option<PathBuf>,
+    /// Ask tools for their versions in a sandbox, as `reproduce` wants it
+    #[arg(long, hide = true)]
+    shut_probes: bool,
     #[command(flatten)]
     lock: LockOptions,
 }
@@ -80,6 +83,10 @@ fn opened(bundle: &Path, into: &Path, global: &Global, ui: &Ui) -> Result<Global
 fn train(args: &Args, global: &Global, bundled: bool, ui: &Ui) -> Result<Exit, Failure> {
     let begin = Instant::now();
     let mut project = Project::open(global)?;
+    if args.shut_probes {
+        let (scratch, private) = (project.own_folder()?.join("ask"), project.private());
+        project.host.shut_in(scratch, private);
+    }
     let members = project.select(&args.select)?;
     let mut options = args.lock;
     options.frozen |= bundled;
