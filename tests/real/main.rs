@@ -6,6 +6,7 @@ mod archives;
 mod formats;
 mod git;
 mod python;
+mod seeds;
 mod servers;
 
 use std::process::{Command, Stdio};

@@ -48,6 +48,13 @@ pub fn judge(variables: &BTreeMap<String, String>, output: &str) -> Result<Vec<S
     Ok(problems)
 }
 
+/// What could not be asked, because it is there and can't be imported: each library with its error.
+pub fn unasked(output: &str) -> Vec<String> {
+    let found: Option<serde_json::Value> = output.lines().last().and_then(|line| serde_json::from_str(line).ok());
+    let failed = found.as_ref().and_then(|found| found["failed"].as_object()).into_iter().flatten();
+    failed.map(|(name, error)| format!("{name} ({})", error.as_str().unwrap_or_default())).collect()
+}
+
 /// Whether torch's name for what it runs is that of the wanted capability: its code for no extension is `DEFAULT`, or `NO AVX`
 /// where others would have been possible.
 fn is_capability(wanted: &str, real: &str) -> bool {
@@ -85,6 +92,10 @@ mod tests {
         assert_eq!(judge(&lower, &torch("AVX2", 1)).unwrap().len(), 1);
         let unknown = "{\"torch\": {\"threads\": 1, \"capability\": null}}";
         assert!(judge(&variables, unknown).unwrap().is_empty());
+        let broken = "{\"torch\": null, \"failed\": {\"torch\": \"ImportError: libx.so\"}}";
+        assert!(judge(&variables, broken).unwrap().is_empty());
+        assert_eq!(unasked(broken), ["torch (ImportError: libx.so)"]);
+        assert!(unasked(unknown).is_empty() && unasked("Traceback").is_empty());
         let nothing = "{\"openblas\": [], \"numpy\": null, \"torch\": null}";
         assert!(judge(&variables, nothing).unwrap().is_empty());
     }

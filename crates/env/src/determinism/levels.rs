@@ -262,12 +262,14 @@ pub fn reference() -> String {
          ## The self-check\n\n\
          A switch that is misspelt, or that a library of another version does not know, is silently ignored. Before a step with Python packages\n\
          (its `env` sets `PYTHONPATH`) trainlock asks the libraries themselves, in the step's sandbox: the kernels and threads of OpenBLAS, the\n\
-         features of numpy, the capability and threads of torch (which takes the seconds that importing it takes). What did not take effect fails the step.\n\n\
+         features of numpy, the capability and threads of torch (which takes the seconds that importing it takes). What did not take effect fails the step.\n\
+         A library that is installed and can't be imported can't be asked: trainlock warns, and names its error.\n\n\
          ## seed-globals\n\n\
          `seed-globals = true` seeds `random` when Python starts, and numpy's, torch's and TensorFlow's global generators when they are first\n\
          imported, with the step's seed. It can't reach `default_rng()` without a seed, jax (whose keys are explicit) or `python -I`; children\n\
          that are forked get a seed each, by which fork of which parent they are; processes that are started anew (`spawn`, `forkserver`, `subprocess`)\n\
-         all get the step's. Seeds in the code, from `TRAINLOCK_SEED`, are better.\n\n\
+         all get the step's. TensorFlow is not seeded anew in forked children (it does not survive a fork well): they go on with what their parent had.\n\
+         Where several threads fork, the order in which they get to it decides which child has which seed. Seeds in the code, from `TRAINLOCK_SEED`, are better.\n\n\
          ## Rules of `trainlock audit`\n\n| rule | what it finds | instead |\n| --- | --- | --- |\n",
         version(XLA_PRODUCTS.since), XLA_PRODUCTS.flag, version(XLA_ISA.since), XLA_ISA.flag
     ));

@@ -10,7 +10,7 @@ mod levels;
 mod libraries;
 mod lint;
 
-pub use check::{SELF_CHECK, judge};
+pub use check::{SELF_CHECK, judge, unasked};
 pub use class::{elsewhere, numeric_class};
 pub use cpu::missing_features;
 pub use levels::{Resolved, SWITCHES, Switch, cost, reference, resolve};

@@ -4,8 +4,19 @@ import ctypes
 import glob
 import json
 import os
+from importlib.util import find_spec
 
-found = {"openblas": [], "numpy": None, "torch": None}
+found = {"openblas": [], "numpy": None, "torch": None, "failed": {}}
+
+
+def failed(name, error):
+    """A library that is not there is no failure; one that is there and can't be imported is."""
+    try:
+        there = find_spec(name) is not None
+    except Exception:
+        there = True
+    if there:
+        found["failed"][name] = "%s: %s" % (type(error).__name__, str(error).strip()[:300])
 
 
 def first(library, names):
@@ -44,14 +55,15 @@ try:
     for package in ("numpy", "scipy"):
         for path in sorted(glob.glob(os.path.join(folder, package + ".libs", "*openblas*"))):
             openblas(path)
-except ImportError:
-    pass
+except Exception as error:
+    failed("numpy", error)
 
 # Importing torch takes seconds, and nothing less tells what it chose; a step that has it will import it too.
 try:
     import torch
-except Exception:
+except Exception as error:
     torch = None
+    failed("torch", error)
 if torch is not None:
     # Before 2.0 it does not say what it chose.
     cpu = getattr(getattr(torch, "backends", None), "cpu", None)

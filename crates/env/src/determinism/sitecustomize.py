@@ -30,20 +30,28 @@ _SEEDERS = {"numpy": _numpy, "torch": _torch, "tensorflow": _tensorflow}
 class _Seeding:
     """Finds no module itself: lets the others find it, and seeds it once it is loaded."""
 
+    asked = set()
+
     def find_spec(self, name, path=None, target=None):
-        seeder = _SEEDERS.pop(name, None)
-        if seeder is None:
+        # Whoever only asks whether a module is there must not use it up.
+        if name not in _SEEDERS or name in self.asked:
             return None
         from importlib.util import find_spec
 
-        spec = find_spec(name)
+        self.asked.add(name)
+        try:
+            spec = find_spec(name)
+        finally:
+            self.asked.discard(name)
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
 
         def exec_module(module):
             execute(module)
-            seeder(module)
+            seeder = _SEEDERS.pop(name, None)
+            if seeder is not None:
+                seeder(module)
 
         spec.loader.exec_module = exec_module
         return spec

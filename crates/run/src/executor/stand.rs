@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use trainlock_env::determinism::{HostLibrary, SEED_GLOBALS, SELF_CHECK, host_libraries, judge};
+use trainlock_env::determinism::{HostLibrary, SEED_GLOBALS, SELF_CHECK, host_libraries, judge, unasked};
 use trainlock_env::python::Environment;
 use trainlock_env::sandbox::{Bind, PROJECTS, Paths, gpu_devices};
 use trainlock_env::{Cancel, Ended, ImagePlace, Invocation, Isolation, Sandbox, Stage, Stop, Tier};
 use trainlock_store::{place_file, place_part, place_tree};
-use trainlock_types::{Digest, RelPath, is_python};
+use trainlock_types::{Digest, Event, RelPath, is_python};
 
 /// The python environment's folder beside the links to tools. A tool's name does not begin so.
 const ENVIRONMENT: &str = ".env";
@@ -196,6 +196,16 @@ impl Job<'_> {
         // Where the packages themselves can't be imported, the step says so better.
         if ended.stop != Stop::Exited(0) {
             return Ok(None);
+        }
+        let unasked = unasked(&printed);
+        if !unasked.is_empty() {
+            let message = format!(
+                "step `{}`: {} can't be imported, so that nothing says whether the switches of level `{}` take effect there",
+                self.node.id,
+                unasked.join(" and "),
+                switches.level
+            );
+            shared.events.emit(Event::Warning { message });
         }
         // A variable that the step sets itself is what is wanted.
         let wanted = switches.variables.iter().filter(|(name, _)| !self.node.step.env.contains_key(*name));

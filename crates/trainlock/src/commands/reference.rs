@@ -52,7 +52,7 @@ What trainlock itself reads. A variable that is set to nothing counts as not set
 {rows}
 Nothing else of trainlock's own environment has any effect, and nothing of it reaches a step: see
 [what a step sees](../concepts/steps.md). (A tool's probe, the command that asks for its version, runs in your
-environment: version managers need it.)
+environment: version managers need it. `reproduce` runs it in a sandbox.)
 "
     )
 }
