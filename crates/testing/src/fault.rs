@@ -39,6 +39,12 @@ pub enum Fault {
     IgnoreRange,
     /// Answers a range with other bytes and their `Content-Range`.
     WrongRange,
+    /// Answers a range with the right bytes, and says of the whole that it has another size.
+    WrongTotal,
+    /// Answers with something that is no HTTP.
+    Garbage,
+    /// Sends headers without an end.
+    EndlessHead,
     /// Sends an HTML page with 200.
     Html,
     /// Answers with this status and no body.
@@ -47,13 +53,15 @@ pub enum Fault {
     Challenge(String),
     /// Answers with this status and a `Retry-After` of this text.
     RetryAfter(u16, String),
+    /// Answers with this status and a `Retry-After` so many seconds behind its own `Date`, of 0 to 59.
+    RetryAt(u16, u8),
     /// Redirects to this place.
     Redirect(String),
     /// Redirects to where the client is, with this status.
     Loop(u16),
     /// Sends bytes without an end.
     Endless,
-    /// Sends the body with one bit of this byte turned.
+    /// Sends what was asked for, with one bit of this byte of the body turned.
     Flip(usize),
     /// Sends the body and these bytes behind it, and states the length of both.
     Extra(Vec<u8>),

@@ -386,6 +386,19 @@ fn act(
             Answer::new(206).length(half).with("Content-Range", range).write(out)?;
             send(out, &body[..half], sent)?;
         }
+        Fault::WrongTotal => {
+            let (from, to) = range(request, body.len()).unwrap_or((0, body.len()));
+            let range = format!("bytes {from}-{}/{}", to.saturating_sub(1), body.len() + 1);
+            Answer::new(206).length(to - from).with("Content-Range", range).write(out)?;
+            send(out, &body[from..to], sent)?;
+        }
+        Fault::Garbage => out.write_all(b"\x00\x01 220 welcome to something else\r\n\r\n")?,
+        Fault::EndlessHead => {
+            out.write_all(b"HTTP/1.1 200 Scripted\r\n")?;
+            for i in 0..1u64 << 20 {
+                write!(out, "X-{i}: {i}\r\n")?;
+            }
+        }
         Fault::Html => {
             let page = b"<!DOCTYPE html><html><body>Please log in.</body></html>";
             Answer::new(200).length(page.len()).with("Content-Type", "text/html; charset=utf-8").write(out)?;
@@ -394,6 +407,11 @@ fn act(
         Fault::Challenge(text) => Answer::new(401).with("WWW-Authenticate", text).length(0).write(out)?,
         Fault::Status(status) => Answer::new(*status).length(0).write(out)?,
         Fault::RetryAfter(status, after) => Answer::new(*status).length(0).with("Retry-After", after).write(out)?,
+        Fault::RetryAt(status, seconds) => {
+            let then = format!("Sun, 06 Nov 1994 08:49:{:02} GMT", (*seconds).min(59));
+            let answer = Answer::new(*status).length(0).with("Date", "Sun, 06 Nov 1994 08:49:00 GMT");
+            answer.with("Retry-After", then).write(out)?;
+        }
         Fault::Redirect(to) => Answer::new(302).length(0).with("Location", to).write(out)?,
         Fault::Loop(status) => Answer::new(*status).length(0).with("Location", &request.target).write(out)?,
         Fault::Endless => {
@@ -408,8 +426,7 @@ fn act(
             if let Some(byte) = body.get_mut(*at) {
                 *byte ^= 1;
             }
-            full().write(out)?;
-            send(out, &body, sent)?;
+            return act(&Fault::Ok, &body, request, out, raw, sent);
         }
         Fault::Extra(more) => {
             Answer::new(200).length(body.len() + more.len()).write(out)?;
