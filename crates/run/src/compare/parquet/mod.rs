@@ -222,7 +222,7 @@ fn column(place: &str, a: (&Columns, &Column), b: (&Columns, &Column), report: &
                 (value, twin, _) => {
                     let (one, two) = (text(a.1, x, value), text(b.1, y, twin));
                     // Of equal values one begins a list and the other goes on in one.
-                    let told = |text: String, levels: Levels| match value == twin {
+                    let told = |text: String, levels: Levels| match value == twin && value.is_some() {
                         true => format!("{text} (levels {}, {})", levels.repetition, levels.definition),
                         false => text,
                     };
