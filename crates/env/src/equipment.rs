@@ -37,10 +37,14 @@ pub struct Image {
 /// An image's file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImagePlace {
+    /// The tree of the store that it is.
+    pub tree: Digest,
     /// The folder that is its root.
     pub root: PathBuf,
     /// The environment variables that it sets.
     pub variables: Vec<(String, String)>,
+    /// What the engine knows it by that steps are handed to, if there is one.
+    pub handed: Option<String>,
 }
 
 impl ImagePlace {

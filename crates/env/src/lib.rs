@@ -6,6 +6,7 @@
 
 mod cancel;
 pub mod determinism;
+mod engine;
 mod equipment;
 mod machine;
 mod process;
@@ -17,6 +18,7 @@ mod vars;
 
 pub use cancel::Cancel;
 pub use determinism::HostLibrary;
+pub use engine::{Engine, EngineKind};
 pub use equipment::{Equipment, FetchedTool, Image, ImagePlace, Outfit, Packages, Place, Tool};
 pub use machine::Machine;
 pub use process::{Ended, Invocation, ProcessError, Stop, run};

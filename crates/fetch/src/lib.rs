@@ -36,7 +36,7 @@ pub use archive::ArchiveError;
 pub use auth::{Access, Credentials, Secret};
 pub use error::{FetchError, Mismatch, Reason, SourceFailure, SourceFailures};
 pub use fetcher::{Content, Fetcher, Resolved, Want, Wanted};
-pub use image::{DockerFiles, FoundImage, ImageConfig, image_config, image_parts};
+pub use image::{DockerFiles, FoundImage, ImageConfig, image_config, image_config_digest, image_layout, image_parts};
 pub use index::{ConfigFolders, IndexFile, IndexPlaces, IndexSettings};
 pub use many::ManyWanted;
 pub use replace::Replacements;

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
-use trainlock_env::{Cancel, Ended, Equipment, Isolation, Machine, Stop, Tier};
+use trainlock_env::{Cancel, Ended, Engine, Equipment, Isolation, Machine, Stop, Tier};
 use trainlock_manifest::{Resources, Sandbox as SandboxWord};
 use trainlock_store::{FileState, Link, Session, StoreError};
 use trainlock_types::{Digest, EntryKind, Event, Events, StepOutcome};
@@ -41,6 +41,8 @@ pub struct Options {
     pub machine: Capacity,
     /// How much isolation is demanded, whatever the manifest says.
     pub sandbox: Option<SandboxWord>,
+    /// Who runs steps that have an image, in the place of trainlock's own sandbox.
+    pub engine: Option<Engine>,
     /// Watch the steps' system calls for what they use and do not declare.
     pub audit: bool,
     /// Folders that no tool may show to a step with itself: home, project, store.
@@ -381,6 +383,7 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
             trial: self.options.trial,
             tier,
             unshut,
+            engine: self.options.engine.clone().filter(|_| node.step.image.is_some()),
             audit: self.options.audit,
             private: self.private,
             met: Arc::clone(&self.met),
@@ -404,7 +407,15 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
         let demanded = self.options.sandbox;
         let word = |node: &Node<'_>| demanded.unwrap_or(node.step.sandbox);
         let off = (Tier::None, Some("`sandbox = \"off\"`".to_owned()));
-        let of_image = |node: &Node<'_>| node.step.image.is_some();
+        let of_image = |node: &Node<'_>| node.step.image.is_some() && self.options.engine.is_none();
+        if let Some(engine) = self.options.engine.as_ref().filter(|_| node.step.image.is_some()) {
+            let why = format!("{} runs it, and what that enforces trainlock does not know", engine.kind.name());
+            if word(node) == SandboxWord::Required {
+                return Err(TrainError::Sandbox { step: node.id.clone(), why });
+            }
+            // Its stage is laid out as for namespaces.
+            return Ok((Tier::Namespaces, Some(why)));
+        }
         if let Some(node) = self.plan.nodes.iter().find(|node| of_image(node) && word(node) == SandboxWord::Off) {
             let why = "`sandbox = \"off\"` leaves it on this machine's own file system".to_owned();
             return Err(TrainError::Image { step: node.id.clone(), why });
@@ -670,6 +681,7 @@ mod tests {
             link: Link::Auto,
             machine,
             sandbox: None,
+            engine: None,
             audit: false,
             private: Vec::new(),
             trial: None,

@@ -53,7 +53,7 @@ pub(crate) fn make(
     member.params_for(profile).map_err(|error| Failure::from_error(Exit::Invalid, &error))?;
     let equipment = project.equipment_of(&lock, std::iter::once((member, None)), profile)?;
     let outfit = (member.name.clone(), None);
-    project.equip(&lock, &equipment, &BTreeSet::from([outfit.clone()]), options.offline(), ui)?;
+    project.equip(&lock, &equipment, &BTreeSet::from([outfit.clone()]), (options.offline(), None), ui)?;
     let Some(equipment) = equipment.get(&outfit) else { unreachable!("it was asked for") };
     let environment = equipment.environment();
 

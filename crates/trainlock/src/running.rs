@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use trainlock_env::determinism::{cost, elsewhere, missing_features};
-use trainlock_env::{Equipment, Outfit};
+use trainlock_env::{Engine, Equipment, Outfit};
 use trainlock_lock::Lock;
 use trainlock_run::record::{Recorder, Status};
 use trainlock_run::{
@@ -30,6 +30,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) jobs: Option<u16>,
     pub(crate) keep_going: bool,
     pub(crate) force: bool,
+    /// Who runs the steps that have an image, if trainlock does not itself.
+    pub(crate) engine: Option<&'a Engine>,
     /// Watch system calls.
     pub(crate) audit: bool,
     pub(crate) trial: Option<Trial>,
@@ -62,7 +64,7 @@ pub(crate) fn carry_out(
     let needed = project.data_needed(bench, plan, setup.force || setup.trial.is_some())?;
     project.bring(setup.lock, &needed, setup.offline, ui)?;
     let runs = working(bench, plan, setup)?;
-    project.equip(setup.lock, setup.equipment, &runs, setup.offline, ui)?;
+    project.equip(setup.lock, setup.equipment, &runs, (setup.offline, setup.engine), ui)?;
 
     let session = project.store.session()?;
     let runs = project.workspace.root.join(".trainlock/runs");
@@ -79,6 +81,7 @@ pub(crate) fn carry_out(
         link: project.settings.link,
         machine,
         sandbox: project.settings.sandbox,
+        engine: setup.engine.cloned(),
         audit: setup.audit,
         private: project.private(),
         trial: setup.trial,

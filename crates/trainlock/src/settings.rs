@@ -87,6 +87,8 @@ pub(crate) struct Settings {
     pub(crate) hub: Option<url::Url>,
     /// What the package index's address is found out from.
     pub(crate) index_places: IndexPlaces,
+    /// What a container engine gets of the environment: all but trainlock's own.
+    pub(crate) engine_variables: BTreeMap<String, String>,
     /// What uv gets of the environment: proxies, certificates, credentials.
     pub(crate) uv_variables: BTreeMap<String, String>,
     /// The home folder, if there is one.
@@ -168,6 +170,7 @@ impl Settings {
                 .map(PathBuf::from)
                 .or_else(|| home.as_ref().map(|h| h.join(".netrc")))
                 .filter(|f| f.is_file()),
+            engine_variables: std::env::vars().filter(|(name, _)| !name.starts_with("TRAINLOCK_")).collect(),
             uv_variables: uv_variables(index_places.certificates().as_deref()),
             index_places,
             credentials: Credentials::default(),

@@ -14,6 +14,8 @@ mod cgroup;
 #[cfg(target_os = "linux")]
 mod channel;
 #[cfg(target_os = "linux")]
+mod engine;
+#[cfg(target_os = "linux")]
 mod init;
 mod isolation;
 #[cfg(target_os = "linux")]
@@ -35,6 +37,8 @@ mod tests;
 #[cfg(target_os = "linux")]
 mod watch;
 
+#[cfg(target_os = "linux")]
+pub use engine::Container;
 pub use isolation::{Guarantee, Isolation, Tier};
 pub use probe::{Probe, Trial, probe, probe_all};
 pub use report::{Access, Attempt, Report, SetupError};

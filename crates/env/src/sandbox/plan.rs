@@ -94,6 +94,31 @@ pub(super) fn plan(sandbox: &Sandbox) -> Result<Plan, SetupError> {
     Ok(plan)
 }
 
+/// Something that a step is given: where it lies, where it is seen, and whether the step may write to it.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) from: PathBuf,
+    pub(super) to: PathBuf,
+    pub(super) writable: bool,
+}
+
+/// What of the stage and the machine another program has to show a step, in the order in which it is mounted.
+pub(super) fn given(sandbox: &Sandbox) -> Result<Vec<Given>, SetupError> {
+    let stage = fs::canonicalize(&sandbox.stage).map_err(|source| failed("find the stage", source))?;
+    let mut staged = Staged::default();
+    staged.look(&stage.join("root"), sandbox)?;
+    let mut mounts = Mounts { sandbox, stage, list: Vec::new() };
+    mounts.given();
+    mounts.project(&staged);
+    let given = |mount| match mount {
+        Mount::Bind { from, to, mode, .. } => {
+            Some(Given { from: from.into(), to: to.into(), writable: mode == Mode::Writable })
+        }
+        _ => None,
+    };
+    Ok(mounts.list.into_iter().filter_map(given).collect())
+}
+
 fn failed(operation: &str, source: std::io::Error) -> SetupError {
     SetupError { operation: operation.to_owned(), source }
 }
@@ -217,6 +242,12 @@ impl Mounts<'_> {
         self.files();
         self.devices();
         self.list.push(Mount::Processes { to: "/proc".into() });
+        self.given();
+        self.project(staged);
+    }
+
+    /// The stage's own folders, and what of this machine the step is given.
+    fn given(&mut self) {
         let paths = self.sandbox.paths();
         let host = super::Paths::of_stage(&self.stage);
         // Before what else is bound, which may lie in a temporary folder of the host's.
@@ -229,7 +260,6 @@ impl Mounts<'_> {
                 self.bind(from, to, Mode::ReadOnly);
             }
         }
-        self.project(staged);
     }
 
     fn bind(&mut self, from: &Path, to: &Path, mode: Mode) {

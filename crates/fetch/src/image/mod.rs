@@ -17,6 +17,7 @@ use layers::Root;
 use registry::Repository;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 use trainlock_store::{Session, Store, StoreError};
 use trainlock_types::{Digest, ImageReference, Platform, SourceUrl};
 
@@ -60,6 +61,12 @@ struct PlatformOf {
     architecture: String,
     #[serde(default)]
     variant: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Typed {
+    media_type: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -271,6 +278,49 @@ pub fn image_config(store: &Store, image: &ImageReference, at: (Digest, u64)) ->
     let variables = config.config.and_then(|run| run.env).unwrap_or_default();
     let pair = |text: String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
     Ok(ImageConfig { variables: variables.into_iter().filter_map(pair).collect() })
+}
+
+/// The digest of a brought image's configuration, which other programs know the image by.
+///
+/// # Errors
+/// Where its manifest is not in the store.
+pub fn image_config_digest(of: &Store, image: &ImageReference, at: (Digest, u64)) -> Result<Digest, FetchError> {
+    let name = format!("{IMAGE}{image}");
+    Ok(manifest(&name, &read(of, &name, &at.0, at.1)?)?.0.0)
+}
+
+/// Lays a brought image out in an empty folder as other programs read it (OCI image layout 1.0.0).
+///
+/// # Errors
+/// Where parts of it are not in the store, or the folder can't be written.
+pub fn image_layout(
+    of: &Store,
+    image: &ImageReference,
+    (sha256, size): (Digest, u64),
+    folder: &Path,
+) -> Result<(), FetchError> {
+    let name = format!("{IMAGE}{image}");
+    let body = read(of, &name, &sha256, size)?;
+    let failed = |source| store(&name, StoreError::Io { action: "write", path: folder.to_owned(), source });
+    let blobs = folder.join("blobs/sha256");
+    fs_err::create_dir_all(&blobs).map_err(failed)?;
+    for (digest, size) in image_parts(of, (sha256, size)) {
+        let from = of.object(&digest, Some(size)).map_err(|error| store(&name, error))?;
+        let from = from.ok_or_else(|| store(&name, StoreError::Missing(digest)))?;
+        let to = blobs.join(digest.to_hex());
+        // The store may be on another file system.
+        if fs_err::hard_link(&from, &to).is_err() {
+            fs_err::copy(&from, &to).map_err(failed)?;
+        }
+    }
+    let kind = match serde_json::from_slice::<Typed>(&body) {
+        Ok(Typed { media_type: Some(kind) }) => kind,
+        _ => "application/vnd.oci.image.manifest.v1+json".to_owned(),
+    };
+    let entry = serde_json::json!({ "mediaType": kind, "digest": format!("sha256:{sha256}"), "size": size });
+    let index = serde_json::json!({ "schemaVersion": 2, "manifests": [entry] });
+    fs_err::write(folder.join("index.json"), index.to_string()).map_err(failed)?;
+    fs_err::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).map_err(failed)
 }
 
 /// A manifest's configuration and layers.

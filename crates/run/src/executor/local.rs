@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use trainlock_env::sandbox::{Attempt as Attempted, Paths};
-use trainlock_env::{Cancel, Ended, Equipment, Machine, ProcessError, Stage, StageError, Stop, Tier};
+use trainlock_env::{Cancel, Ended, Engine, Equipment, Machine, ProcessError, Stage, StageError, Stop, Tier};
 use trainlock_lock::Switches;
 use trainlock_manifest::{Bounds, OutputKind};
 use trainlock_store::{Link, PutError, Session, Store, StoreError, place_file, place_tree};
@@ -47,6 +47,8 @@ pub(crate) struct Job<'a> {
     pub(crate) tier: Tier,
     /// Why it is shut in less than fully, if it is.
     pub(crate) unshut: Option<String>,
+    /// Who runs it, if trainlock does not itself.
+    pub(crate) engine: Option<Engine>,
     /// Watch its system calls.
     pub(crate) audit: bool,
     /// Folders that no tool may show with itself.
@@ -216,6 +218,10 @@ impl Job<'_> {
         if let Some((reason, hint)) = self.self_check(shared, &invocation)? {
             return Ok(self.failed(reason, hint, None, None));
         }
+        let (invocation, container) = match &self.engine {
+            Some(engine) => self.handed_over(shared, stage, invocation, engine)?,
+            None => (invocation, None),
+        };
         let before = self.beside_outputs(stage)?;
         let ended = match trainlock_env::run(&invocation, shared.cancel, |bytes| {
             log.write(bytes);
@@ -239,6 +245,10 @@ impl Job<'_> {
             }
             other => other?,
         };
+        if let Some(removal) = container.filter(|_| !matches!(ended.stop, Stop::Exited(_))) {
+            // The engine's client is gone; the container may not be.
+            trainlock_env::run(&removal, &Cancel::new()?, |_| {})?;
+        }
         let keep = |folder: &Path| shared.session.keep(folder).ok();
         let (reason, hint) = match ended.stop {
             Stop::Cancelled => return Ok(Attempt::Interrupted),

@@ -11,8 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use trainlock_env::determinism::{HostLibrary, SEED_GLOBALS, SELF_CHECK, host_libraries, judge, unasked};
 use trainlock_env::python::Environment;
+#[cfg(target_os = "linux")]
+use trainlock_env::sandbox::Container;
 use trainlock_env::sandbox::{Bind, PROJECTS, Paths, gpu_devices};
-use trainlock_env::{Cancel, Ended, ImagePlace, Invocation, Isolation, Sandbox, Stage, Stop, Tier};
+use trainlock_env::{
+    Cancel, Ended, Engine, EngineKind, ImagePlace, Invocation, Isolation, ProcessError, Sandbox, Stage, Stop, Tier,
+};
 use trainlock_store::{place_file, place_part, place_tree};
 use trainlock_types::{Digest, Event, RelPath, is_python};
 
@@ -161,6 +165,40 @@ impl Job<'_> {
         };
         let sandbox = (self.tier != Tier::None).then_some(sandbox);
         Ok(Invocation { program, arguments, folder, environment, timeout: step.timeout, sandbox })
+    }
+
+    /// The engine's command line for a step, and the one that removes what is left of it where it was ended.
+    #[cfg(target_os = "linux")]
+    pub(super) fn handed_over(
+        &self,
+        shared: Shared<'_>,
+        stage: &Stage,
+        step: Invocation,
+        engine: &Engine,
+    ) -> Result<(Invocation, Option<Invocation>), ExecuteError> {
+        let (Some(image), Some(sandbox)) = (self.equipment.image(), &step.sandbox) else { return Ok((step, None)) };
+        if engine.kind == EngineKind::Runc {
+            // It makes folders to mount on.
+            place_tree(shared.store, &image.tree, &stage.folder().join("rootfs"), shared.link)?;
+        }
+        let name = stage.folder().file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("trainlock-{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+        let container = Container { engine, image: image.handed.as_deref().unwrap_or_default(), name: &name };
+        let handed = container.invocation(&step, sandbox).map_err(ProcessError::Sandbox)?;
+        let removal = container.removal().map(|arguments| Invocation { arguments, timeout: None, ..handed.clone() });
+        Ok((handed, removal))
+    }
+
+    /// Engines are driven on Linux alone.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn handed_over(
+        &self,
+        _: Shared<'_>,
+        _: &Stage,
+        step: Invocation,
+        _: &Engine,
+    ) -> Result<(Invocation, Option<Invocation>), ExecuteError> {
+        Ok((step, None))
     }
 
     /// Asks the numeric libraries whether the level's switches took effect, where the step has Python packages; once for

@@ -7,9 +7,11 @@ use crate::project::{self, Locking, Project};
 use crate::running::{self, Ran, Setup};
 use crate::settings::Settings;
 use crate::ui::Ui;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use trainlock_env::EngineKind;
 use trainlock_run::{StepStatus, Verdict};
 use trainlock_store::Store;
 
@@ -40,6 +42,9 @@ pub(crate) struct Args {
     /// Watch the steps' system calls, and say what they use and do not declare if they fail
     #[arg(long)]
     audit: bool,
+    /// Hand the steps that have an image to this container engine
+    #[arg(long, value_name = "ENGINE", value_parser = engine_kind())]
+    engine: Option<EngineKind>,
     /// Only say what would run, and why
     #[arg(long)]
     dry_run: bool,
@@ -54,6 +59,14 @@ pub(crate) struct Args {
     shut_probes: bool,
     #[command(flatten)]
     lock: LockOptions,
+}
+
+/// The engines by name.
+fn engine_kind() -> impl TypedValueParser<Value = EngineKind> {
+    let all = || EngineKind::ALL.into_iter();
+    PossibleValuesParser::new(all().map(EngineKind::name)).map(move |name: String| {
+        all().find(|kind| kind.name() == name).unwrap_or_else(|| unreachable!("one of those that are possible"))
+    })
 }
 
 pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure> {
@@ -112,6 +125,7 @@ fn train(args: &Args, global: &Global, bundled: bool, ui: &Ui) -> Result<Exit, F
         bench.index.save()?;
         return Ok(Exit::Done);
     }
+    let engine = args.engine.map(|kind| project.engine(kind)).transpose()?;
     let setup = Setup {
         lock: &lock,
         params: &params,
@@ -121,6 +135,7 @@ fn train(args: &Args, global: &Global, bundled: bool, ui: &Ui) -> Result<Exit, F
         jobs: args.jobs,
         keep_going: args.keep_going,
         force: args.force,
+        engine: engine.as_ref(),
         audit: args.audit,
         trial: None,
     };

@@ -75,6 +75,7 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
         lock: &lock,
         params: &params,
         equipment: &equipment,
+        engine: None,
         options: &args.params,
         offline: args.lock.offline(),
         jobs: args.jobs,

@@ -14,10 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use trainlock_env::python::{PythonError, SelectError, piece_key};
 use trainlock_env::{
-    Equipment, FetchedTool, HostTool, HostTools, Image, ImagePlace, Outfit, Packages, Place, Tool, ToolError,
+    Engine, EngineKind, Equipment, FetchedTool, HostTool, HostTools, Image, ImagePlace, Outfit, Packages, Place, Tool,
+    ToolError,
 };
 use trainlock_fetch::{
-    FetchError, Fetcher, IndexPlaces, IndexSettings, ToolFetchError, Want, Wanted, image_config, image_parts,
+    FetchError, Fetcher, IndexPlaces, IndexSettings, ToolFetchError, Want, Wanted, image_config, image_config_digest,
+    image_layout, image_parts,
 };
 use trainlock_lock::{Lock, PythonPin, ToolPin};
 use trainlock_manifest::Member;
@@ -237,7 +239,8 @@ impl Workshop<'_> {
             }
         };
         let root = self.store.tree(&tree).ok_or(StoreError::Missing(tree))?;
-        Ok(ImagePlace { root, variables: image_config(self.store, image, manifest)?.variables })
+        let variables = image_config(self.store, image, manifest)?.variables;
+        Ok(ImagePlace { tree, root, variables, handed: None })
     }
 
     /// Brings a file from its own address.
@@ -510,7 +513,7 @@ impl Project {
         lock: &Lock,
         equipment: &Equipments,
         outfits: &BTreeSet<Outfit>,
-        offline: bool,
+        (offline, engine): (bool, Option<&Engine>),
         ui: &Ui,
     ) -> Result<(), Failure> {
         let open: Vec<(&Outfit, &Equipment)> =
@@ -539,7 +542,11 @@ impl Project {
             if let Some(image) = equipment.image.as_ref().filter(|image| image.place.get().is_none()) {
                 let pin = lock.image(&image.reference);
                 let Some(manifest) = pin.and_then(|pin| pin.platforms.get(&Platform::host())) else { continue };
-                let _ = image.place.set(workshop.image(&image.reference, *manifest, ui)?);
+                let mut place = workshop.image(&image.reference, *manifest, ui)?;
+                if let Some(engine) = engine {
+                    place.handed = Some(self.handed_over(engine, &image.reference, *manifest)?);
+                }
+                let _ = image.place.set(place);
             }
             let (Some(packages), Some(python)) = (&equipment.packages, equipment.python()) else { continue };
             let Some(resolver) = lock.tools.iter().find(|pin| pin.name.as_str() == UV) else {
@@ -572,6 +579,65 @@ impl Project {
             ui.status("Installed", format!("{} as locked", count(built)));
         }
         Ok(())
+    }
+
+    /// The engine of this name on this machine.
+    pub(crate) fn engine(&self, kind: EngineKind) -> Result<Engine, Failure> {
+        let is_program = |path: &PathBuf| fs_err::metadata(path).is_ok_and(|m| m.is_file());
+        let mut places = std::env::split_paths(&self.settings.path).map(|folder| folder.join(kind.name()));
+        match places.find(is_program) {
+            Some(program) => Ok(Engine { kind, program, environment: self.settings.engine_variables.clone() }),
+            None => Err(Failure::new(Exit::Failed, format!("there is no `{}` on PATH", kind.name()))
+                .hint("without `--engine` trainlock runs images itself")),
+        }
+    }
+
+    /// Gives an image that the store has to an engine: what the engine knows it by.
+    fn handed_over(&self, engine: &Engine, image: &ImageReference, manifest: (Digest, u64)) -> Result<String, Failure> {
+        match engine.kind {
+            // It takes images from nowhere but registries: by digest, which it verifies.
+            EngineKind::Docker => return Ok(image.pinned(&manifest.0)),
+            // It is given the file system.
+            EngineKind::Runc => return Ok(String::new()),
+            EngineKind::Podman | EngineKind::Apptainer => {}
+        }
+        let parent = self.own_folder()?.join("oci");
+        fs_err::create_dir_all(&parent)?;
+        // podman calls an image by its folder, and wants that in lower case.
+        let name = format!("trainlock-{}", manifest.0.short());
+        let folder = parent.join(&name);
+        if !folder.is_dir() {
+            let temporary = tempfile::tempdir_in(&parent)?;
+            image_layout(&self.store, image, manifest, temporary.path()).map_err(EquipError::from)?;
+            // Another process may have been faster, with the same.
+            if let Err(error) = fs_err::rename(temporary.path(), &folder)
+                && !folder.is_dir()
+            {
+                return Err(error.into());
+            }
+        }
+        if engine.kind == EngineKind::Apptainer {
+            return Ok(folder.display().to_string());
+        }
+        let id = image_config_digest(&self.store, image, manifest).map_err(EquipError::from)?.to_hex();
+        let podman = |words: &[&str]| {
+            let mut command = std::process::Command::new(&engine.program);
+            command.args(words).current_dir(&parent).env_clear().envs(&engine.environment);
+            command.stdin(std::process::Stdio::null()).output()
+        };
+        if podman(&["image", "exists", &id])?.status.success() {
+            return Ok(id);
+        }
+        let output = podman(&["pull", "--quiet", &format!("oci:{name}")])?;
+        // Its id is the digest of the configuration, which names the content of the layers.
+        if output.status.success() && String::from_utf8_lossy(&output.stdout).trim() == id {
+            return Ok(id);
+        }
+        let mut failure = Failure::new(Exit::Failed, format!("podman did not take image {image}"));
+        if let Some(Problem::Plain { causes, .. }) = failure.problems.first_mut() {
+            causes.push(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        }
+        Err(failure)
     }
 
     /// Brings into the store what steps of these members are equipped with on this machine, under any profile; nothing is installed.
