@@ -5,6 +5,7 @@
 mod archives;
 mod formats;
 mod git;
+mod images;
 mod python;
 mod seeds;
 mod servers;

@@ -66,13 +66,13 @@ impl Drop for Nginx {
 }
 
 /// Two ports of the loopback interface that nobody has at this moment.
-fn free_ports() -> [u16; 2] {
+pub(crate) fn free_ports() -> [u16; 2] {
     let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 /// An authority of the test's own, and a server's certificate signed by it.
-fn certificates(context: &TestContext) {
+pub(crate) fn certificates(context: &TestContext) {
     let key = |name: &str| format!("-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key");
     let openssl = |line: &str| drop(context.run(line.split(' ')).expect(0));
     openssl(&format!("req -x509 {} -out ca.pem -days 2 -subj /CN=authority", key("ca")));

@@ -1,0 +1,248 @@
+//! Container images with a real registry (docker's, over TLS, with passwords) and real engines.
+
+use crate::servers::{certificates, free_ports};
+use crate::{have, project, write_manifest};
+use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use trainlock_testing::{Ran, TestContext, skipped};
+
+const PROGRAMS: &[&str] =
+    &["docker-registry", "skopeo", "umoci", "mmdebstrap", "htpasswd", "openssl", "podman", "runc"];
+
+/// `nobody` on every Unix.
+const NOBODY: u32 = 65534;
+
+/// A registry, ended with the test.
+struct Registry {
+    process: Child,
+    context: TestContext,
+    port: u16,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Registry {
+    /// With a user `u` and the password `p4ss-word`.
+    fn start() -> Registry {
+        let context = TestContext::new("openssl");
+        certificates(&context);
+        let passwords = run(Command::new("htpasswd").args(["-Bbn", "u", "p4ss-word"]));
+        context.write("passwords", passwords.stdout);
+        let [port, _] = free_ports();
+        let at = context.project();
+        let at = at.display();
+        context.write(
+            "registry.yml",
+            format!(
+                "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {at}/blobs}}}}\nhttp: {{addr: '127.0.0.1:{port}', tls: {{certificate: {at}/server.pem, key: {at}/server.key}}}}\nauth: {{htpasswd: {{realm: test, path: {at}/passwords}}}}\n"
+            ),
+        );
+        let mut command = Command::new("docker-registry");
+        command.args(["serve", "registry.yml"]).current_dir(context.project());
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let begin = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "the registry does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Registry { process, context, port }
+    }
+
+    fn reference(&self) -> String {
+        format!("localhost:{}/test/py:3.11", self.port)
+    }
+
+    /// Puts the image of a layout there.
+    fn push(&self, layout: &Path) {
+        let (from, to) = (format!("oci:{}:py", layout.display()), format!("docker://{}", self.reference()));
+        run(Command::new("skopeo").args([
+            "copy",
+            "--quiet",
+            "--dest-tls-verify=false",
+            "--dest-creds=u:p4ss-word",
+            &from,
+            &to,
+        ]));
+    }
+}
+
+fn run(command: &mut Command) -> Ran {
+    Ran::of(command).expect(0)
+}
+
+/// Debian's Python as an image: a base, and a layer over it that takes a program away.
+fn image(folder: &Path, word: &str) -> PathBuf {
+    let root = folder.join("rootfs");
+    if !root.exists() {
+        let mut command = Command::new("mmdebstrap");
+        command.args([
+            "--quiet",
+            "--variant=extract",
+            "--include=python3-minimal,libpython3.11-stdlib,dash,coreutils",
+            "bookworm",
+        ]);
+        run(command.arg(&root));
+        for part in ["doc", "man", "locale"] {
+            let _ = fs_err::remove_dir_all(root.join("usr/share").join(part));
+        }
+    }
+    let over = folder.join("over");
+    fs_err::create_dir_all(over.join("usr/bin")).unwrap();
+    fs_err::create_dir_all(over.join("opt")).unwrap();
+    fs_err::write(over.join("usr/bin/.wh.b2sum"), "").unwrap();
+    fs_err::write(over.join("opt/word"), word).unwrap();
+    let layout = folder.join(format!("layout-{word}"));
+    let umoci = |line: &str| {
+        run(Command::new("umoci").args(line.split(' ')).current_dir(folder).env("SOURCE_DATE_EPOCH", "1700000000"));
+    };
+    let at = format!("{}:py", layout.file_name().unwrap().to_str().unwrap());
+    umoci(&format!("init --layout layout-{word}"));
+    umoci(&format!("new --image {at}"));
+    for (part, tar) in [(&root, "base.tar"), (&over, "over.tar")] {
+        let mut command = Command::new("tar");
+        command.args(["--sort=name", "--mtime=@1700000000", "--owner=0", "--group=0", "--numeric-owner", "-C"]);
+        run(command.arg(part).arg("-cf").arg(folder.join(tar)).arg("."));
+        umoci(&format!("raw add-layer --image {at} {tar}"));
+    }
+    umoci(&format!(
+        "config --image {at} --config.env PATH=/usr/bin:/bin --config.env GREETING=hello --os linux --architecture amd64"
+    ));
+    layout
+}
+
+const STEP: &str = r#"
+[steps.s]
+run = "python3 -c 'import sys, os, json; print(sys.version, os.environ[\"GREETING\"], os.getcwd(), sorted(os.listdir(\"/usr/bin\")))' > out/text; cat /opt/word src/in >> out/text; test ! -e /usr/bin/b2sum; test ! -e /etc/shadow || cat /etc/shadow >> out/text"
+inputs = ["src/in"]
+outputs = ["out/text"]
+"#;
+
+/// The binary with the registry's certificate; as `nobody` with a copy that it can reach, if `plain`.
+fn trainlock(context: &TestContext, registry: &Registry, plain: bool, args: &[&str]) -> Ran {
+    let mut command = context.command(args);
+    if plain {
+        let binary = context.root().join("trainlock");
+        if !binary.exists() {
+            fs_err::copy(command.get_program().to_str().unwrap(), &binary).unwrap();
+        }
+        fs_err::set_permissions(context.root(), PermissionsExt::from_mode(0o755)).unwrap();
+        run(Command::new("chown").args(["-R", "nobody"]).arg(context.root()));
+        chown(context.root(), Some(NOBODY), None).unwrap();
+        let mut other = Command::new(&binary);
+        other.args(args).current_dir(context.project()).env_clear();
+        other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command = other;
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    fs_err::set_permissions(registry.context.root(), PermissionsExt::from_mode(0o755)).unwrap();
+    command.env("PATH", format!("{}:/usr/bin:/bin", context.root().join("bin").display()));
+    Ran::of(command.env("SSL_CERT_FILE", registry.context.project().join("ca.pem")))
+}
+
+#[test]
+fn a_private_registry_pins_an_image_that_every_user_and_engine_runs_alike() {
+    if !have(PROGRAMS) {
+        return;
+    }
+    let registry = Registry::start();
+    let folder = tempfile::tempdir().unwrap();
+    registry.push(&image(folder.path(), "first"));
+    let context = project("");
+    write_manifest(&context, &STEP.replacen("run =", &format!("image = \"{}\"\nrun =", registry.reference()), 1));
+    context.write("src/in", "input\n");
+    let as_root = |args: &[&str]| trainlock(&context, &registry, false, args);
+
+    let refused = as_root(&["lock"]).expect(1).stderr;
+    assert!(refused.contains("docker login localhost"), "{refused}");
+    // The login as skopeo writes it, for docker's and podman's use.
+    let login = ["login", "--tls-verify=false", "-u", "u", "-p", "p4ss-word"];
+    let file = context.home().join(".docker/config.json");
+    fs_err::create_dir_all(file.parent().unwrap()).unwrap();
+    run(Command::new("skopeo")
+        .args(login)
+        .arg(format!("localhost:{}", registry.port))
+        .env("REGISTRY_AUTH_FILE", &file));
+    as_root(&["lock"]).expect(0);
+    let lock = context.read("train.lock");
+    let digest = "{{.Digest}}";
+    let to = format!("docker://{}", registry.reference());
+    let told = run(Command::new("skopeo").args([
+        "inspect",
+        "--tls-verify=false",
+        "--creds=u:p4ss-word",
+        "--format",
+        digest,
+        &to,
+    ]));
+    let hex = told.stdout.trim().strip_prefix("sha256:").unwrap().to_owned();
+    assert!(lock.contains(&format!("digest = \"{hex}\"")) && !lock.contains("p4ss-word"), "{lock}");
+    as_root(&["train"]).expect(0);
+    let text = context.read("out/text");
+    assert!(
+        text.starts_with("3.11") && text.contains("hello /trainlock/t") && text.ends_with("firstinput\n"),
+        "{text}"
+    );
+
+    // Another tag's content behind the same tag: what is locked stays, for an empty store too.
+    registry.push(&image(folder.path(), "second"));
+    fs_err::remove_dir_all(context.store()).unwrap();
+    fs_err::remove_dir_all(context.project().join("out")).unwrap();
+    // This time a helper program has the login.
+    let bin = context.root().join("bin");
+    fs_err::create_dir_all(&bin).unwrap();
+    let helper = bin.join("docker-credential-test");
+    fs_err::write(&helper, "#!/bin/sh\nread server; test \"$1\" = get && echo \"{\\\"ServerURL\\\": \\\"$server\\\", \\\"Username\\\": \\\"u\\\", \\\"Secret\\\": \\\"p4ss-word\\\"}\"\n").unwrap();
+    fs_err::set_permissions(&helper, PermissionsExt::from_mode(0o755)).unwrap();
+    fs_err::write(&file, format!("{{\"credHelpers\": {{\"localhost:{}\": \"test\"}}}}", registry.port)).unwrap();
+    as_root(&["train", "--locked"]).expect(0);
+    assert_eq!(context.read("out/text"), text);
+
+    // As engines run it.
+    let run_by = |engine: &str, command: &mut Command| {
+        let ran = Ran::of(command).expect(0);
+        assert_eq!(context.read("out/text"), text, "{engine}: {}", ran.stderr);
+    };
+    let mut runc = context.command(["train", "--force", "--engine", "runc"]);
+    run_by("runc", runc.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"));
+    let podman = context.root().join("podman");
+    fs_err::create_dir_all(&podman).unwrap();
+    let conf = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = \"runc\"\n";
+    fs_err::write(podman.join("containers.conf"), conf).unwrap();
+    let at = podman.display();
+    let storage = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{at}/root\"\nrunroot = \"{at}/run\"\n");
+    fs_err::write(podman.join("storage.conf"), storage).unwrap();
+    let with = |command: &mut Command| {
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("CONTAINERS_CONF", podman.join("containers.conf"));
+        command.env("CONTAINERS_STORAGE_CONF", podman.join("storage.conf"));
+    };
+    if rustix::process::geteuid().is_root() {
+        let mut command = context.command(["train", "--force", "--engine", "podman"]);
+        with(&mut command);
+        run_by("podman", &mut command);
+        let record = context.run(["runs", "show", "--json"]).expect(0).stdout;
+        assert!(record.contains("podman runs it"), "{record}");
+        let mut left = Command::new("podman");
+        left.args(["ps", "--all", "--quiet"]);
+        with(&mut left);
+        assert_eq!(run(&mut left).stdout, "");
+
+        // And as a user without rights, from nothing.
+        fs_err::remove_dir_all(context.store()).unwrap();
+        fs_err::remove_dir_all(context.project().join("out")).unwrap();
+        fs_err::remove_dir_all(context.project().join(".trainlock")).unwrap();
+        trainlock(&context, &registry, true, &["train", "--locked"]).expect(0);
+        assert_eq!(context.read("out/text"), text);
+    } else {
+        skipped("not root: podman and another user", false);
+    }
+}
