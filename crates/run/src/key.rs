@@ -6,7 +6,7 @@
 //! result: `why` compares two of them.
 //!
 //! Facts: `command`, `shell`, `env:NAME`, `param:NAME`, `seed`, `level`, `inputs` (the patterns in the
-//! order written), `input:PATH`, `output:PATH`, `tool:NAME`, `package:NAME` (version and the beginning of the file's digest), `platform`, `network`, `switches` (the level's own name and a
+//! order written), `input:PATH`, `output:PATH`, `tool:NAME`, `package:NAME` (version and the beginning of the file's digest), `image` (the digest of its manifest), `platform`, `network`, `switches` (the level's own name and a
 //! digest of its variables), `seed-globals`. Paths are relative to the
 //! member's folder. Whatever changes the meaning of a fact changes the salt.
 
