@@ -170,7 +170,7 @@ impl Settings {
                 .map(PathBuf::from)
                 .or_else(|| home.as_ref().map(|h| h.join(".netrc")))
                 .filter(|f| f.is_file()),
-            engine_variables: std::env::vars().filter(|(name, _)| !name.starts_with("TRAINLOCK_")).collect(),
+            engine_variables: engine_variables(),
             uv_variables: uv_variables(index_places.certificates().as_deref()),
             index_places,
             credentials: Credentials::default(),
@@ -426,6 +426,14 @@ fn auth_variables() -> Vec<(String, String)> {
     let all = std::env::vars_os();
     let text = all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     text.filter_map(|(name, value)| Some((name.strip_prefix("TRAINLOCK_AUTH_")?.to_owned(), value))).collect()
+}
+
+/// All variables that are texts, but for trainlock's own.
+fn engine_variables() -> BTreeMap<String, String> {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+    let all = std::env::vars_os();
+    let texts = all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    texts.filter(|(name, _)| !name.starts_with("TRAINLOCK_")).collect()
 }
 
 /// The files in which podman and docker keep logins, in the order in which podman asks them.
