@@ -122,24 +122,36 @@ fn one_bit_of_one_array_is_found() {
     assert!(words.contains("`use` differs"), "{words}");
 }
 
-#[test]
-fn only_the_times_in_an_archive() {
+/// Sealed with one file; the other holds the same.
+fn only_the_container(name: &str, one: &[u8], other: &[u8]) {
     let context = context();
-    context.write("a.zip", zip("x.txt", b"content", 0)).write("b.zip", zip("x.txt", b"content", 9));
+    context.write("a", one).write("b", other);
     let step = |file: &str| {
-        format!("[steps.pack]\nrun = \"cp {file} out.zip\"\ninputs = [\"a.zip\", \"b.zip\"]\noutputs = [\"out.zip\"]\n")
+        format!("[steps.pack]\nrun = \"cp {file} {name}\"\ninputs = [\"a\", \"b\"]\noutputs = [\"{name}\"]\n")
     };
-    write_manifest(&context, &step("a.zip"));
+    write_manifest(&context, &step("a"));
     train(&context, 0);
     sealed(&context);
-    write_manifest(&context, &step("b.zip"));
+    write_manifest(&context, &step("b"));
     let words = train(&context, 0);
-    assert!(words.contains("Equivalent pack") && words.contains("out.zip"), "{words}");
+    assert!(words.contains("Equivalent pack") && words.contains(name), "{words}");
     // Another machine does not have the sealed bytes: the digest of the content says the same.
     fs_err::remove_dir_all(context.store()).unwrap();
     fs_err::remove_dir_all(context.project().join(".trainlock")).unwrap();
-    fs_err::remove_file(context.project().join("out.zip")).unwrap();
+    fs_err::remove_file(context.project().join(name)).unwrap();
     assert!(train(&context, 0).contains("Equivalent pack"));
+}
+
+#[test]
+fn only_the_times_in_an_archive() {
+    only_the_container("out.zip", &zip("x.txt", b"content", 0), &zip("x.txt", b"content", 9));
+}
+
+#[test]
+fn only_how_a_table_is_stored() {
+    let plain = include_bytes!("../../fixtures/parquet/plain.parquet");
+    let encoded = include_bytes!("../../fixtures/parquet/encoded.parquet");
+    only_the_container("out.parquet", plain, encoded);
 }
 
 /// The same for an archive in a folder, and a difference beside it is found all the same.
