@@ -5,6 +5,7 @@
 //! what the process used, one of `gnu_get_libc_version(3)`, and in `sandbox::sys` the system calls of a step's init.
 
 mod cancel;
+mod cdi;
 pub mod determinism;
 mod engine;
 mod equipment;
@@ -17,6 +18,7 @@ mod tools;
 mod vars;
 
 pub use cancel::Cancel;
+pub use cdi::{Edits, gpu_edits};
 pub use determinism::HostLibrary;
 pub use engine::{Engine, EngineKind};
 pub use equipment::{Equipment, FetchedTool, Image, ImagePlace, Outfit, Packages, Place, Tool};

@@ -89,6 +89,8 @@ pub struct Sandbox {
     pub read_only: Vec<Bind>,
     /// Device nodes, or folders of them, beyond the harmless ones ([`gpu_devices`]).
     pub devices: Vec<PathBuf>,
+    /// Links in an image's file system: where, and what they hold.
+    pub links: Vec<(PathBuf, PathBuf)>,
     /// The tree that takes the place of the system's programs and libraries: an image.
     pub root: Option<PathBuf>,
     /// The host name that the step sees.
@@ -174,6 +176,7 @@ impl Sandbox {
             writable: Vec::new(),
             read_only: Vec::new(),
             devices: Vec::new(),
+            links: Vec::new(),
             root: None,
             hostname: "trainlock".to_owned(),
             umask: 0o022,

@@ -310,17 +310,21 @@ impl Mounts<'_> {
         }
         let etc = image.join("etc");
         for name in names(&etc, ETC_WRITTEN) {
-            self.same(&etc.join(&name), &Path::new("/etc").join(&name));
+            self.around(&etc.join(&name), &Path::new("/etc").join(&name));
+        }
+        for (at, target) in &self.sandbox.links {
+            self.list.push(Mount::Link { to: at.into(), target: target.into() });
         }
     }
 
     /// A folder of an image as it is; where something of this machine is to be seen in it, entry by entry.
     fn around(&mut self, from: &Path, to: &Path) {
-        let given = |b: &Bind| b.to.starts_with(to);
-        if self.sandbox.read_only.iter().any(|b| b.to == to) {
+        let links = &self.sandbox.links;
+        let places = || self.sandbox.read_only.iter().map(|b| &b.to).chain(links.iter().map(|(at, _)| at));
+        if places().any(|place| place == to) {
             return;
         }
-        if !self.sandbox.read_only.iter().any(given) || !fs::symlink_metadata(from).is_ok_and(|m| m.is_dir()) {
+        if !places().any(|place| place.starts_with(to)) || !fs::symlink_metadata(from).is_ok_and(|m| m.is_dir()) {
             return self.same(from, to);
         }
         let mut names: Vec<OsString> =

@@ -16,6 +16,7 @@ use trainlock_env::sandbox::Container;
 use trainlock_env::sandbox::{Bind, PROJECTS, Paths, gpu_devices};
 use trainlock_env::{
     Cancel, Ended, Engine, EngineKind, ImagePlace, Invocation, Isolation, ProcessError, Sandbox, Stage, Stop, Tier,
+    gpu_edits,
 };
 use trainlock_store::{place_file, place_part, place_tree};
 use trainlock_types::{Digest, Event, RelPath, is_python};
@@ -84,6 +85,14 @@ impl Job<'_> {
         }
         if step.resources.gpus > 0 {
             sandbox.devices = gpu_devices();
+            if self.equipment.image.is_some() {
+                let edits = gpu_edits(&self.gpus);
+                sandbox.devices.extend(edits.devices);
+                sandbox.devices.sort();
+                sandbox.devices.dedup();
+                sandbox.read_only.extend(edits.binds);
+                sandbox.links = edits.links;
+            }
         }
         sandbox.network = step.network;
         sandbox.memory = step.resources.memory;
@@ -300,6 +309,11 @@ impl Job<'_> {
         if step.resources.gpus > 0 {
             let ids: Vec<String> = self.gpus.iter().map(u32::to_string).collect();
             environment.insert("CUDA_VISIBLE_DEVICES".to_owned(), ids.join(","));
+            if self.equipment.image.is_some() {
+                for (name, value) in gpu_edits(&self.gpus).variables {
+                    environment.entry(name).or_insert(value);
+                }
+            }
         }
         if let Some(variation) = self.variation() {
             variation.environment(&mut environment);
