@@ -11,6 +11,7 @@ mod hostile;
 mod images;
 mod lock;
 mod manifest;
+mod npm;
 mod reproduce;
 mod runs;
 mod signals;

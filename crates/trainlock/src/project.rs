@@ -15,9 +15,7 @@ use trainlock_manifest::{Data, ManifestError, Workspace};
 use trainlock_run::record::{DataRecord, ImageRecord, PackageRecord, RunRecord, ToolRecord};
 use trainlock_run::{Bench, Capacity, Plan, PlanError, Shell, State, Verdict, is_in_repository};
 use trainlock_store::{Index, Store, place_file, place_tree};
-use trainlock_types::{
-    DataSource, Diagnostic, Digest, HumanSize, Name, Params, RelPath, ToolFrom, ToolProvider, Value, nearest,
-};
+use trainlock_types::{DataSource, Diagnostic, Digest, HumanSize, Name, Params, RelPath, Value, nearest};
 
 /// Which hyperparameters.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -84,6 +82,8 @@ pub(crate) struct Project {
     pub(crate) store: Store,
     pub(crate) index: Index,
     pub(crate) host: HostTools,
+    /// Where packages of npm are looked for.
+    pub(crate) npm: equip::Npm,
     shell: Shell,
     cancel: Cancel,
     fetch_cancel: trainlock_fetch::Cancel,
@@ -123,6 +123,7 @@ impl Project {
         Ok(Project {
             index: Index::load(&own.join("index"), &workspace.root, Some(store.clone())),
             host: HostTools::new(settings.path.clone(), own.join("tools.json")),
+            npm: equip::Npm::new(&settings),
             shell: Shell::find(),
             settings,
             workspace,
@@ -373,13 +374,6 @@ impl Project {
             });
         };
         for member in &self.workspace.members {
-            for tool in &member.tools {
-                if let ToolProvider::Fetched(fetched) = &tool.request.provider
-                    && !matches!(fetched.from, ToolFrom::Pypi | ToolFrom::Python | ToolFrom::Index | ToolFrom::Github)
-                {
-                    problem(&tool.source, &tool.span, format!("lock tools from `{}`", fetched.from.as_str()));
-                }
-            }
             for step in &member.steps {
                 if !step.serve.is_empty() {
                     problem(&member.source, &step.span, format!("serve locked data to step `{}`", step.name));

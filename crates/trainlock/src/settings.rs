@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use trainlock_fetch::{Access, ConfigFolders, Credentials, DockerFiles, IndexPlaces, Replacements, Secret};
+use trainlock_fetch::{Access, ConfigFolders, Credentials, DockerFiles, IndexPlaces, NpmPlaces, Replacements, Secret};
 use trainlock_manifest::Sandbox;
 use trainlock_store::Link;
 use trainlock_types::{nearest, parse_duration};
@@ -48,6 +48,10 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
         "Credentials for the package index of this name (`UV_INDEX`, uv.toml, `index.NAME`).",
     ),
     ("PIP_CERT", "Certificates to trust besides the system's; else `cert` of pip's configuration."),
+    (
+        "npm_config_registry, NPM_CONFIG_USERCONFIG",
+        "The npm registry, and npm's configuration file in place of `~/.npmrc`, which may name registries and their tokens. Never written anywhere.",
+    ),
     ("VIRTUAL_ENV", "The virtual environment that is active: its pip.conf is read."),
     ("UV_KEYRING_PROVIDER, UV_HTTP_TIMEOUT", "Handed to uv, which resolves python packages."),
     ("NO_COLOR", "If set: no colour."),
@@ -87,6 +91,8 @@ pub(crate) struct Settings {
     pub(crate) hub: Option<url::Url>,
     /// What the package index's address is found out from.
     pub(crate) index_places: IndexPlaces,
+    /// What the npm registry's address is found out from.
+    pub(crate) npm_places: NpmPlaces,
     /// What a container engine gets of the environment: all but trainlock's own.
     pub(crate) engine_variables: BTreeMap<String, String>,
     /// What uv gets of the environment: proxies, certificates, credentials.
@@ -173,6 +179,7 @@ impl Settings {
             engine_variables: engine_variables(),
             uv_variables: uv_variables(index_places.certificates().as_deref()),
             index_places,
+            npm_places: npm_places(home.as_deref()),
             credentials: Credentials::default(),
             docker: docker_files(home.as_deref(), xdg("XDG_CONFIG_HOME", ".config").as_deref()),
             replace: Replacements::default(),
@@ -456,6 +463,13 @@ fn index_places(home: Option<&Path>, config: Option<&Path>) -> IndexPlaces {
     let folders = ConfigFolders { home, config, environment: environment.as_deref() };
     let configured = (variable("PIP_CONFIG_FILE").map(PathBuf::from), variable("UV_CONFIG_FILE").map(PathBuf::from));
     IndexPlaces::usual(variables, folders, configured)
+}
+
+/// What names the npm registry: of the files, the user's.
+fn npm_places(home: Option<&Path>) -> NpmPlaces {
+    let named = texts().find(|(name, value)| name.eq_ignore_ascii_case("npm_config_userconfig") && !value.is_empty());
+    let file = named.map(|(_, file)| PathBuf::from(file)).or_else(|| home.map(|home| home.join(".npmrc")));
+    NpmPlaces { variables: texts().collect(), files: file.into_iter().collect(), default: None }
 }
 
 /// All variables that are text.

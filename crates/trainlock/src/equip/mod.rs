@@ -1,7 +1,9 @@
 //! What a member's steps are equipped with: tools and python packages, found, fetched, verified and built.
 
+mod npm;
 mod python;
 
+pub(crate) use npm::Npm;
 pub(crate) use python::resolve_packages;
 
 use crate::exit::{Exit, Failure, Problem};
@@ -69,6 +71,8 @@ pub(crate) enum EquipError {
     NoImage(String),
     #[error("{0}")]
     Index(String),
+    #[error("{0}")]
+    Npm(String),
     #[error("no Python {wanted} on this machine: {found}")]
     Interpreter { wanted: String, found: String },
     #[error("package {package} {version} has no wheel for {platform}")]
@@ -99,6 +103,9 @@ impl EquipError {
             EquipError::ToolFetch(error) => error.hint(),
             EquipError::NoArtifact { .. } => Some(
                 "take another version, or the machine's own program with `from = \"host\"`; the platforms that are locked for stand in [workspace] platforms".to_owned(),
+            ),
+            EquipError::Npm(_) => Some(
+                "set npm_config_registry or `registry` in ~/.npmrc to its address, or have npm on PATH, which knows one".to_owned(),
             ),
             EquipError::NoImage(_) => {
                 Some("run the step on a machine of a platform that the image is for, or take another image".to_owned())
@@ -163,6 +170,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) session: &'a Session,
     pub(crate) fetcher: &'a Fetcher,
     pub(crate) index: &'a IndexSettings,
+    pub(crate) npm: &'a Npm,
     /// What uv gets of the caller's environment.
     pub(crate) variables: &'a BTreeMap<String, String>,
     pub(crate) offline: bool,
@@ -188,14 +196,7 @@ impl Workshop<'_> {
                 let _lock = self.store.lock(&format!("tool-{key}"), |_| {})?;
                 let file = &artifact.file;
                 if self.store.object(&file.sha256, Some(file.size))?.is_none() {
-                    let package = match &pin.provider {
-                        ToolProvider::Fetched(tool) => tool.package.clone().unwrap_or_else(|| pin.name.to_string()),
-                        ToolProvider::Host { .. } => pin.name.to_string(),
-                    };
-                    match SourceUrl::parse(&file.file) {
-                        Ok(source) => self.bring_from(&pin.name, source, file)?,
-                        Err(_) => self.bring(&[(&package, file)], &[])?,
-                    }
+                    self.bring_tool(pin, file)?;
                 }
                 let tree = match artifact.program {
                     Some(_) => self.fetcher.tree_of_archive(self.session, &file.file, (file.sha256, file.size))?,
@@ -241,6 +242,27 @@ impl Workshop<'_> {
         let root = self.store.tree(&tree).ok_or(StoreError::Missing(tree))?;
         let variables = image_config(self.store, image, manifest)?.variables;
         Ok(ImagePlace { tree, root, variables, handed: None })
+    }
+
+    /// Brings the file of a tool from where its provider has it.
+    fn bring_tool(&self, pin: &ToolPin, file: &PinnedFile) -> Result<(), EquipError> {
+        let ToolProvider::Fetched(tool) = &pin.provider else { return Ok(()) };
+        match tool.from {
+            ToolFrom::Npm if self.offline => {
+                let name = format!("{} ({})", pin.name, file.file);
+                Err(FetchError::Offline { name, url: String::new() }.into())
+            }
+            ToolFrom::Npm => {
+                let settings = self.npm.settings()?;
+                let want = self.fetcher.npm_want(settings, file)?;
+                let brought = self.fetcher.bring_all(self.session, &[want]).into_iter().collect::<Result<(), _>>();
+                Ok(brought.map_err(|error| self.fetcher.without_registry(error, settings))?)
+            }
+            _ => match SourceUrl::parse(&file.file) {
+                Ok(source) => self.bring_from(&pin.name, source, file),
+                Err(_) => self.bring(&[(tool.package.as_deref().unwrap_or(&pin.name), file)], &[]),
+            },
+        }
     }
 
     /// Brings a file from its own address.
@@ -526,8 +548,15 @@ impl Project {
         let (events, display) = ui.events();
         let fetcher = Fetcher::new(self.fetch_settings(offline), events);
         let variables = &self.settings.uv_variables;
-        let workshop =
-            Workshop { store: &self.store, session: &session, fetcher: &fetcher, index: &index, variables, offline };
+        let workshop = Workshop {
+            store: &self.store,
+            session: &session,
+            fetcher: &fetcher,
+            index: &index,
+            npm: &self.npm,
+            variables,
+            offline,
+        };
         let mut built = 0;
         for ((name, _), equipment) in open {
             let member = self.workspace.members.iter().find(|m| m.name == *name);
@@ -669,8 +698,8 @@ impl Project {
             let (events, _display) = ui.events();
             let fetcher = Fetcher::new(self.fetch_settings(offline), events);
             let variables = &self.settings.uv_variables;
-            let (store, session, fetcher, index) = (&self.store, &session, &fetcher, &index);
-            let workshop = Workshop { store, session, fetcher, index, variables, offline };
+            let (store, session, fetcher, index, npm) = (&self.store, &session, &fetcher, &index, &self.npm);
+            let workshop = Workshop { store, session, fetcher, index, npm, variables, offline };
             for pin in tools {
                 workshop.tool(pin)?;
             }
