@@ -103,6 +103,31 @@ fn a_command_among_the_locked_tools() {
     let failed = context.run(["run", "--", "no-such-program"]).expect(1);
     assert!(failed.stderr.contains("can't run `no-such-program`"), "{}", failed.stderr);
     context.run(["run"]).expect(2);
+    // Shut in: the project's folder can be written to, what lies beside it is not there, nor is this machine's environment.
+    fs_err::write(context.root().join("beside"), "secret").unwrap();
+    let text =
+        "command -v sh; pwd; echo new > made; ls ..; cat ../beside; echo $HOME; cat /proc/net/dev | wc -l; exit 9";
+    let mut command = context.command(["run", "--hermetic", "--", "sh", "-c", text]);
+    let ran = Ran::of(command.env("STRAY", "1")).expect(9);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert!(
+        lines[0].contains("/.trainlock/env/t/")
+            && lines[1] == fs_err::canonicalize(context.project()).unwrap().to_str().unwrap(),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(
+        lines[2],
+        context.project().file_name().unwrap().to_str().unwrap(),
+        "nothing else is in the folder above"
+    );
+    assert!(
+        !ran.stdout.contains("secret") && ran.stdout.ends_with("/home/trainlock\n3\n"),
+        "only loopback: {}",
+        ran.stdout
+    );
+    assert_eq!(context.read("made"), "new\n");
+    context.run(["run", "--hermetic", "--", "no-such-program"]).expect(1);
     // A link for editors; what is no link stays.
     context.run(["env", "--link", ".venv"]).expect(0);
     context.run(["env", "--link", ".venv"]).expect(0);

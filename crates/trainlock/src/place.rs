@@ -6,9 +6,12 @@ use crate::project::{Locking, Project};
 use crate::ui::Ui;
 use fs_err as fs;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use trainlock_types::{Digest, is_python};
+use trainlock_env::sandbox::Bind;
+use trainlock_env::{Invocation, Sandbox, Stage, Stop, Tier};
+use trainlock_types::{Digest, RelPath, is_python};
 
 /// The folder, and what it leads to.
 #[derive(Debug)]
@@ -20,9 +23,59 @@ pub(crate) struct Place {
     /// Name and version of each package.
     pub(crate) packages: Vec<(String, String)>,
     path: String,
+    /// What of this machine a sandbox has to show for them.
+    shown: Vec<PathBuf>,
+    project: Project,
 }
 
 impl Place {
+    /// Runs a command with what is here and the project's folder, and nothing else of this machine: no network, an empty
+    /// home. What it prints goes to standard output.
+    /// The command's exit code, 128 and the signal's number if one ended it.
+    pub(crate) fn run_shut_in(self, command: &[String]) -> Result<i32, Failure> {
+        let session = self.project.store.session()?;
+        let stage = Stage::new(session.work_dir("run")?, &RelPath::root());
+        let stage = stage.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        let tier = trainlock_env::sandbox::probe(&session.work_dir("probe")?).best();
+        if !matches!(tier, Tier::Namespaces | Tier::Bwrap) {
+            return Err(Failure::new(Exit::Failed, "this machine has no sandbox that could shut the command in")
+                .hint("`trainlock doctor` says what it lacks"));
+        }
+        let mut sandbox = Sandbox::new(tier, stage.folder(), "run");
+        sandbox.read_only = self.shown.into_iter().chain([self.folder.clone()]).map(Bind::same).collect();
+        let root = fs::canonicalize(&self.project.workspace.root)?;
+        let folder = fs::canonicalize(".").ok().filter(|folder| folder.starts_with(&root));
+        sandbox.shared = vec![root.clone()];
+        let mut environment = sandbox.paths().variables();
+        let bin = self.folder.join("bin");
+        let path = format!("{}:{}", bin.display(), trainlock_env::STEP_PATH);
+        if !self.packages.is_empty() {
+            environment.insert("VIRTUAL_ENV".to_owned(), self.folder.display().to_string());
+        }
+        let folder = folder.unwrap_or(root);
+        let program = match command[0].contains('/') {
+            true => folder.join(&command[0]),
+            false => path.split(':').map(|at| Path::new(at).join(&command[0])).find(|p| p.exists()).ok_or_else(|| {
+                Failure::new(Exit::Failed, format!("there is no `{}`", command[0]))
+                    .hint("it is looked for among the locked tools and packages, then where the system keeps its programs")
+            })?,
+        };
+        environment.insert("PATH".to_owned(), path);
+        let arguments = command[1..].to_vec();
+        let sandbox = Some(sandbox);
+        let step = Invocation { program, arguments, folder, environment, timeout: None, sandbox };
+        let cancel = self.project.cancel();
+        // Whoever closed the pipe has enough.
+        let ended = trainlock_env::run(&step, &cancel, |bytes| drop(io::stdout().write_all(bytes)));
+        session.discard(stage.folder())?;
+        let ended = ended.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        Ok(match ended.stop {
+            Stop::Exited(code) => code,
+            Stop::Signaled(signal) => 128 + signal,
+            Stop::TimedOut | Stop::Cancelled => Exit::Interrupted as i32,
+        })
+    }
+
     /// What a command's environment gets of it.
     pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
         let folder = self.folder.display().to_string();
@@ -88,5 +141,9 @@ pub(crate) fn make(
         }
     }
     let path = project.settings.path.to_string_lossy().into_owned();
-    Ok(Place { folder, tools, packages, path })
+    let private = project.private();
+    let private: Vec<&Path> = private.iter().map(PathBuf::as_path).collect();
+    let mut shown: Vec<PathBuf> = equipment.tools.iter().flat_map(|(_, tool)| tool.shown(&private)).collect();
+    shown.extend(environment.map(|environment| environment.packages.clone()));
+    Ok(Place { folder, tools, packages, path, shown, project })
 }

@@ -87,6 +87,8 @@ pub struct Sandbox {
     pub writable: Vec<RelPath>,
     /// What else of this machine the step can read: a tool's prefix, a tree of the store.
     pub read_only: Vec<Bind>,
+    /// Folders of this machine that it can read and write where they lie. No step has one.
+    pub shared: Vec<PathBuf>,
     /// Device nodes, or folders of them, beyond the harmless ones ([`gpu_devices`]).
     pub devices: Vec<PathBuf>,
     /// Links in an image's file system: where, and what they hold.
@@ -175,6 +177,7 @@ impl Sandbox {
             project: project.into(),
             writable: Vec::new(),
             read_only: Vec::new(),
+            shared: Vec::new(),
             devices: Vec::new(),
             links: Vec::new(),
             root: None,

@@ -90,6 +90,7 @@ pub(super) fn plan(sandbox: &Sandbox) -> Result<Plan, SetupError> {
         plan.whole = plan.mounts.iter().filter_map(|m| whole(m, sandbox)).collect();
         plan.rules.write = staged.writable.iter().map(|w| mounts_path(sandbox, w)).collect();
         plan.rules.write.extend(["/tmp", HOME, "/dev"].map(OsString::from));
+        plan.rules.write.extend(sandbox.shared.iter().map(|folder| folder.clone().into()));
     }
     Ok(plan)
 }
@@ -244,6 +245,9 @@ impl Mounts<'_> {
         self.list.push(Mount::Processes { to: "/proc".into() });
         self.given();
         self.project(staged);
+        for folder in &self.sandbox.shared {
+            self.bind(folder, folder, Mode::Writable);
+        }
     }
 
     /// The stage's own folders, and what of this machine the step is given.
@@ -409,6 +413,7 @@ fn landlock_rules(sandbox: &Sandbox, stage: &Path, staged: &Staged) -> Rules {
     let mut write: Vec<OsString> = staged.writable.iter().map(|w| host.root.join(w).into()).collect();
     write.extend([host.tmp, host.home].map(OsString::from));
     write.extend(DEVICES.iter().chain(&["shm"]).map(|name| Path::new("/dev").join(name).into()));
+    write.extend(sandbox.shared.iter().map(|folder| folder.clone().into()));
     write.extend(sandbox.devices.iter().map(|d| d.clone().into()));
     Rules { read: Some(read), write }
 }
