@@ -166,14 +166,6 @@ fn files_of_the_machine_archives_and_members() {
 }
 
 #[test]
-fn sources_of_a_later_version_are_named_with_their_place() {
-    let context = project("[data]\nlater = { url = \"s3://bucket/x\", files = [\"*\"], to = \"data/x\" }\n");
-    let failed = context.run(["lock"]);
-    assert!(failed.code != Some(0) && failed.stderr.contains("later"), "{}", failed.stderr);
-    assert!(!context.has("train.lock"));
-}
-
-#[test]
 fn a_folder_of_the_repository_with_links_programs_and_many_files() {
     let context = project(
         "[data]\nset = { path = \"set\" }\n[steps.s]\nrun = \"cat set/link >out; set/tool >>out; ls set/many | wc -l >>out\"\ninputs = [\"set/\"]\noutputs = [\"out\"]\n",

@@ -2,6 +2,7 @@
 
 mod airgap;
 mod auth;
+mod buckets;
 mod concurrency;
 mod data;
 mod diff;

@@ -3,6 +3,7 @@
 //! Where one is missing a test says so and passes; with `TRAINLOCK_REQUIRE_REAL=1` it fails.
 
 mod archives;
+mod buckets;
 mod formats;
 mod git;
 mod images;

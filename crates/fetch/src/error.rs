@@ -120,6 +120,13 @@ impl FetchError {
                     "put `machine {0} login USER password PASSWORD` into ~/.netrc, or a token into the configuration file: [auth.\"{0}\"] (sent over https, and to this machine itself, only)",
                     failure.host()
                 )),
+                Reason::BucketDenied { note: Some(note), .. } => Some(note.clone()),
+                Reason::BucketDenied { bucket, anonymous, .. } => Some(credentials(bucket, *anonymous)),
+                Reason::NoBucket { .. } => Some(
+                    "look for a misspelling, and at the endpoint: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, STORAGE_EMULATOR_HOST, AZURE_STORAGE_ENDPOINT"
+                        .to_owned(),
+                ),
+                Reason::Region { region, .. } => Some(format!("set AWS_REGION={region}")),
                 Reason::Helper { helper, host, .. } => Some(format!("run it by hand to see why: {helper} … {host}")),
                 Reason::Html => {
                     Some("open the address in a browser: it may want a login, or a quota may be used up".to_owned())
@@ -141,6 +148,21 @@ impl FetchError {
             }),
             _ => None,
         }
+    }
+}
+
+/// What to do about a bucket that gives no access.
+fn credentials(bucket: &str, anonymous: bool) -> String {
+    let variables = match bucket.split(':').next().unwrap_or_default() {
+        "s3" => "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE for a profile of ~/.aws",
+        "gs" => {
+            "GOOGLE_APPLICATION_CREDENTIALS to a file of credentials, or run `gcloud auth application-default login`"
+        }
+        _ => "AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN",
+    };
+    match anonymous {
+        true => format!("set {variables}"),
+        false => format!("look whether the credentials are right and may read {bucket}: set {variables}"),
     }
 }
 
@@ -263,6 +285,42 @@ pub enum Reason {
         status: u16,
         /// Whether credentials were sent.
         sent: bool,
+    },
+    /// There is no such bucket or container.
+    #[error("there is no bucket {bucket}")]
+    NoBucket {
+        /// The bucket's address.
+        bucket: String,
+    },
+    /// An object store that refuses, or wants credentials.
+    #[error("{} (status {status}){why}", if *.anonymous { "it wants credentials, and there are none" } else { "it refuses the credentials" })]
+    BucketDenied {
+        /// The bucket's address.
+        bucket: String,
+        /// The status.
+        status: u16,
+        /// What the store says, behind a colon; empty if it says nothing.
+        why: String,
+        /// Whether the request went without credentials.
+        anonymous: bool,
+        /// Why credentials that are meant were not used, and what to do about it.
+        note: Option<String>,
+    },
+    /// The bucket is in another region than the one that was asked.
+    #[error("the bucket {bucket} is in the region {region}")]
+    Region {
+        /// The bucket's address.
+        bucket: String,
+        /// Where it is.
+        region: String,
+    },
+    /// An object store answered with something that can't be used.
+    #[error("the object store of {bucket} can't be used: {why}")]
+    Objects {
+        /// The bucket's address.
+        bucket: String,
+        /// In which way.
+        why: String,
     },
     /// Another status than 200.
     #[error("the server answered with status {status}")]

@@ -4,6 +4,7 @@ use crate::archive::{self, ArchiveError, Limits};
 use crate::error::{Failure, FetchError, Mismatch, Reason, SourceFailure, SourceFailures};
 use crate::many::{self, ManyWanted};
 use crate::net::Net;
+use crate::object::Listed;
 use crate::receive::{Expect, Progress, Receive};
 use crate::retry::backoff;
 use crate::settings::Settings;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use trainlock_store::{LockGuard, Session, StoreError, Tree};
 use trainlock_types::{DataRequest, DataSource, Digest, Event, Events, Listing, RelPath, SourceUrl};
+use url::Url;
 
 /// Fetches data. Nothing is set up before the first byte is needed from a network.
 ///
@@ -35,6 +37,8 @@ pub struct Resolved {
     pub content: Content,
     /// Digest and size in bytes of the archive that the content was unpacked from, or of the description that names it.
     pub archive: Option<(Digest, u64)>,
+    /// The version of each object of a listing, in its order, where the bucket keeps versions; empty otherwise.
+    pub versions: Vec<String>,
 }
 
 /// What a data set is made of.
@@ -150,7 +154,7 @@ impl Fetcher {
     /// answers are in the order of the requests.
     ///
     /// # Errors
-    /// For each request by itself. [`FetchError::Unsupported`] for what is not `https:`, `http:` or `file:`.
+    /// For each request by itself.
     pub fn resolve_all(&self, session: &Session, requests: &[&DataRequest]) -> Vec<Result<Resolved, FetchError>> {
         self.each(requests, |request| match many::is_many(&request.source, &self.settings) {
             true => self.resolve_many(session, &name(request), &request.source),
@@ -214,10 +218,13 @@ impl Fetcher {
                 .map(|path| (sha256, path)),
             None => None,
         };
-        let (sha256, size) = match there {
-            Some((sha256, path)) => (sha256, fs_err::metadata(&path).map_err(|e| unreadable(name, &path, e))?.len()),
-            None => self.download(session, name, &request.sources, request.expect)?,
+        let (sha256, size, version) = match there {
+            Some((sha256, path)) => {
+                (sha256, fs_err::metadata(&path).map_err(|e| unreadable(name, &path, e))?.len(), None)
+            }
+            None => self.download_version(session, name, &request.sources, request.expect)?,
         };
+        let source = version.and_then(|v| request.sources.first()?.at_version(&v)).map(|url| url.to_string());
         let unpacked = match request.extract {
             Some(member) => {
                 let (sha256, size) = self.extract(session, name, &request.sources, (sha256, size), member, None)?;
@@ -228,10 +235,11 @@ impl Fetcher {
                 Content::Tree { digest: tree.digest, size: tree.size, count: tree.count, listing: tree.listing }
             }
             None => {
-                return Ok(Resolved { source: None, content: Content::File { sha256, size }, archive: None });
+                let content = Content::File { sha256, size };
+                return Ok(Resolved { source, content, archive: None, versions: Vec::new() });
             }
         };
-        Ok(Resolved { source: None, content: unpacked, archive: Some((sha256, size)) })
+        Ok(Resolved { source, content: unpacked, archive: Some((sha256, size)), versions: Vec::new() })
     }
 
     fn bring(&self, session: &Session, want: &Want) -> Result<(), FetchError> {
@@ -297,13 +305,26 @@ impl Fetcher {
         sources: &[SourceUrl],
         expect: Expect<'_>,
     ) -> Result<(Digest, u64), FetchError> {
+        self.download_version(session, name, sources, expect).map(|(sha256, size, _)| (sha256, size))
+    }
+
+    /// The same, with the version of the object that came, where its bucket keeps versions.
+    pub(crate) fn download_version(
+        &self,
+        session: &Session,
+        name: &str,
+        sources: &[SourceUrl],
+        expect: Expect<'_>,
+    ) -> Result<(Digest, u64, Option<String>), FetchError> {
         let mut progress = Progress::start(&self.events, self.next_id(), name, "fetch", expect.size);
         let mut failures = Vec::new();
-        for source in sources {
+        for (i, source) in sources.iter().enumerate() {
             match self.source(session, source, expect, &mut progress) {
                 Ok((sha256, size)) => {
+                    // A mirror's versions are its own.
+                    let version = progress.version.take().filter(|_| i == 0);
                     progress.finish(Some(sha256));
-                    return Ok((sha256, size));
+                    return Ok((sha256, size, version));
                 }
                 Err((Failure::Source(reason), earlier)) => {
                     failures.push(SourceFailure { url: self.settings.replace.shown(source), reason, earlier })
@@ -370,9 +391,48 @@ impl Fetcher {
         alone: bool,
     ) -> Result<(Digest, u64), Failure> {
         match source {
-            SourceUrl::Http(url) => http::fetch(self.net()?, session, url, expect, progress, alone),
+            SourceUrl::Http(url) | SourceUrl::Object(url) => {
+                http::fetch(self.net()?, session, url, expect, progress, alone)
+            }
             SourceUrl::File(url) => file::fetch(session, url, expect, progress, &self.settings.cancel),
             other => Err(Reason::Unsupported(kind(other)).into()),
+        }
+    }
+
+    /// The objects behind a prefix of a bucket, with retries that go on where an earlier try broke off.
+    pub(crate) fn objects(&self, name: &str, url: &Url) -> Result<Vec<Listed>, FetchError> {
+        let (mut found, mut earlier, mut retry) = (Vec::new(), Vec::new(), 0);
+        loop {
+            let before = found.len();
+            let failure = match self.net().and_then(|net| net.list(url, &mut found)) {
+                Ok(()) => return Ok(found),
+                Err(failure) => failure,
+            };
+            // A listing that gets on is not given up.
+            retry = if found.len() > before { 0 } else { retry };
+            match failure {
+                Failure::Source(Reason::Offline) => {
+                    return Err(FetchError::Offline { name: name.to_owned(), url: url.to_string() });
+                }
+                Failure::Source(reason) if reason.may_pass() && retry < self.settings.retries => {
+                    let longest = self.settings.longest_wait;
+                    let delay = match reason {
+                        Reason::Status { retry_after: Some(after), .. } => after.min(longest),
+                        _ => backoff(self.settings.backoff, longest, retry),
+                    };
+                    earlier.push(reason);
+                    if self.settings.cancel.wait(delay) {
+                        return Err(FetchError::Interrupted { name: name.to_owned() });
+                    }
+                    retry += 1;
+                }
+                Failure::Source(reason) => {
+                    let failure = SourceFailure { url: url.to_string(), reason, earlier };
+                    return Err(FetchError::Sources { name: name.to_owned(), failures: SourceFailures(vec![failure]) });
+                }
+                Failure::Store(error) => return Err(store(name, error)),
+                Failure::Interrupted => return Err(FetchError::Interrupted { name: name.to_owned() }),
+            }
         }
     }
 
@@ -512,7 +572,7 @@ impl<'a> UrlRequest<'a> {
         let unsupported = |name, kind| Err(FetchError::Unsupported { name, kind });
         match &request.source {
             DataSource::Url { url, mirrors, checksum, size, rev, files, extract, unpack } => {
-                if !matches!(url, SourceUrl::Http(_) | SourceUrl::File(_)) {
+                if !matches!(url, SourceUrl::Http(_) | SourceUrl::File(_) | SourceUrl::Object(_)) {
                     return unsupported(name, kind(url));
                 }
                 if rev.is_some() || !files.is_empty() {

@@ -1,4 +1,4 @@
-//! `https:` and `http:`: one try at one address.
+//! `https:` and `http:`, and objects of buckets: one try at one address.
 
 use crate::error::{Failure, Reason};
 use crate::net::{Ask, BUFFERS_AHEAD, Came, Head, Net};
@@ -52,6 +52,7 @@ pub(crate) fn fetch(
         Some((_, Came::End(Err(failure)))) => return Err(failure),
         _ => return Err(Failure::Interrupted),
     };
+    progress.version.clone_from(&head.version);
     let resumes = head.status == 206;
     let mut origin = Origin { url: shown, size: head.length, etag: head.etag.clone(), modified: head.modified.clone() };
     if resumes {

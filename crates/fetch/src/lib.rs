@@ -24,6 +24,7 @@ mod many;
 mod net;
 mod netrc;
 mod npm;
+mod object;
 mod page;
 mod parts;
 mod receive;
@@ -41,6 +42,7 @@ pub use image::{DockerFiles, FoundImage, ImageConfig, image_config, image_config
 pub use index::{ConfigFolders, IndexFile, IndexPlaces, IndexSettings};
 pub use many::ManyWanted;
 pub use npm::{NpmPlaces, NpmSettings};
+pub use object::ObjectSettings;
 pub use replace::Replacements;
 pub use settings::{Cancel, Settings};
 pub use tool::{FoundTool, GLIBC, ToolFetchError, semver_of};

@@ -6,10 +6,12 @@
 use crate::auth::{Auth, Secret};
 use crate::budget::{Budget, Permit, Rate};
 use crate::error::{Failure, Reason};
+use crate::object::{self, Listed, Place, Stores};
 use crate::replace;
 use crate::retry::retry_after;
 use crate::settings::Settings;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, IF_RANGE, LAST_MODIFIED, LINK, LOCATION, RANGE, RETRY_AFTER,
@@ -71,6 +73,7 @@ struct Shared {
     budget: Budget,
     rate: Rate,
     auth: Auth,
+    stores: Stores,
     settings: Settings,
 }
 
@@ -94,6 +97,14 @@ pub(crate) struct Head {
     pub(crate) challenges: Vec<String>,
     /// Whether credentials were sent.
     pub(crate) sent_login: bool,
+    /// The version of an object.
+    pub(crate) version: Option<String>,
+}
+
+/// Where the bytes of an answer come from.
+enum Flow {
+    Web(reqwest::Response),
+    Object(Place, object::Stream),
 }
 
 /// What comes of a request: its head, the bytes of its body a buffer at a time, and its end.
@@ -115,8 +126,10 @@ impl Net {
         let auth = Auth::new(settings);
         let budget = Budget::new(settings.max_connections, settings.host_connections);
         let rate = Rate::new(settings.limit_rate);
-        let shared =
-            Arc::new(Shared { client, apart: OnceLock::new(), budget, rate, auth, settings: settings.clone() });
+        let patience = settings.connect_timeout.saturating_add(settings.stall_timeout);
+        let stores = Stores::new(settings.objects.clone(), client.clone(), patience);
+        let apart = OnceLock::new();
+        let shared = Arc::new(Shared { client, apart, budget, rate, auth, stores, settings: settings.clone() });
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
@@ -171,6 +184,32 @@ impl Net {
     }
 }
 
+impl Net {
+    /// Adds the keys behind a prefix of a bucket to those that were found before an earlier try broke off.
+    pub(crate) fn list(&self, url: &Url, found: &mut Vec<Listed>) -> Result<(), Failure> {
+        let (to, listed) = oneshot::channel();
+        let (shared, url, mut all) = (Arc::clone(&self.shared), url.clone(), std::mem::take(found));
+        self.handle.spawn(async move {
+            let work = async {
+                if shared.settings.offline {
+                    return Err(Reason::Offline.into());
+                }
+                let _permit = shared.budget.take(&url).await;
+                shared.stores.list(&url, &mut all).await
+            };
+            let done = tokio::select! {
+                done = work => done,
+                () = shared.settings.cancel.thrown() => Err(Failure::Interrupted),
+            };
+            let _ = to.send((all, done));
+        });
+        // The task was dropped with the runtime.
+        let (all, done) = listed.blocking_recv().unwrap_or((Vec::new(), Err(Failure::Interrupted)));
+        *found = all;
+        done
+    }
+}
+
 /// A request under way; dropped, it ends.
 #[derive(Debug)]
 pub(crate) struct Going(AbortHandle);
@@ -217,12 +256,15 @@ impl Shared {
     async fn transfer(&self, url: Url, ask: Ask, line: &Line) {
         let work = async {
             // The permit is held until the body has come.
-            let (head, response, _permit) = self.start(url, ask).await?;
+            let (head, flow, _permit) = match url.scheme() {
+                "s3" | "gs" | "az" => self.object(&url, ask).await?,
+                _ => self.start(url, ask).await?,
+            };
             let length = head.length;
             if !line.tell(Came::Head(head)).await {
                 return Ok(());
             }
-            self.body(response, length, line).await
+            self.body(flow, length, line).await
         };
         let done = tokio::select! {
             done = work => done,
@@ -232,7 +274,7 @@ impl Shared {
     }
 
     /// Follows redirects to the head of the answer.
-    async fn start(&self, mut url: Url, ask: Ask) -> Result<(Head, reqwest::Response, Option<Permit>), Failure> {
+    async fn start(&self, mut url: Url, ask: Ask) -> Result<(Head, Flow, Option<Permit>), Failure> {
         let mut first_host = None;
         for _ in 0..=REDIRECTS {
             if let Some(other) = self.settings.replace.of(&url) {
@@ -240,7 +282,7 @@ impl Shared {
             }
             if url.scheme() == "file" {
                 let response = replace::answer(&url).await?;
-                return Ok((head(StatusCode::OK, &response, false), response, None));
+                return Ok((head(StatusCode::OK, &response, false), Flow::Web(response), None));
             }
             if self.settings.offline {
                 return Err(Reason::Offline.into());
@@ -278,9 +320,46 @@ impl Shared {
                 url = redirect(&url, to.to_str().map_err(|_| Reason::BadRedirect)?)?;
                 continue;
             }
-            return Ok((head(status, &response, sent_login), response, Some(permit)));
+            return Ok((head(status, &response, sent_login), Flow::Web(response), Some(permit)));
         }
         Err(Reason::Redirects(REDIRECTS).into())
+    }
+
+    /// Asks for an object; what comes is said in the terms of HTTP.
+    async fn object(&self, url: &Url, ask: Ask) -> Result<(Head, Flow, Option<Permit>), Failure> {
+        if self.settings.offline {
+            return Err(Reason::Offline.into());
+        }
+        let permit = match ask.spare {
+            true => self.budget.spare(url),
+            false => self.budget.take(url).await,
+        };
+        let Some(permit) = permit else { return Err(Reason::NoneToSpare.into()) };
+        let coming = self.stores.get(url, ask.range, ask.if_range).await?;
+        let head = Head {
+            status: if coming.is_part { 206 } else { 200 },
+            length: Some(coming.range.end.saturating_sub(coming.range.start)),
+            content_type: None,
+            content_encoding: None,
+            retry_after: None,
+            link: None,
+            range: coming.is_part.then_some((coming.range.start, coming.total)),
+            gives_parts: Some(true),
+            etag: coming.etag,
+            modified: None,
+            sent_login: false,
+            version: coming.version,
+            challenges: Vec::new(),
+        };
+        Ok((head, Flow::Object(coming.place, coming.stream), Some(permit)))
+    }
+
+    /// The next bytes of an answer; none at its end.
+    async fn next(&self, flow: &mut Flow) -> Result<Option<Bytes>, Reason> {
+        match flow {
+            Flow::Web(response) => response.chunk().await.map_err(|e| broken(&e)),
+            Flow::Object(place, stream) => stream.next().await.transpose().map_err(|e| self.stores.reason(place, &e)),
+        }
     }
 
     fn request(&self, url: &Url, spare: bool) -> reqwest::RequestBuilder {
@@ -290,13 +369,13 @@ impl Shared {
         client.get(url.clone()).header(ACCEPT_ENCODING, "identity")
     }
 
-    async fn body(&self, mut response: reqwest::Response, length: Option<u64>, line: &Line) -> Result<(), Failure> {
+    async fn body(&self, mut flow: Flow, length: Option<u64>, line: &Line) -> Result<(), Failure> {
         let mut buffer = Vec::new();
         let mut pace = Pace::new(self.settings.stall_timeout);
         let mut since = Instant::now();
         loop {
             let chunk = {
-                let mut next = pin!(response.chunk());
+                let mut next = pin!(self.next(&mut flow));
                 let ready = match buffer.is_empty() {
                     true => None,
                     false => timeout(OLD, next.as_mut()).await.ok(),
@@ -364,7 +443,7 @@ impl Pace {
     /// Waits for the next chunk, as long as is allowed.
     async fn wait(
         &mut self,
-        chunk: impl Future<Output = reqwest::Result<Option<Bytes>>>,
+        chunk: impl Future<Output = Result<Option<Bytes>, Reason>>,
     ) -> Result<Option<Bytes>, Reason> {
         let began = Instant::now();
         let chunk = timeout(self.limit, chunk).await.map_err(|_| Reason::Stalled(self.limit))?;
@@ -379,10 +458,9 @@ impl Pace {
         Ok(chunk)
     }
 
-    fn chunk(&mut self, chunk: reqwest::Result<Option<Bytes>>) -> Result<Option<Bytes>, Reason> {
-        let chunk = chunk.map_err(|e| match reason(&e) {
-            // What hyper calls a broken message is a body that ended before its length or last chunk.
-            Reason::Network(_) if is_incomplete(&e) => Reason::CutOff { expected: None, found: self.found },
+    fn chunk(&mut self, chunk: Result<Option<Bytes>, Reason>) -> Result<Option<Bytes>, Reason> {
+        let chunk = chunk.map_err(|reason| match reason {
+            Reason::CutOff { .. } => Reason::CutOff { expected: None, found: self.found },
             other => other,
         })?;
         let bytes = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
@@ -440,6 +518,7 @@ fn head(status: StatusCode, response: &reqwest::Response, sent_login: bool) -> H
             .filter_map(|v| Some(v.to_str().ok()?.to_owned()))
             .collect(),
         sent_login,
+        version: None,
     }
 }
 
@@ -469,6 +548,15 @@ fn is_incomplete(error: &reqwest::Error) -> bool {
             || text.contains("unexpected EOF")
             || text.contains("message completed")
     })
+}
+
+/// Why the bytes of a body ended.
+pub(crate) fn broken(error: &reqwest::Error) -> Reason {
+    match reason(error) {
+        // What hyper calls a broken message is a body that ended before its length or last chunk. How far it came is known above.
+        Reason::Network(_) if is_incomplete(error) => Reason::CutOff { expected: None, found: 0 },
+        other => other,
+    }
 }
 
 fn reason(error: &reqwest::Error) -> Reason {

@@ -67,6 +67,8 @@ pub(crate) struct Progress<'a> {
     name: &'a str,
     bytes: u64,
     told: u64,
+    /// The version of the object that came, where its bucket keeps versions.
+    pub(crate) version: Option<String>,
 }
 
 /// How many bytes come between two events.
@@ -82,7 +84,7 @@ impl<'a> Progress<'a> {
         size: Option<u64>,
     ) -> Progress<'a> {
         events.emit(Event::TransferStarted { id, name: name.to_owned(), action, size });
-        Progress { events, id, name, bytes: 0, told: 0 }
+        Progress { events, id, name, bytes: 0, told: 0, version: None }
     }
 
     /// Tells, not too often, that so many bytes came.

@@ -4,6 +4,7 @@ use crate::auth::Credentials;
 use crate::image::DockerFiles;
 use crate::index::{IndexPlaces, IndexSettings};
 use crate::many::HUB;
+use crate::object::ObjectSettings;
 use crate::replace::Replacements;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -50,6 +51,8 @@ pub struct Settings {
     pub package_index: Result<IndexSettings, String>,
     /// The address of the Hugging Face hub, or of a server in its place.
     pub hub: Url,
+    /// Where object stores are, and the credentials for them.
+    pub objects: ObjectSettings,
     /// The folder that paths of requests are relative to: the workspace's root.
     pub root: PathBuf,
     /// An archive may unpack to so many times its own size and [`Settings::unpack_more`]; data is not
@@ -82,6 +85,7 @@ impl Default for Settings {
             certificates: None,
             package_index: IndexSettings::find(&IndexPlaces::default()),
             hub: Url::parse(HUB).unwrap_or_else(|e| unreachable!("it is a URL: {e}")),
+            objects: ObjectSettings::default(),
             root: PathBuf::from("."),
             unpack_ratio: 1000,
             unpack_more: 1 << 30,

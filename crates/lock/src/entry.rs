@@ -63,6 +63,7 @@ raw!(RawData {
     size = "size",
     count = "count",
     listing = "listing",
+    versions = "versions",
 });
 
 raw!(RawTool {
@@ -164,6 +165,17 @@ impl RawData<'_, '_> {
         if archive.is_none() && (extracted || unpacked) || strange || extracted && !file || unpacked && file {
             return invalid(&header.span, "what is locked does not fit `extract` and `unpack`");
         }
+        let versions = match self.versions {
+            Some(pair) => texts(pair)?.into_iter().map(Cow::into_owned).collect(),
+            None => Vec::new(),
+        };
+        let listed = match &content {
+            Content::Tree { listing: Some(listing), .. } => listing.entries().len(),
+            _ => 0,
+        };
+        if !versions.is_empty() && versions.len() != listed {
+            return invalid(&header.span, "`versions` are as many as the lines of `listing`");
+        }
         Ok(DataPin {
             member: self.member.map(member).transpose()?,
             name: parsed(need(header, self.name, "name")?, Name::entry)?,
@@ -171,6 +183,7 @@ impl RawData<'_, '_> {
             resolved: self.source.map(text).transpose()?.map(Cow::into_owned),
             content,
             archive,
+            versions,
             extra,
         })
     }

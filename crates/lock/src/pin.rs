@@ -48,6 +48,9 @@ pub struct DataPin {
     pub content: Content,
     /// SHA-256 and size of the fetched archive, for `extract` and `unpack`.
     pub archive: Option<(Digest, u64)>,
+    /// The version of each object of the listing, in its order, where the bucket keeps versions; empty otherwise. By them the
+    /// objects are found again; what they hold the listing says.
+    pub versions: Vec<String>,
     /// Lines of its block that this version does not know, as they stand.
     pub extra: String,
 }
@@ -386,8 +389,14 @@ impl DataPin {
             resolved,
             content: content.for_lock(),
             archive,
+            versions: Vec::new(),
             extra: String::new(),
         }
+    }
+
+    /// The same pin with the versions of its objects.
+    pub fn with_versions(self, versions: Vec<String>) -> DataPin {
+        DataPin { versions, ..self }
     }
 
     /// Where its block stands: the order of the file.
@@ -404,6 +413,7 @@ impl DataPin {
             resolved: self.resolved.clone(),
             content: self.content.clone(),
             archive: self.archive,
+            versions: self.versions.clone(),
             extra: self.extra.clone(),
         }
     }

@@ -174,6 +174,7 @@ fn data(out: &mut String, pin: &DataPin) {
                 }
                 out.push_str("]\n");
             }
+            texts(out, "versions", &pin.versions);
         }
     }
     unknown(out, &pin.extra);

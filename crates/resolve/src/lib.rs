@@ -58,6 +58,8 @@ pub struct DataAnswer {
     pub content: Content,
     /// SHA-256 and size of the fetched archive, for `extract` and `unpack`.
     pub archive: Option<(Digest, u64)>,
+    /// The version of each object of the listing, in its order, where the bucket keeps versions.
+    pub versions: Vec<String>,
 }
 
 /// Whoever can find out what is there now.

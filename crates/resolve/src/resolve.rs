@@ -104,8 +104,8 @@ pub fn resolve(
         assert_eq!(answers.len(), requests.len(), "a provider answers each request");
         for (i, answer) in asked.into_iter().zip(answers) {
             match answer {
-                Ok(DataAnswer { resolved, content, archive }) => {
-                    let pin = DataPin::new(data[i].request, resolved, content.clone(), archive);
+                Ok(DataAnswer { resolved, content, archive, versions }) => {
+                    let pin = DataPin::new(data[i].request, resolved, content.clone(), archive).with_versions(versions);
                     let reasons = satisfies(&pin, data[i].request);
                     if !reasons.is_empty() {
                         errors.push(ResolveError::Answer { subject: data[i].subject(), reasons });

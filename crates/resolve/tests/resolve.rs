@@ -69,7 +69,12 @@ impl Provider for World {
         let answer = |request: &&DataRequest| {
             let content = self.content(request)?;
             let unpack = matches!(request.source, DataSource::Url { unpack: true, .. });
-            Ok(DataAnswer { resolved: None, archive: unpack.then(|| (Digest::of(b"archive"), 7)), content })
+            Ok(DataAnswer {
+                resolved: None,
+                archive: unpack.then(|| (Digest::of(b"archive"), 7)),
+                content,
+                versions: Vec::new(),
+            })
         };
         requests.iter().map(answer).collect()
     }
@@ -445,6 +450,7 @@ fn an_archive_packed_anew_is_named_as_such() {
                 resolved: Some("https://example.org/packed.tar".to_owned()),
                 content: Content::tree(tree(300, "x")),
                 archive: Some((Digest::of(&[self.0]), 1)),
+                versions: Vec::new(),
             };
             requests.iter().map(|_| Ok(answer())).collect()
         }

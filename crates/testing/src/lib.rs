@@ -3,12 +3,14 @@
 //! Nothing here reaches further than the loopback interface and a temporary folder.
 
 mod authority;
+mod bucket;
 mod context;
 mod fault;
 mod machine;
 mod server;
 
 pub use authority::Authority;
+pub use bucket::BucketServer;
 pub use context::{Ran, TestContext};
 pub use fault::Fault;
 pub use machine::{as_configured, skipped};

@@ -433,7 +433,8 @@ impl Provider for Sources<'_> {
                 trainlock_fetch::Content::File { sha256, size } => Content::File { sha256, size },
                 trainlock_fetch::Content::Tree { listing, .. } => Content::tree(listing),
             };
-            Ok(DataAnswer { resolved: resolved.source, content, archive: resolved.archive })
+            let (resolved, archive, versions) = (resolved.source, resolved.archive, resolved.versions);
+            Ok(DataAnswer { resolved, content, archive, versions })
         };
         workshop.fetcher.resolve_all(workshop.session, requests).into_iter().map(answer).collect()
     }

@@ -2,6 +2,7 @@
 //! the process's environment; one file a command in `commands`.
 
 mod airgap;
+mod buckets;
 mod cli;
 mod commands;
 mod equip;

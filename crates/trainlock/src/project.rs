@@ -15,7 +15,7 @@ use trainlock_manifest::{Data, ManifestError, Workspace};
 use trainlock_run::record::{DataRecord, ImageRecord, PackageRecord, RunRecord, ToolRecord};
 use trainlock_run::{Bench, Capacity, Plan, PlanError, Shell, State, Verdict, is_in_repository};
 use trainlock_store::{Index, Store, place_file, place_tree};
-use trainlock_types::{DataSource, Diagnostic, Digest, HumanSize, Name, Params, RelPath, Value, nearest};
+use trainlock_types::{DataSource, Diagnostic, Digest, HumanSize, Name, Params, RelPath, SourceUrl, Value, nearest};
 
 /// Which hyperparameters.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -354,6 +354,7 @@ impl Project {
             hub: self.settings.hub.clone().unwrap_or_else(|| trainlock_fetch::Settings::default().hub),
             credentials: self.settings.credentials.clone(),
             docker: self.settings.docker.clone(),
+            objects: self.settings.objects.clone(),
             replace: self.settings.replace.clone(),
             cancel: self.fetch_cancel(),
             ..trainlock_fetch::Settings::default()
@@ -500,7 +501,11 @@ fn want(pin: &DataPin, request: &DataSource) -> Want {
     let name = pin.member.as_ref().map_or(pin.name.to_string(), |m| format!("{m}/{}", pin.name));
     let (sources, extract, unpack) = match request {
         DataSource::Url { url, mirrors, extract, unpack, .. } => {
-            (std::iter::once(url).chain(mirrors).cloned().collect(), extract.as_ref(), *unpack)
+            // An object is asked for at its version, and as it is now if that is gone: the hash decides.
+            let resolved = pin.resolved.as_ref().and_then(|text| SourceUrl::parse(text).ok());
+            let at_version = resolved.filter(|at| matches!(at, SourceUrl::Object(_)));
+            let sources = at_version.iter().chain(std::iter::once(url)).chain(mirrors).cloned().collect();
+            (sources, extract.as_ref(), *unpack)
         }
         _ => (Vec::new(), None, false),
     };
@@ -513,6 +518,7 @@ fn want(pin: &DataPin, request: &DataSource) -> Want {
             size: *size,
             count: *count,
             listing: listing.clone(),
+            versions: pin.versions.clone(),
         };
         return Want { name, sources, content: FetchWanted::Many(Box::new(many)) };
     }
@@ -614,7 +620,7 @@ pub(crate) fn source_of(source: &DataSource) -> String {
         DataSource::Url { url, .. } => url.redacted(),
         DataSource::Path(path) | DataSource::Pooch { registry: path, .. } => path.to_string(),
         DataSource::Croissant(location) => {
-            trainlock_types::SourceUrl::parse(location).map_or_else(|_| location.clone(), |url| url.redacted())
+            SourceUrl::parse(location).map_or_else(|_| location.clone(), |url| url.redacted())
         }
     }
 }

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use trainlock_fetch::{Access, ConfigFolders, Credentials, DockerFiles, IndexPlaces, NpmPlaces, Replacements, Secret};
+use trainlock_fetch::{
+    Access, ConfigFolders, Credentials, DockerFiles, IndexPlaces, NpmPlaces, ObjectSettings, Replacements, Secret,
+};
 use trainlock_manifest::Sandbox;
 use trainlock_store::Link;
 use trainlock_types::{nearest, parse_duration};
@@ -35,6 +37,18 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     (
         "REGISTRY_AUTH_FILE, DOCKER_CONFIG",
         "Where logins to registries of images are kept: podman's file, docker's folder; else `containers/auth.json` and `~/.docker/config.json`.",
+    ),
+    (
+        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_S3",
+        "For `s3:` addresses, as for Amazon's own tools; else what `~/.aws/config` and `~/.aws/credentials` say (`AWS_CONFIG_FILE`, `AWS_SHARED_CREDENTIALS_FILE`). Also `AWS_DEFAULT_REGION`, `AWS_DEFAULT_PROFILE`, `AWS_REQUEST_PAYER`, `AWS_VIRTUAL_HOSTED_STYLE_REQUEST`, `AWS_SKIP_SIGNATURE`, `AWS_ROLE_ARN`, `AWS_ROLE_SESSION_NAME`, `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, `AWS_CONTAINER_CREDENTIALS_FULL_URI`, `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`.",
+    ),
+    (
+        "GOOGLE_APPLICATION_CREDENTIALS, STORAGE_EMULATOR_HOST",
+        "For `gs:` addresses: a file of credentials, else that of `gcloud auth application-default login`; and a server in Google's place. Also `GOOGLE_SERVICE_ACCOUNT`, `GOOGLE_SERVICE_ACCOUNT_KEY`, `GOOGLE_SKIP_SIGNATURE`.",
+    ),
+    (
+        "AZURE_STORAGE_ACCOUNT, AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_ENDPOINT",
+        "For `az:` addresses: the account that has the container, its credentials, its server. Also `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, `AZURE_CLIENT_SECRET`, `AZURE_FEDERATED_TOKEN_FILE`, `AZURE_SKIP_SIGNATURE`.",
     ),
     ("NETRC", "A netrc file with credentials for servers; else `.netrc` in the home folder."),
     ("SSL_CERT_FILE, SSL_CERT_DIR", "Certificates to trust in place of the system's."),
@@ -85,6 +99,8 @@ pub(crate) struct Settings {
     pub(crate) docker: DockerFiles,
     /// Addresses that are read from elsewhere.
     pub(crate) replace: Replacements,
+    /// Where object stores are, and the credentials for them.
+    pub(crate) objects: ObjectSettings,
     /// GitHub's API, or that of a server in its place.
     pub(crate) forge: url::Url,
     /// The Hugging Face hub, where it is another server than its own.
@@ -163,6 +179,7 @@ impl Settings {
             xdg("XDG_CACHE_HOME", ".cache")
         };
         let index_places = index_places(home.as_deref(), xdg("XDG_CONFIG_HOME", ".config").as_deref());
+        let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
         let mut settings = Settings {
             store: PathBuf::new(),
             link: Link::Auto,
@@ -183,6 +200,7 @@ impl Settings {
             credentials: Credentials::default(),
             docker: docker_files(home.as_deref(), xdg("XDG_CONFIG_HOME", ".config").as_deref()),
             replace: Replacements::default(),
+            objects: crate::buckets::settings(&text, home.as_deref()),
             hub: None,
             forge: forge()?,
             home: home.clone(),

@@ -115,6 +115,14 @@ impl SourceUrl {
         }
     }
 
+    /// The address of an object at one of the versions that its bucket keeps; none for other kinds of addresses.
+    pub fn at_version(&self, version: &str) -> Option<SourceUrl> {
+        let SourceUrl::Object(address) = self else { return None };
+        let mut url: Url = (**address).clone();
+        url.query_pairs_mut().clear().append_pair("versionId", version);
+        Some(SourceUrl::Object(url.into()))
+    }
+
     /// The text as it may be shown and recorded: query values that sign or authorise are replaced.
     pub fn redacted(&self) -> String {
         match self {

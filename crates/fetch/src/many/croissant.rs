@@ -173,7 +173,7 @@ fn members_of(question: &Question<'_>, archive: &Item, nodes: &[&Node]) -> Resul
             (None, None) => return Err(wrong(format!("`{}` has no `contentUrl`", node.id))),
         }
     }
-    let found = fetcher.one(session, name, archive)?;
+    let (sha256, size, _) = fetcher.one(session, name, archive)?;
     let in_sets = |path: &RelPath| {
         sets.iter().any(|(includes, excludes)| includes.is_match(path.as_str()) && !excludes.is_match(path.as_str()))
     };
@@ -181,7 +181,7 @@ fn members_of(question: &Question<'_>, archive: &Item, nodes: &[&Node]) -> Resul
         Some(node) => Some(Expect { sha256: node.sha256, size: None, checksum: node.md5.as_ref() }),
         None => in_sets(path).then(Expect::default),
     };
-    let taken = fetcher.extract_some(session, name, &archive.sources, found, &wants)?;
+    let taken = fetcher.extract_some(session, name, &archive.sources, (sha256, size), &wants)?;
     let mut items = Vec::new();
     for (member, sha256, size) in taken {
         let path = match single.remove(&member) {

@@ -4,6 +4,7 @@
 //! is locked. All else is the same for all kinds and stands here: which files the request's globs choose, fetching what
 //! nobody has stated a SHA-256 of, the listing that is locked, and bringing exactly that listing.
 
+mod bucket;
 mod croissant;
 mod description;
 mod doi;
@@ -154,6 +155,8 @@ pub struct ManyWanted {
     pub count: u64,
     /// The listing, where the lock holds it.
     pub listing: Option<Listing>,
+    /// The version of each entry of the listing, in its order, where the bucket keeps versions; empty otherwise.
+    pub versions: Vec<String>,
 }
 
 /// The source of a data set, if it is one of many files.
@@ -166,6 +169,11 @@ fn source<'a>(source: &'a DataSource, settings: &'a Settings) -> Option<Box<dyn 
             Some(Box::new(hf::Hf { address, rev: rev.as_deref(), endpoint: &settings.hub }))
         }
         DataSource::Url { url: SourceUrl::Doi(address), .. } => Some(Box::new(doi::Doi { address })),
+        DataSource::Url { url: SourceUrl::Object(address), files, .. }
+            if address.path().is_empty() || address.path().ends_with('/') || !files.is_empty() =>
+        {
+            Some(Box::new(bucket::Bucket { address }))
+        }
         DataSource::Url { url: SourceUrl::Pypi(address), .. } => Some(Box::new(pypi::Pypi { address })),
         DataSource::Croissant(place) => Some(Box::new(croissant::Croissant { place })),
         DataSource::Pooch { registry, base } => Some(Box::new(pooch::Pooch { registry, base: base.as_ref() })),
@@ -199,6 +207,7 @@ impl Fetcher {
         let chosen = Chosen::new(name, globs(request))?;
         let found = source.look(&Question { fetcher: self, session, name, chosen: &chosen, locked: None })?;
         let (resolved, archive) = (found.resolved, found.by);
+        let mut versions = Vec::new();
         let listing = match found.files {
             Files::Whole(tree) if tree.count == 0 => return Err(chosen.nothing(name, std::iter::empty())),
             Files::Whole(tree) => tree.listing,
@@ -207,33 +216,44 @@ impl Fetcher {
                 if wanted.is_empty() {
                     return Err(chosen.nothing(name, items.iter().map(|item| item.path.as_str())));
                 }
-                let listing = self.listed(session, name, &wanted)?;
+                let (listing, of_objects) = self.listed(session, name, &wanted)?;
                 // Longer ones don't stand in the lock: they are found in the store, or asked for again.
                 if listing.entries().len() > LISTING_IN_LOCK {
                     session.put_bytes(listing.to_text().as_bytes()).map_err(|e| store(name, e))?;
+                } else {
+                    versions = of_objects;
                 }
                 listing
             }
         };
         let (digest, size, count) = (listing.digest(), listing.size(), listing.count());
-        Ok(Resolved { source: resolved, content: Content::Tree { digest, size, count, listing }, archive })
+        Ok(Resolved { source: resolved, content: Content::Tree { digest, size, count, listing }, archive, versions })
     }
 
-    /// The listing of these items; what has no stated SHA-256 is fetched to know it.
-    fn listed(&self, session: &Session, name: &str, items: &[&Item]) -> Result<Listing, FetchError> {
+    /// The listing of these items; what has no stated SHA-256 is fetched to know it. With the version of each object, if all have one.
+    fn listed(&self, session: &Session, name: &str, items: &[&Item]) -> Result<(Listing, Vec<String>), FetchError> {
+        // Versions of longer listings would not be locked.
+        let keeps = items.len() <= LISTING_IN_LOCK;
         let entries = self.each(items, |item| {
-            let (sha256, size) = match (item.sha256, item.size) {
-                (Some(sha256), Some(size)) => (sha256, size),
+            let (sha256, size, version) = match (item.sha256, item.size) {
+                (Some(sha256), Some(size)) => (sha256, size, None),
                 _ => self.one(session, name, item)?,
             };
-            Ok(Entry { path: item.path.clone(), sha256, size, kind: EntryKind::File })
+            let entry = Entry { path: item.path.clone(), sha256, size, kind: EntryKind::File };
+            Ok((entry, version.filter(|_| keeps)))
         });
         let entries = entries.into_iter().collect::<Result<Vec<_>, FetchError>>()?;
-        Listing::new(entries).map_err(|error| listing_error(name, &error))
+        let versions: HashMap<RelPath, String> =
+            entries.iter().filter_map(|(entry, version)| Some((entry.path.clone(), version.clone()?))).collect();
+        let entries = entries.into_iter().map(|(entry, _)| entry).collect();
+        let listing = Listing::new(entries).map_err(|error| listing_error(name, &error))?;
+        let in_order = listing.entries().iter().map(|entry| versions.get(&entry.path).cloned());
+        let versions = in_order.collect::<Option<Vec<String>>>().unwrap_or_default();
+        Ok((listing, versions))
     }
 
-    /// Brings one file into the store, unless it is there; its digest and size in bytes.
-    fn one(&self, session: &Session, name: &str, item: &Item) -> Result<(Digest, u64), FetchError> {
+    /// Brings one file into the store, unless it is there; its digest and size in bytes, and the version of what came.
+    fn one(&self, session: &Session, name: &str, item: &Item) -> Result<(Digest, u64, Option<String>), FetchError> {
         if let Some(sha256) = item.sha256
             && let Some(path) = session.store().object(&sha256, item.size).map_err(|e| store(name, e))?
         {
@@ -241,11 +261,11 @@ impl Fetcher {
                 let error = StoreError::Io { action: "read", path, source };
                 store(name, error)
             })?;
-            return Ok((sha256, size.len()));
+            return Ok((sha256, size.len(), None));
         }
         let expect = Expect { sha256: item.sha256, size: item.size, checksum: item.checksum.as_ref() };
         let label = format!("{name}/{}", item.path);
-        let (sha256, size) = self.download(session, &label, &item.sources, expect)?;
+        let (sha256, size, version) = self.download_version(session, &label, &item.sources, expect)?;
         if let Some(expected) = &item.blob {
             let found = blob_hash(session, &sha256, size).map_err(|e| store(name, e))?;
             if found != *expected {
@@ -255,7 +275,7 @@ impl Fetcher {
                 return Err(FetchError::Unpacked { name: label, url, mismatch });
             }
         }
-        Ok((sha256, size))
+        Ok((sha256, size, version))
     }
 
     /// Brings a locked data set into the store as a tree.
@@ -282,7 +302,7 @@ impl Fetcher {
                 Files::Whole(tree) => return self.is_locked(name, wanted, &tree.listing),
                 Files::Listed(items) => {
                     let items: Vec<&Item> = items.iter().filter(|item| chosen.has(&item.path)).collect();
-                    let listing = self.listed(session, name, &items)?;
+                    let (listing, _) = self.listed(session, name, &items)?;
                     self.is_locked(name, wanted, &listing)?;
                     listing
                 }
@@ -315,6 +335,16 @@ impl Fetcher {
                         *place = Some(item.sources.clone());
                     }
                 }
+            }
+        }
+        // Each is asked for at its version, and as it is now if that is gone: the hash decides.
+        let versions: HashMap<&RelPath, &String> =
+            listing.entries().iter().map(|entry| &entry.path).zip(&wanted.versions).collect();
+        for (entry, place) in missing.iter().zip(&mut places) {
+            if let (Some(version), Some(place)) = (versions.get(&entry.path), place)
+                && let Some(at) = place.first().and_then(|source| source.at_version(version))
+            {
+                place.insert(0, at);
             }
         }
         let wants: Vec<Item> = missing

@@ -83,6 +83,7 @@ fn wanted(source: &DataSource, resolved: &Resolved, with_listing: bool) -> ManyW
         size: *size,
         count: *count,
         listing: with_listing.then(|| listing.clone()),
+        versions: Vec::new(),
     }
 }
 

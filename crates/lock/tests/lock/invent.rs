@@ -119,11 +119,22 @@ pub(crate) fn data() -> impl Strategy<Value = DataPin> {
             name,
             source,
             resolved,
+            versions: versions(&content),
             content,
             archive,
             extra: String::new(),
         },
     )
+}
+
+/// A version for each line of a listing of an odd number of them.
+fn versions(content: &Content) -> Vec<String> {
+    match content {
+        Content::Tree { listing: Some(listing), .. } if listing.count() % 2 == 1 => {
+            listing.entries().iter().map(|entry| format!("v{}.\"{}", entry.size, entry.path)).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 pub(crate) fn version() -> impl Strategy<Value = semver::Version> {
@@ -328,6 +339,7 @@ pub(crate) fn files(names: impl IntoIterator<Item = String>, salt: &str) -> Lock
             resolved: None,
             content: Content::File { sha256, size: 1000 + name.len() as u64 },
             archive: None,
+            versions: Vec::new(),
             extra: String::new(),
         }
     };

@@ -1,0 +1,465 @@
+//! `s3:`, `gs:`, `az:`: the buckets of object stores.
+//!
+//! The protocols (addresses, signatures, listings) are those of crate `object_store`; the bytes go the way of all others: the same client,
+//! with its certificates and proxies, and the same channel to the worker that hashes. An ETag is never taken for a hash of the content.
+
+use crate::error::{Failure, Reason};
+use futures_util::StreamExt as _;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::path::Path;
+use object_store::{BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectStore, RetryConfig};
+use reqwest::header::RETRY_AFTER;
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::timeout;
+use url::Url;
+
+/// So many bytes of a server's refusal are read, to say why.
+const REFUSAL: usize = 16 << 10;
+
+/// What the environment and the usual files say of object stores, by the names that crate `object_store` has for it (`aws_region`,
+/// `google_bearer_token`, `azure_storage_account_name`). Its `Debug` shows no value.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ObjectSettings {
+    /// For `s3:`.
+    pub s3: BTreeMap<String, String>,
+    /// For `gs:`.
+    pub gs: BTreeMap<String, String>,
+    /// For `az:`.
+    pub az: BTreeMap<String, String>,
+    /// Why credentials that are meant can't be used, and what to do about it; in words, by scheme.
+    pub notes: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for ObjectSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = |options: &BTreeMap<String, String>| options.keys().cloned().collect::<Vec<_>>();
+        let ObjectSettings { s3, gs, az, notes } = self;
+        f.debug_struct("ObjectSettings")
+            .field("s3", &keys(s3))
+            .field("gs", &keys(gs))
+            .field("az", &keys(az))
+            .field("notes", notes)
+            .finish()
+    }
+}
+
+impl ObjectSettings {
+    fn of(&self, scheme: &str) -> &BTreeMap<String, String> {
+        match scheme {
+            "s3" => &self.s3,
+            "gs" => &self.gs,
+            _ => &self.az,
+        }
+    }
+
+    /// Whether requests go without a signature.
+    fn anonymous(&self, scheme: &str) -> bool {
+        let key = match scheme {
+            "s3" => "aws_skip_signature",
+            "gs" => "google_skip_signature",
+            _ => "azure_skip_signature",
+        };
+        self.of(scheme).get(key).is_some_and(|value| value == "true")
+    }
+}
+
+/// An object of a bucket, at one version if one is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) scheme: String,
+    pub(crate) bucket: String,
+    /// The key, or a prefix of keys.
+    pub(crate) key: Path,
+    pub(crate) version: Option<String>,
+}
+
+/// The part of a query that names a version, in the addresses of all kinds of stores.
+const VERSION: &str = "versionId";
+
+impl Place {
+    /// What an address names; in words, if it can name nothing.
+    pub(crate) fn of(url: &Url) -> Result<Place, String> {
+        let bucket = url.host_str().filter(|host| !host.is_empty()).ok_or("the address has no bucket")?;
+        let key = Path::from_url_path(url.path()).map_err(|e| format!("the key can't be used: {e}"))?;
+        let mut version = None;
+        for (name, value) in url.query_pairs() {
+            match &*name {
+                VERSION => version = Some(value.into_owned()),
+                other => return Err(format!("`{other}` means nothing in the address of an object")),
+            }
+        }
+        Ok(Place { scheme: url.scheme().to_owned(), bucket: bucket.to_owned(), key, version })
+    }
+
+    /// The address of the object.
+    pub(crate) fn url(&self) -> Result<Url, url::ParseError> {
+        let mut url = Url::parse(&format!("{}://{}/", self.scheme, self.bucket))?;
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.clear().extend(self.key.as_ref().split('/'));
+        }
+        if let Some(version) = &self.version {
+            url.query_pairs_mut().append_pair(VERSION, version);
+        }
+        Ok(url)
+    }
+}
+
+/// The stores that were asked so far.
+pub(crate) struct Stores {
+    settings: ObjectSettings,
+    wire: Wire,
+    open: Mutex<HashMap<(String, String), Arc<dyn ObjectStore>>>,
+}
+
+/// An object that comes.
+pub(crate) struct Coming {
+    pub(crate) place: Place,
+    pub(crate) version: Option<String>,
+    /// The store's name for these bytes, which is no hash of them.
+    pub(crate) etag: Option<String>,
+    /// Whether it is the part that was asked for.
+    pub(crate) is_part: bool,
+    /// The bytes that come, and the size of the whole.
+    pub(crate) range: Range<u64>,
+    pub(crate) total: u64,
+    pub(crate) stream: Stream,
+}
+
+/// The bytes of an object, in pieces.
+pub(crate) type Stream = futures_util::stream::BoxStream<'static, object_store::Result<bytes::Bytes>>;
+
+/// A key below a prefix and its size in bytes.
+pub(crate) type Listed = (Path, u64);
+
+impl Stores {
+    pub(crate) fn new(settings: ObjectSettings, client: reqwest::Client, patience: Duration) -> Stores {
+        Stores { settings, wire: Wire { client, patience }, open: Mutex::default() }
+    }
+
+    fn store(&self, place: &Place) -> Result<Arc<dyn ObjectStore>, Reason> {
+        let key = (place.scheme.clone(), place.bucket.clone());
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = open.get(&key) {
+            return Ok(Arc::clone(store));
+        }
+        let store = self.build(place).map_err(|error| self.setup(&place.scheme, &error))?;
+        open.insert(key, Arc::clone(&store));
+        Ok(store)
+    }
+
+    fn build(&self, place: &Place) -> object_store::Result<Arc<dyn ObjectStore>> {
+        let Place { scheme, bucket, .. } = place;
+        let options = self.settings.of(scheme);
+        // Whether it is tried again is decided above, where the bytes that came already are known.
+        let wait = Duration::from_secs(1);
+        let backoff = BackoffConfig { init_backoff: wait, max_backoff: wait, base: 1.0 };
+        let retry = RetryConfig { backoff, max_retries: 0, retry_timeout: wait };
+        // An endpoint is plain http where the user says so.
+        let client = ClientOptions::new().with_allow_http(true);
+        Ok(match &**scheme {
+            "s3" => {
+                let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
+                for (name, value) in options {
+                    builder = builder.with_config(name.parse::<AmazonS3ConfigKey>()?, value);
+                }
+                let builder = builder.with_client_options(client).with_retry(retry);
+                Arc::new(builder.with_http_connector(self.wire.clone()).build()?)
+            }
+            "gs" => {
+                let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
+                for (name, value) in options {
+                    builder = builder.with_config(name.parse::<GoogleConfigKey>()?, value);
+                }
+                let builder = builder.with_client_options(client).with_retry(retry);
+                Arc::new(builder.with_http_connector(self.wire.clone()).build()?)
+            }
+            _ => {
+                let mut builder = MicrosoftAzureBuilder::new().with_container_name(bucket);
+                for (name, value) in options {
+                    builder = builder.with_config(name.parse::<AzureConfigKey>()?, value);
+                }
+                let builder = builder.with_client_options(client).with_retry(retry);
+                Arc::new(builder.with_http_connector(self.wire.clone()).build()?)
+            }
+        })
+    }
+
+    fn setup(&self, scheme: &str, error: &object_store::Error) -> Reason {
+        match scheme {
+            "az" if !self.settings.az.contains_key("azure_storage_account_name") => {
+                Reason::Setup("set AZURE_STORAGE_ACCOUNT to the account that holds the container".to_owned())
+            }
+            _ => Reason::Setup(innermost(error)),
+        }
+    }
+
+    /// Asks for an object, or for a range of its bytes: for all of them if it is not the one with this ETag any more.
+    pub(crate) async fn get(
+        &self,
+        url: &Url,
+        range: Option<(u64, Option<u64>)>,
+        only_if: Option<String>,
+    ) -> Result<Coming, Failure> {
+        let place = Place::of(url).map_err(Reason::Setup)?;
+        let store = self.store(&place)?;
+        let part = range.map(|(from, to)| match to {
+            Some(to) => GetRange::Bounded(from..to),
+            None => GetRange::Offset(from),
+        });
+        let is_part = part.is_some();
+        let options = GetOptions {
+            range: part,
+            if_match: only_if.filter(|_| is_part),
+            version: place.version.clone(),
+            ..GetOptions::default()
+        };
+        let (got, is_part) = match store.get_opts(&place.key, options).await {
+            Ok(got) => (got, is_part),
+            Err(error) if is_part && status(&error) == Some(412) => {
+                let options = GetOptions { version: place.version.clone(), ..GetOptions::default() };
+                (store.get_opts(&place.key, options).await.map_err(|error| self.reason(&place, &error))?, false)
+            }
+            // Not the part that was asked for.
+            Err(error) if is_part && matches!(status(&error), None | Some(416)) && !is_network(&error) => {
+                return Err(Reason::Resume.into());
+            }
+            Err(error) => return Err(self.reason(&place, &error).into()),
+        };
+        // A bucket that keeps no versions says so with this word.
+        let version = got.meta.version.clone().filter(|version| version != "null");
+        let (etag, range, total) = (got.meta.e_tag.clone(), got.range.clone(), got.meta.size);
+        Ok(Coming { place, version, etag, is_part, range, total, stream: got.into_stream() })
+    }
+
+    /// Adds the keys below a prefix, in their order: those behind the last that was found already.
+    pub(crate) async fn list(&self, url: &Url, found: &mut Vec<Listed>) -> Result<(), Failure> {
+        let place = Place::of(url).map_err(Reason::Setup)?;
+        let store = self.store(&place)?;
+        let prefix = Some(&place.key).filter(|key| !key.as_ref().is_empty());
+        let after = found.last().map(|(key, _)| key.clone());
+        let mut listing = match &after {
+            Some(after) => store.list_with_offset(prefix, after),
+            None => store.list(prefix),
+        };
+        loop {
+            // One of them waits for a whole page of the listing.
+            let next = timeout(self.wire.patience, listing.next()).await;
+            let Some(object) = next.map_err(|_| Reason::Stalled(self.wire.patience))? else { return Ok(()) };
+            let object = object.map_err(|error| self.reason(&place, &error))?;
+            found.push((object.location, object.size));
+        }
+    }
+
+    /// What an error of a store means.
+    pub(crate) fn reason(&self, place: &Place, error: &object_store::Error) -> Reason {
+        let bucket = format!("{}://{}", place.scheme, place.bucket);
+        let Some(refusal) = causes(error).find_map(|cause| cause.downcast_ref::<Refusal>()) else {
+            if let Some(Silent(patience)) = causes(error).find_map(|cause| cause.downcast_ref::<Silent>()) {
+                return Reason::Stalled(*patience);
+            }
+            if let Some(error) = causes(error).find_map(|cause| cause.downcast_ref::<reqwest::Error>()) {
+                return crate::net::broken(error);
+            }
+            return Reason::Objects { bucket, why: innermost(error) };
+        };
+        let anonymous = self.settings.anonymous(&place.scheme);
+        let note = self.settings.notes.get(&place.scheme).cloned();
+        match (refusal.status, &*refusal.code) {
+            (_, "NoSuchBucket" | "ContainerNotFound" | "InvalidBucketName") => Reason::NoBucket { bucket },
+            (404, _) if refusal.message.contains("bucket does not exist") => Reason::NoBucket { bucket },
+            (404 | 410, _) => Reason::NotFound(refusal.status),
+            (status @ (401 | 403 | 407), _) => {
+                Reason::BucketDenied { bucket, status, why: refusal.why(), anonymous, note }
+            }
+            (status @ (408 | 425 | 429 | 500..=599), _) => Reason::Status { status, retry_after: refusal.retry_after },
+            // Some servers don't even see that it is meant for a bucket.
+            (status @ 400..=499, "") if anonymous => {
+                Reason::BucketDenied { bucket, status, why: refusal.why(), anonymous, note }
+            }
+            (301 | 307 | 308 | 400, _) if refusal.region.is_some() => {
+                Reason::Region { bucket, region: refusal.region.clone().unwrap_or_default() }
+            }
+            (status, _) => Reason::Objects { bucket, why: format!("status {status}{}", refusal.why()) },
+        }
+    }
+}
+
+/// The client that all of trainlock uses, as `object_store` wants it. Refusals become errors that say what the server said.
+#[derive(Debug, Clone)]
+struct Wire {
+    client: reqwest::Client,
+    /// How long a server may take to answer.
+    patience: Duration,
+}
+
+impl HttpConnector for Wire {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}
+
+impl HttpService for Wire {
+    fn call<'life0, 'async_trait>(
+        &'life0 self,
+        request: HttpRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        Self: 'async_trait,
+    {
+        Box::pin(async move {
+            let asked = self.client.call(request);
+            let answered = timeout(self.patience, asked).await;
+            let response = answered.map_err(|_| HttpError::new(HttpErrorKind::Timeout, Silent(self.patience)))??;
+            if response.status().is_success() {
+                return Ok(response);
+            }
+            let read = timeout(self.patience, Refusal::read(response)).await;
+            let refusal = read.map_err(|_| HttpError::new(HttpErrorKind::Timeout, Silent(self.patience)))?;
+            Err(HttpError::new(HttpErrorKind::Unknown, refusal))
+        })
+    }
+}
+
+/// A server that did not answer in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer for {0:?}")]
+struct Silent(Duration);
+
+/// What a server says that does not give what is asked for.
+#[derive(Debug, Default, thiserror::Error)]
+#[error("status {status}{}", self.why())]
+struct Refusal {
+    status: u16,
+    /// The store's own word for it.
+    code: String,
+    /// Its explanation.
+    message: String,
+    /// The region that the bucket is in, if that is the matter.
+    region: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    async fn read(response: HttpResponse) -> Refusal {
+        let (head, body) = response.into_parts();
+        let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let mut bytes = Vec::new();
+        let mut stream = body.bytes_stream();
+        while let Some(Ok(piece)) = stream.next().await {
+            bytes.extend_from_slice(&piece);
+            if bytes.len() >= REFUSAL {
+                break;
+            }
+        }
+        let body = String::from_utf8_lossy(&bytes);
+        let mut refusal = Refusal::of(&body);
+        refusal.status = head.status.as_u16();
+        refusal.region = text("x-amz-bucket-region").or(refusal.region);
+        if refusal.code.is_empty() {
+            refusal.code = text("x-ms-error-code").unwrap_or_default();
+        }
+        refusal.retry_after =
+            text(RETRY_AFTER.as_str()).and_then(|after| crate::retry::retry_after(&after, text("date").as_deref()));
+        refusal
+    }
+
+    /// What an answer in XML (S3, Azure, Google) or JSON (Google) says.
+    fn of(body: &str) -> Refusal {
+        let element = |name: &str| {
+            let (_, rest) = body.split_once(&format!("<{name}>"))?;
+            let (text, _) = rest.split_once(&format!("</{name}>"))?;
+            let text = text.replace("&quot;", "\"").replace("&apos;", "'").replace("&amp;", "&");
+            // The first line: further ones are about the request.
+            Some(text.lines().next().unwrap_or_default().trim().to_owned())
+        };
+        let mut refusal = Refusal {
+            code: element("Code").unwrap_or_default(),
+            message: element("Message").unwrap_or_default(),
+            region: element("Region"),
+            ..Refusal::default()
+        };
+        if let Ok(json) = serde_json::from_str::<serde_json::Value>(body) {
+            refusal.message = json["error"]["message"].as_str().unwrap_or_default().to_owned();
+        }
+        refusal
+    }
+
+    fn why(&self) -> String {
+        let message = self.message.trim_end_matches('.');
+        match (&*self.code, message) {
+            ("", "") => String::new(),
+            (code, "") => format!(": {code}"),
+            ("", message) => format!(": {message}"),
+            (code, message) => format!(": {message} ({code})"),
+        }
+    }
+}
+
+/// The status of a refusal.
+fn status(error: &object_store::Error) -> Option<u16> {
+    causes(error).find_map(|cause| cause.downcast_ref::<Refusal>()).map(|refusal| refusal.status)
+}
+
+/// Whether no answer came at all.
+fn is_network(error: &object_store::Error) -> bool {
+    causes(error).any(|cause| cause.is::<reqwest::Error>() || cause.is::<Silent>())
+}
+
+/// An error, its cause, that one's cause, and so on.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+/// The last cause, which says most and holds no address.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_name_keys_and_versions() {
+        let place = |text: &str| Place::of(&Url::parse(text).unwrap());
+        let object = place("s3://bucket/a/b%20c%23.tar?versionId=v%2B1").unwrap();
+        assert_eq!((object.key.as_ref(), object.version.as_deref()), ("a/b c#.tar", Some("v+1")));
+        assert_eq!(place(object.url().unwrap().as_str()).unwrap(), object);
+        assert_eq!(place("gs://bucket/").unwrap().key.as_ref(), "");
+        assert!(place("s3://bucket/a?part=1").unwrap_err().contains("part"));
+        assert!(place("s3://bucket/a//b").is_err());
+    }
+
+    #[test]
+    fn what_servers_say() {
+        let refusal = Refusal::of(
+            "<?xml version='1.0'?><Error><Code>AuthorizationHeaderMalformed</Code><Message>the region 'us-east-1' is wrong.\nsecond</Message><Region>eu-west-1</Region></Error>",
+        );
+        assert_eq!(refusal.why(), ": the region 'us-east-1' is wrong (AuthorizationHeaderMalformed)");
+        assert_eq!(refusal.region.as_deref(), Some("eu-west-1"));
+        let google = Refusal::of(r#"{"error": {"code": 404, "message": "The specified bucket does not exist."}}"#);
+        assert_eq!(google.why(), ": The specified bucket does not exist");
+        assert_eq!(Refusal::of("<html>").why(), "");
+    }
+
+    #[test]
+    fn no_value_is_shown() {
+        let mut settings = ObjectSettings::default();
+        settings.s3.insert("aws_secret_access_key".to_owned(), "s-e-c".to_owned());
+        let text = format!("{settings:?}");
+        assert!(text.contains("aws_secret_access_key") && !text.contains("s-e-c"), "{text}");
+    }
+}

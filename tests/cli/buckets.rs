@@ -1,0 +1,220 @@
+//! Buckets: a server in memory with the answers of S3, Google and Azure, put in their place by the usual variables.
+
+use crate::{project, write_manifest};
+use std::process::Command;
+use trainlock_testing::{BucketServer, Ran, TestContext};
+
+/// The scheme, and what `Authorization` begins with when there are credentials.
+const KINDS: [(&str, &str); 3] =
+    [("s3", "AWS4-HMAC-SHA256 Credential=AKID/"), ("gs", "Bearer "), ("az", "SharedKey acct:")];
+
+/// A secret that must be nowhere.
+const SECRET: &str = "c2VjcmV0LTdmM2E=";
+
+fn command(context: &TestContext, server: &BucketServer, args: &[&str]) -> Command {
+    let mut command = context.command(args);
+    command.env("AWS_ENDPOINT_URL", server.url()).env("AWS_REGION", "here-1");
+    command.env("STORAGE_EMULATOR_HOST", server.url());
+    command.env("AZURE_STORAGE_ENDPOINT", server.url()).env("AZURE_STORAGE_ACCOUNT", "acct");
+    command.args(["--config", "fetch.retries=2"]);
+    command
+}
+
+fn run(context: &TestContext, server: &BucketServer, args: &[&str]) -> Ran {
+    Ran::of(&mut command(context, server, args))
+}
+
+fn lose_store(context: &TestContext) {
+    fs_err::remove_dir_all(context.store()).unwrap();
+}
+
+#[test]
+fn an_object_and_a_prefix_of_each_kind_of_store() {
+    for (scheme, _) in KINDS {
+        let server = BucketServer::start();
+        server.bucket("lab", false);
+        server.put("lab", "one/a b+c.csv", "1,2\n");
+        server.put("lab", "set/", "");
+        for i in 0..250 {
+            server.put("lab", &format!("set/{}/{i}.bin", i % 7), i.to_string());
+        }
+        server.put("lab", "set/0/notes.txt", "not wanted");
+        let context = project(&format!(
+            "[data]\none = {{ url = \"{scheme}://lab/one/a b+c.csv\" }}\nset = {{ url = \"{scheme}://lab/set/\", files = [\"*/*.bin\"] }}\n"
+        ));
+        run(&context, &server, &["lock"]).expect(0);
+        let lock = context.read("train.lock");
+        assert!(lock.contains("count = 250") && lock.contains(" 3 3/108.bin\""), "{scheme}\n{lock}");
+        for word in ["127.0.0.1", "notes.txt", "versions"] {
+            assert!(!lock.contains(word), "{scheme}: {word}\n{lock}");
+        }
+        // An empty store, and a first answer that says to come back later.
+        lose_store(&context);
+        server.fail(1);
+        run(&context, &server, &["fetch", "--locked", "--link"]).expect(0);
+        assert_eq!(
+            (context.read("data/a b+c.csv"), context.read("data/set/3/108.bin")),
+            ("1,2\n".into(), "108".into())
+        );
+        fs_err::remove_file(context.project().join("train.lock")).unwrap();
+        run(&context, &server, &["lock"]).expect(0);
+        assert_eq!(context.read("train.lock"), lock, "{scheme}");
+        // Upstream changed, and nothing keeps what was there.
+        lose_store(&context);
+        server.put("lab", "set/3/108.bin", "801");
+        let failed = run(&context, &server, &["fetch", "--locked"]).expect(4);
+        assert!(
+            failed.stderr.contains("set/3/108.bin") && failed.stderr.contains("expected sha256"),
+            "{}",
+            failed.stderr
+        );
+        server.delete("lab", "set/3/108.bin");
+        let failed = run(&context, &server, &["fetch", "--locked"]).expect(1);
+        assert!(failed.stderr.contains("not found"), "{}", failed.stderr);
+    }
+}
+
+#[test]
+fn versions_are_locked_and_fetched() {
+    for (scheme, _) in KINDS {
+        let server = BucketServer::start();
+        server.bucket("lab", true);
+        server.put("lab", "one.csv", "one");
+        server.put("lab", "set/a.csv", "first");
+        server.put("lab", "set/b.csv", "second");
+        let context = project(&format!(
+            "[data]\none = {{ url = \"{scheme}://lab/one.csv\" }}\nset = {{ url = \"{scheme}://lab/set/\" }}\n"
+        ));
+        run(&context, &server, &["lock"]).expect(0);
+        let lock = context.read("train.lock");
+        assert!(lock.contains(&format!("source = \"{scheme}://lab/one.csv?versionId=1700000000000001\"")), "{lock}");
+        assert!(lock.contains("versions = [\n    \"1700000000000002\",\n    \"1700000000000003\",\n]\n"), "{lock}");
+        server.put("lab", "one.csv", "two");
+        server.put("lab", "set/a.csv", "other");
+        lose_store(&context);
+        run(&context, &server, &["fetch", "--locked", "--link"]).expect(0);
+        assert_eq!((context.read("data/one.csv"), context.read("data/set/a.csv")), ("one".into(), "first".into()));
+        run(&context, &server, &["lock", "--check"]).expect(0);
+        let updated = run(&context, &server, &["update"]).expect(0);
+        assert!(updated.stderr.contains("1 file changed"), "{}", updated.stderr);
+        // The versions are gone: what is there now is not what is locked.
+        server.delete("lab", "one.csv");
+        server.put("lab", "one.csv", "three");
+        lose_store(&context);
+        let failed = run(&context, &server, &["fetch", "--locked"]).expect(4);
+        for words in ["versionId=", "not found", "`one`"] {
+            assert!(failed.stderr.contains(words), "{words}\n{}", failed.stderr);
+        }
+    }
+}
+
+#[test]
+fn buckets_that_want_credentials_and_such_that_are_not_there() {
+    for (scheme, wants) in KINDS {
+        let server = BucketServer::start();
+        server.bucket("lab", false);
+        server.put("lab", "one.csv", "one");
+        server.want(wants);
+        let context = project(&format!("[data]\none = {{ url = \"{scheme}://lab/one.csv\" }}\n"));
+        let failed = run(&context, &server, &["lock"]).expect(1);
+        let hint = match scheme {
+            "s3" => "AWS_ACCESS_KEY_ID",
+            "gs" => "GOOGLE_APPLICATION_CREDENTIALS",
+            _ => "AZURE_STORAGE_KEY",
+        };
+        for words in ["wants credentials", "403", "Access Denied", hint] {
+            assert!(failed.stderr.contains(words), "{scheme}: {words}\n{}", failed.stderr);
+        }
+        let account = context.root().join("account.json");
+        fs_err::write(&account, format!("{{\"gcs_base_url\": \"{}\", \"disable_oauth\": true, \"client_email\": \"\", \"private_key\": \"\", \"private_key_id\": \"\"}}", server.url())).unwrap();
+        let with = |args: &[&str]| {
+            let mut command = command(&context, &server, args);
+            command
+                .env("AWS_ACCESS_KEY_ID", "AKID")
+                .env("AWS_SECRET_ACCESS_KEY", SECRET)
+                .env("AZURE_STORAGE_KEY", SECRET);
+            command.env("GOOGLE_SERVICE_ACCOUNT", &account);
+            Ran::of(&mut command)
+        };
+        // A service account's token comes from Google itself; one without is what its emulators want.
+        if scheme == "gs" {
+            server.want("");
+        }
+        with(&["lock"]).expect(0);
+        assert!(!context.read("train.lock").contains(SECRET));
+        lose_store(&context);
+        server.want("none is good enough");
+        let failed = with(&["fetch", "--locked"]).expect(1);
+        assert!(failed.stderr.contains("Access Denied"), "{}", failed.stderr);
+        assert!(!failed.stderr.contains(SECRET) && !failed.stderr.contains("AKID"), "{}", failed.stderr);
+        server.want("");
+        for (address, words) in
+            [("none/one.csv", "there is no bucket"), ("lab/two.csv", "not found"), ("lab/none/", "it holds no file")]
+        {
+            let name = if address.ends_with('/') { "" } else { ", to = \"data/x\"" };
+            write_manifest(&context, &format!("[data]\none = {{ url = \"{scheme}://{address}\"{name} }}\n"));
+            let failed = with(&["lock"]).expect(1);
+            assert!(failed.stderr.contains(words), "{scheme} {address}\n{}", failed.stderr);
+        }
+        let requests = server.requests().len();
+        lose_store(&context);
+        let failed = with(&["lock", "--offline"]).expect(1);
+        assert!(failed.stderr.contains("network is off"), "{}", failed.stderr);
+        assert_eq!(server.requests().len(), requests);
+    }
+}
+
+#[test]
+fn a_large_object_resumes_and_comes_in_parts() {
+    let server = BucketServer::start();
+    server.bucket("lab", true);
+    let large: Vec<u8> = (0..40 << 20_u32).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    server.put("lab", "large.bin", large.clone());
+    let context = project("[data]\nlarge = { url = \"s3://lab/large.bin\", mirrors = [\"gs://lab/large.bin\"] }\n");
+    run(&context, &server, &["lock"]).expect(0);
+    lose_store(&context);
+    run(&context, &server, &["fetch", "--locked", "--link"]).expect(0);
+    assert_eq!(context.read_bytes("data/large.bin"), large);
+    // The first is gone with its versions; the mirror has the bytes.
+    lose_store(&context);
+    let other = BucketServer::start();
+    other.bucket("lab", false);
+    other.put("lab", "large.bin", large);
+    let mut command = command(&context, &server, &["fetch", "--locked"]);
+    server.delete("lab", "large.bin");
+    command.env("STORAGE_EMULATOR_HOST", other.url());
+    Ran::of(&mut command).expect(0);
+}
+
+#[test]
+fn an_address_that_can_name_nothing() {
+    let server = BucketServer::start();
+    server.bucket("lab", false);
+    let context = project("[data]\none = { url = \"s3://lab/one.csv?part=1\" }\n");
+    let failed = run(&context, &server, &["lock"]).expect(1);
+    assert!(failed.stderr.contains("`part` means nothing"), "{}", failed.stderr);
+    let context = project("[data]\none = { url = \"az://lab/one.csv\" }\n");
+    let mut command = command(&context, &server, &["lock"]);
+    command.env_remove("AZURE_STORAGE_ACCOUNT");
+    let failed = Ran::of(&mut command).expect(1);
+    assert!(failed.stderr.contains("AZURE_STORAGE_ACCOUNT"), "{}", failed.stderr);
+}
+
+#[test]
+fn the_budget_of_connections_is_kept_by_all_together() {
+    let server = BucketServer::start();
+    server.bucket("lab", false);
+    let mut manifest = "[data]\n".to_owned();
+    for set in ["a", "b", "c"] {
+        for i in 0..60 {
+            server.put("lab", &format!("{set}/{i}"), format!("{set}{i}"));
+        }
+        manifest += &format!("{set} = {{ url = \"s3://lab/{set}/\" }}\n");
+    }
+    let context = project(&manifest);
+    for args in [["lock", "--config=fetch.connections=5"], ["fetch", "--config=fetch.connections=5"]] {
+        run(&context, &server, &args).expect(0);
+        lose_store(&context);
+    }
+    assert!((2..=5).contains(&server.most_at_once()), "{}", server.most_at_once());
+}
