@@ -19,6 +19,7 @@ mod signals;
 mod steps;
 mod store;
 mod tools;
+mod upstream;
 mod verdict;
 mod workspace;
 

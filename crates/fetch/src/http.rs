@@ -69,8 +69,8 @@ pub(crate) fn fetch(
         (206 | 416, Some(_)) => return Err(begin_anew(partial, Reason::Resume)),
         _ => check_status(&head)?,
     }
-    let name = SourceUrl::Http(url.clone().into()).file_name().unwrap_or_default().to_ascii_lowercase();
-    let html = is_html(&head) && ![".html", ".htm", ".xhtml"].iter().any(|end| name.ends_with(end));
+    let name = file_name(url);
+    let html = is_page(&name, &head);
     if !expect.decided_by_hash() {
         if html {
             return Err(Reason::Html.into());
@@ -110,6 +110,24 @@ pub(crate) fn fetch(
         }
         Err(failure) => Err(failure),
     }
+}
+
+/// What an answer states of the whole file that it has: its size in bytes, if it does, and whether it looks like a page instead.
+pub(crate) fn stated(url: &Url, head: &Head) -> Result<(Option<u64>, bool), Reason> {
+    check_status(head)?;
+    let name = file_name(url);
+    // The length of an encoded body is not that of the file.
+    let encoded = encoding(head).is_some_and(|encoding| !is_own_encoding(&name, &encoding));
+    Ok((head.length.filter(|_| !encoded), is_page(&name, head)))
+}
+
+fn file_name(url: &Url) -> String {
+    SourceUrl::Http(url.clone().into()).file_name().unwrap_or_default().to_ascii_lowercase()
+}
+
+/// Whether an answer is a page where a file of another kind is asked for.
+fn is_page(name: &str, head: &Head) -> bool {
+    is_html(head) && ![".html", ".htm", ".xhtml"].iter().any(|end| name.ends_with(end))
 }
 
 /// Nothing stays of what was there.

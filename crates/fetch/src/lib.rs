@@ -31,6 +31,7 @@ mod receive;
 mod replace;
 mod retry;
 mod settings;
+mod standing;
 mod tool;
 mod tree;
 
@@ -45,4 +46,5 @@ pub use npm::{NpmPlaces, NpmSettings};
 pub use object::ObjectSettings;
 pub use replace::Replacements;
 pub use settings::{Cancel, Settings};
+pub use standing::{Answer, Found, Standing};
 pub use tool::{FoundTool, GLIBC, ToolFetchError, semver_of};

@@ -84,23 +84,7 @@ impl Fetcher {
         program: &str,
     ) -> Result<FoundTool, ToolFetchError> {
         let wrong = |reason: String| ToolFetchError::List { list: name.to_owned(), reason };
-        let list: List = toml::from_str(text).map_err(|e| wrong(e.to_string().trim().to_owned()))?;
-        let mut versions: BTreeMap<semver::Version, &Version> = BTreeMap::new();
-        for version in &list.version {
-            let number =
-                semver_of(&version.version).ok_or_else(|| wrong(format!("`{}` is no version", version.version)))?;
-            if versions.insert(number, version).is_some() {
-                return Err(wrong(format!("version {} stands twice", version.version)));
-            }
-        }
-        let fits = versions.iter().rev().find(|(number, _)| request.requirement.matches(number));
-        let Some((version, listed)) = fits else {
-            return Err(ToolFetchError::Version {
-                what: format!("the list {name}"),
-                wanted: request.version.clone(),
-                newest: versions.keys().rev().take(3).map(semver::Version::to_string).collect(),
-            });
-        };
+        let (version, listed) = newest_of_list(request, name, text)?;
         let mut wants = Vec::new();
         let mut chosen = Vec::new();
         for (platform, file) in &listed.files {
@@ -128,10 +112,36 @@ impl Fetcher {
             chosen.push((platform, pinned, file.bin.as_deref().unwrap_or(program)));
         }
         if chosen.is_empty() {
-            return Err(nothing(request, format!("the list {name}"), version, "it lists files for other platforms"));
+            return Err(nothing(request, format!("the list {name}"), &version, "it lists files for other platforms"));
         }
         self.bring_all(session, &wants).into_iter().collect::<Result<Vec<()>, FetchError>>()?;
-        self.found(session, version, chosen, true)
+        self.found(session, &version, chosen, true)
+    }
+
+    /// The newest version that a list has and a request allows.
+    ///
+    /// # Errors
+    /// If it is no list, or has no such version.
+    pub fn newest_of_list(
+        &self,
+        request: &ToolRequest,
+        name: &str,
+        text: &str,
+    ) -> Result<semver::Version, ToolFetchError> {
+        Ok(newest_of_list(request, name, text)?.0)
+    }
+
+    /// The newest release of a repository that a request allows: its version.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn newest_of_releases(
+        &self,
+        request: &ToolRequest,
+        api: &Url,
+        repo: &str,
+    ) -> Result<semver::Version, ToolFetchError> {
+        Ok(self.release(request, api, repo)?.0)
     }
 
     /// The newest release of a repository on GitHub (or on a server with its API at `api`) that a request allows, with the assets
@@ -149,41 +159,7 @@ impl Fetcher {
     ) -> Result<FoundTool, ToolFetchError> {
         let what = format!("the releases of {repo}");
         let wrong = |reason: String| ToolFetchError::List { list: what.clone(), reason };
-        let mut url = api.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().push("repos").extend(repo.split('/')).push("releases");
-        }
-        url.set_query(Some("per_page=100"));
-        let mut versions: BTreeMap<semver::Version, Release> = BTreeMap::new();
-        let mut whole = false;
-        for _ in 0..PAGES {
-            let page = self.page(&what, &url, "application/vnd.github+json")?;
-            let releases: Vec<Release> = serde_json::from_slice(&page.body).map_err(|e| wrong(e.to_string()))?;
-            for release in releases.into_iter().filter(|release| !release.draft) {
-                if let Some(version) = semver_of(&release.tag_name).filter(|v| !release.prerelease || !v.pre.is_empty())
-                {
-                    versions.entry(version).or_insert(release);
-                }
-            }
-            match page.next.and_then(|next| url.join(&next).ok()).filter(|next| next.origin() == url.origin()) {
-                Some(next) => url = next,
-                None => {
-                    whole = true;
-                    break;
-                }
-            }
-        }
-        let fits = versions.iter().rev().find(|(number, _)| request.requirement.matches(number));
-        let Some((version, release)) = fits else {
-            if !whole {
-                return Err(wrong(format!("none of the newest {} satisfies `{}`", versions.len(), request.version)));
-            }
-            return Err(ToolFetchError::Version {
-                what,
-                wanted: request.version.clone(),
-                newest: versions.keys().rev().take(3).map(semver::Version::to_string).collect(),
-            });
-        };
+        let (version, release) = self.release(request, api, repo)?;
         let mut stated = true;
         let mut chosen = Vec::new();
         for (platform, template) in assets.iter().filter(|(platform, _)| request.platforms.contains(platform)) {
@@ -213,9 +189,52 @@ impl Fetcher {
             chosen.push((*platform, PinnedFile { file, sha256, size }, program));
         }
         if chosen.is_empty() {
-            return Err(nothing(request, what, version, "`asset` names files for other platforms"));
+            return Err(nothing(request, what, &version, "`asset` names files for other platforms"));
         }
-        self.found(session, version, chosen, stated)
+        self.found(session, &version, chosen, stated)
+    }
+
+    /// The newest release of a repository that a request allows.
+    fn release(
+        &self,
+        request: &ToolRequest,
+        api: &Url,
+        repo: &str,
+    ) -> Result<(semver::Version, Release), ToolFetchError> {
+        let what = format!("the releases of {repo}");
+        let wrong = |reason: String| ToolFetchError::List { list: what.clone(), reason };
+        let mut url = api.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().push("repos").extend(repo.split('/')).push("releases");
+        }
+        url.set_query(Some("per_page=100"));
+        let mut versions: BTreeMap<semver::Version, Release> = BTreeMap::new();
+        let mut whole = false;
+        for _ in 0..PAGES {
+            let page = self.page(&what, &url, "application/vnd.github+json")?;
+            let releases: Vec<Release> = serde_json::from_slice(&page.body).map_err(|e| wrong(e.to_string()))?;
+            for release in releases.into_iter().filter(|release| !release.draft) {
+                if let Some(version) = semver_of(&release.tag_name).filter(|v| !release.prerelease || !v.pre.is_empty())
+                {
+                    versions.entry(version).or_insert(release);
+                }
+            }
+            match page.next.and_then(|next| url.join(&next).ok()).filter(|next| next.origin() == url.origin()) {
+                Some(next) => url = next,
+                None => {
+                    whole = true;
+                    break;
+                }
+            }
+        }
+        let newest = versions.keys().rev().take(3).map(semver::Version::to_string).collect();
+        let count = versions.len();
+        versions.into_iter().rev().find(|(number, _)| request.requirement.matches(number)).ok_or_else(|| {
+            if !whole {
+                return wrong(format!("none of the newest {count} satisfies `{}`", request.version));
+            }
+            ToolFetchError::Version { what: what.clone(), wanted: request.version.clone(), newest }
+        })
     }
 
     /// The programs inside files that are in the store.
@@ -236,6 +255,27 @@ impl Fetcher {
         }
         Ok(FoundTool { version: version.clone(), artifacts, stated })
     }
+}
+
+/// The newest version of a list that a request allows, and what the list says of it.
+fn newest_of_list(request: &ToolRequest, name: &str, text: &str) -> Result<(semver::Version, Version), ToolFetchError> {
+    let wrong = |reason: String| ToolFetchError::List { list: name.to_owned(), reason };
+    let list: List = toml::from_str(text).map_err(|e| wrong(e.to_string().trim().to_owned()))?;
+    let mut versions: BTreeMap<semver::Version, Version> = BTreeMap::new();
+    for version in list.version {
+        let written = version.version.clone();
+        let number = semver_of(&written).ok_or_else(|| wrong(format!("`{written}` is no version")))?;
+        if versions.insert(number, version).is_some() {
+            return Err(wrong(format!("version {written} stands twice")));
+        }
+    }
+    let newest = versions.keys().rev().take(3).map(semver::Version::to_string).collect();
+    let fits = versions.into_iter().rev().find(|(number, _)| request.requirement.matches(number));
+    fits.ok_or_else(|| ToolFetchError::Version {
+        what: format!("the list {name}"),
+        wanted: request.version.clone(),
+        newest,
+    })
 }
 
 fn nothing(request: &ToolRequest, what: String, version: &semver::Version, why: &str) -> ToolFetchError {

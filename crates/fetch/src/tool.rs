@@ -10,6 +10,7 @@ use crate::error::{FetchError, Reason, SourceFailure, SourceFailures};
 use crate::fetcher::{Fetcher, Want, Wanted};
 use crate::index::{IndexFile, IndexSettings};
 use crate::replace::own;
+use crate::standing::{self, Found, Standing};
 use std::collections::BTreeMap;
 use trainlock_store::Session;
 use trainlock_types::{Digest, Event, Libc, PinnedFile, Platform, RelPath, SourceUrl, ToolRequest, WheelName, nearest};
@@ -179,6 +180,20 @@ impl Fetcher {
         Ok(FoundTool { version, artifacts, stated })
     }
 
+    /// The newest version of a tool inside wheels that a request allows, by the index's word.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn newest_of_wheels(
+        &self,
+        request: &ToolRequest,
+        package: &str,
+        index: &IndexSettings,
+    ) -> Result<semver::Version, ToolFetchError> {
+        let files = self.index_files(index, package)?;
+        Ok(choose(request, package, &files)?.0)
+    }
+
     /// The file of an index's package that a lock names, as something to be fetched. All indexes are asked until one has it: its
     /// digest is known, so that no stranger's file of the same name can take its place.
     ///
@@ -229,6 +244,69 @@ impl Fetcher {
                 Err(FetchError::Sources { name: format!("package {package}"), failures })
             }
         }
+    }
+
+    /// What the index answers for a locked file of a package, as it is known without fetching the file.
+    ///
+    /// # Errors
+    /// If the user interrupts.
+    pub(crate) fn index_answer(
+        &self,
+        index: &IndexSettings,
+        package: &str,
+        file: &PinnedFile,
+    ) -> Result<Found, FetchError> {
+        let want = match self.index_want(index, package, file) {
+            Ok(want) => want,
+            Err(error) if error.is_verification() => {
+                return Ok(Found::Differs("another file of this name, as the package index states".to_owned()));
+            }
+            Err(error) => return standing::fails(without_index(error, index)),
+        };
+        let mut found = Found::Unknown("the package index says nothing of it".to_owned());
+        for url in &want.sources {
+            found = self.answer(package, url, file.size)?.found;
+        }
+        Ok(found)
+    }
+
+    /// Whether the index still has a locked file of a package, and its publisher still wants it to be used.
+    ///
+    /// # Errors
+    /// If it can't be asked.
+    pub(crate) fn index_standing(
+        &self,
+        index: &IndexSettings,
+        package: &str,
+        file: &PinnedFile,
+    ) -> Result<Standing, FetchError> {
+        let files = self.index_files(index, package)?;
+        let Some(now) = files.into_iter().find(|now| now.file == file.file) else {
+            return Ok(Standing::Moved { locked: file.file.clone(), now: "no such file".to_owned() });
+        };
+        let words = |digest: Digest| format!("sha256 {}", digest.short());
+        Ok(match (now.sha256, now.yanked) {
+            (Some(found), _) if found != file.sha256 => {
+                Standing::Moved { locked: words(file.sha256), now: words(found) }
+            }
+            (_, Some(why)) => Standing::Withdrawn { why },
+            (Some(_), None) => Standing::Same { by: "digest" },
+            (None, None) => Standing::Same { by: "file name" },
+        })
+    }
+
+    /// Of each locked file, with its package and where that is looked for, whether the index still has it, and its publisher still
+    /// wants it to be used.
+    pub fn index_standings(&self, files: &[(&IndexSettings, &str, &PinnedFile)]) -> Vec<Result<Standing, FetchError>> {
+        let standing = |index, package, file| {
+            self.index_standing(index, package, file).map_err(|error| without_index(error, index))
+        };
+        self.each(files, |(index, package, file)| standing(*index, package, file))
+    }
+
+    /// Of each locked file, with its package and where that is looked for, what the index answers for it.
+    pub fn index_answers(&self, files: &[(&IndexSettings, &str, &PinnedFile)]) -> Vec<Result<Found, FetchError>> {
+        self.each(files, |(index, package, file)| self.index_answer(index, package, file))
     }
 
     /// Tells the user of a file that its publisher no longer wants to be used.

@@ -103,6 +103,7 @@ pub(crate) enum Command {
     Init(commands::init::Args),
     Lock(commands::lock::Args),
     Update(commands::update::Args),
+    Outdated(commands::outdated::Args),
     Fetch(commands::fetch::Args),
     Run(commands::run::Args),
     Env(commands::env::Args),

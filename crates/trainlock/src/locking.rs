@@ -12,7 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 use trainlock_env::{HostTools, ToolError};
 use trainlock_fetch::{FetchError, Fetcher};
-use trainlock_lock::{Content, Determinism, HashFrom, Lock, LockError, Subject, Switches, ToolArtifact};
+use trainlock_lock::{
+    Action, Content, DataPin, Determinism, HashFrom, Lock, LockError, Subject, Switches, ToolArtifact,
+};
 use trainlock_manifest::{Member, Workspace};
 use trainlock_resolve::{
     BoxError, Change, DataAnswer, ImageAnswer, Mode, Provider, PythonAnswer, Resolution, ResolveError, ResolveWith,
@@ -20,8 +22,8 @@ use trainlock_resolve::{
 };
 use trainlock_store::{Index, Store};
 use trainlock_types::{
-    DataRequest, DataSource, Diagnostic, Digest, FetchedTool, ImageReference, Name, Platform, PythonRequest, RelPath,
-    SourceText, ToolFrom, ToolProvider, ToolRequest, is_python,
+    Advice, DataRequest, DataSource, Diagnostic, Digest, FetchedTool, ImageReference, Name, Platform, PythonRequest,
+    RelPath, SourceText, ToolFrom, ToolProvider, ToolRequest, is_python, unstable,
 };
 
 pub(crate) use crate::project::Locking;
@@ -111,6 +113,13 @@ impl Project {
         if written && changes.is_empty() {
             ui.status("Locked", path.display());
         }
+        for change in changes.iter().filter(|change| !matches!(change.action, Action::Removed)) {
+            if let Subject::Data { name, member } = &change.subject
+                && let Some(pin) = lock.data(member.as_ref(), name)
+            {
+                unstable_addresses(pin).for_each(|words| ui.warning(&format!("data `{}`: {words}", shown(pin))));
+            }
+        }
         if asked {
             told(written, &changes, ui);
         }
@@ -191,6 +200,30 @@ impl Project {
         };
         stale(wanted, old, &mut sources).map_err(|errors| failure(errors, &self.workspace))
     }
+}
+
+/// A data set's name, for people.
+pub(crate) fn shown(pin: &DataPin) -> String {
+    pin.member.as_ref().map_or_else(|| pin.name.to_string(), |member| format!("{member}/{}", pin.name))
+}
+
+/// What is not stable about the addresses of a data set, each with a better form, in words.
+pub(crate) fn unstable_addresses(pin: &DataPin) -> impl Iterator<Item = String> {
+    let (urls, checked) = match &pin.source {
+        DataSource::Url { url, mirrors, checksum, .. } => {
+            (std::iter::once(url).chain(mirrors).collect::<Vec<_>>(), checksum.is_some())
+        }
+        _ => (Vec::new(), false),
+    };
+    urls.into_iter().filter_map(move |url| {
+        let Advice { why, better } = unstable(url)?;
+        // The lock says that other bytes are not taken; neither it nor a checksum keeps those that are locked in their place.
+        let what = match checked {
+            true => "its `checksum` and the lock keep the bytes honest, not the address",
+            false => "the lock keeps the bytes honest, not the address",
+        };
+        Some(format!("{} is no stable address: {why} ({what}); better: {better}", url.redacted()))
+    })
 }
 
 /// The last words of a command that is about the lock.
@@ -347,7 +380,7 @@ fn lock_name(path: &Path) -> String {
 }
 
 /// All that the manifests want locked.
-fn wanted(workspace: &Workspace) -> Result<Wanted, Failure> {
+pub(crate) fn wanted(workspace: &Workspace) -> Result<Wanted, Failure> {
     let mut wanted = Wanted::default();
     let mut problems = Vec::new();
     for member in &workspace.members {

@@ -497,7 +497,7 @@ pub(crate) fn hash_tools(record: &mut RunRecord, index: &mut Index) {
 }
 
 /// What a pin wants from the request's sources: the lock holds no address with which something private can be had.
-fn want(pin: &DataPin, request: &DataSource) -> Want {
+pub(crate) fn want(pin: &DataPin, request: &DataSource) -> Want {
     let name = pin.member.as_ref().map_or(pin.name.to_string(), |m| format!("{m}/{}", pin.name));
     let (sources, extract, unpack) = match request {
         DataSource::Url { url, mirrors, extract, unpack, .. } => {

@@ -14,6 +14,7 @@ mod platform;
 mod python;
 mod request;
 mod source;
+mod stability;
 mod text;
 mod units;
 mod value;
@@ -35,6 +36,7 @@ pub use request::{
     ToolRequest,
 };
 pub use source::{Address, SourceUrl, UrlError};
+pub use stability::{Advice, unstable};
 pub use text::{percent_decoded, position_of};
 pub use units::{HumanDuration, HumanSize, UnitError, parse_duration, parse_size};
 pub use value::{Params, Value, quoted};

@@ -150,6 +150,11 @@ impl Fetcher {
         Ok(FoundImage { digest, platforms })
     }
 
+    /// The digest of the manifest, or of the index of manifests, that a registry has under a tag or digest.
+    pub(crate) fn image_manifest(&self, image: &ImageReference, target: &str) -> Result<Digest, FetchError> {
+        Ok(Repository::open(self, image)?.manifest(target)?.0)
+    }
+
     /// Brings all bytes of an image's manifest (digest, and size in bytes) into the store, each verified: the manifest, the
     /// configuration, the layers. What is there already is not fetched.
     ///

@@ -5,9 +5,10 @@
 //! computed. A file set is seen at its paths in the archive.
 
 use super::description::{self, Place};
-use super::{Files, Found, Item, Question, Source, contents};
+use super::{Files, Found, Item, ManyWanted, Question, Source, contents};
 use crate::error::FetchError;
 use crate::receive::Expect;
+use crate::standing::{Answer, Found as Says, Standing};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -35,10 +36,7 @@ struct Node {
 
 impl Source for Croissant<'_> {
     fn look(&self, question: &Question<'_>) -> Result<Found, FetchError> {
-        let place = match SourceUrl::parse(self.place) {
-            Ok(url @ SourceUrl::Http(_)) => Place::Url(url),
-            _ => Place::Path(RelPath::parse(self.place).map_err(|e| contents(question.name, e.to_string(), None))?),
-        };
+        let place = self.place(question)?;
         let (text, by) = description::read(question, &place)?;
         let nodes = nodes(&text).map_err(|reason| contents(question.name, reason, None))?;
         let mut items = Vec::new();
@@ -72,6 +70,54 @@ impl Source for Croissant<'_> {
             return Err(contents(question.name, reason, None));
         }
         Ok(Found { resolved: None, by: Some(by), files: Files::Listed(items) })
+    }
+
+    // What lies in archives is only known once they are there: so it is the description that is looked at.
+    fn standing(&self, question: &Question<'_>, wanted: &ManyWanted) -> Result<Standing, FetchError> {
+        let now = Digest::of(&description::now(question, &self.place(question)?)?);
+        let locked = wanted.by.map_or(now, |(digest, _)| digest);
+        let words = |digest: Digest| format!("sha256 {}", digest.short());
+        Ok(Standing::of_revision("description", &words(locked), &words(now)))
+    }
+
+    fn answers(&self, question: &Question<'_>, wanted: &ManyWanted) -> Result<Vec<Answer>, FetchError> {
+        let place = self.place(question)?;
+        let now = description::now(question, &place)?;
+        let url = match &place {
+            Place::Url(url) => url.redacted(),
+            Place::Path(path) => path.to_string(),
+        };
+        if wanted.by.is_some_and(|(locked, _)| locked != Digest::of(&now)) {
+            return Ok(vec![Answer { url, found: Says::Differs("another description than is locked".to_owned()) }]);
+        }
+        let mut answers = vec![Answer { url, found: Says::Agrees("digest") }];
+        let nodes = nodes(&String::from_utf8_lossy(&now)).map_err(|reason| contents(question.name, reason, None))?;
+        let outer: Vec<&Node> = nodes.iter().filter(|node| node.within.is_empty()).collect();
+        let items = outer.iter().map(|node| node.item(&place, question)).collect::<Result<Vec<Item>, _>>()?;
+        let listed: BTreeMap<&RelPath, u64> =
+            wanted.listing.iter().flat_map(|l| l.entries()).map(|entry| (&entry.path, entry.size)).collect();
+        let fetcher = question.fetcher;
+        let of_item = |item: &Item| {
+            // Each has one address; the size of an archive stands in no lock.
+            let Some(source) = item.sources.first() else { return Ok(None) };
+            match listed.get(&item.path) {
+                Some(size) => fetcher.answer(question.name, source, *size).map(Some),
+                None => fetcher.answer_at_all(question.name, source).map(Some),
+            }
+        };
+        for answer in fetcher.each(&items, of_item) {
+            answers.extend(answer?);
+        }
+        Ok(answers)
+    }
+}
+
+impl Croissant<'_> {
+    fn place(&self, question: &Question<'_>) -> Result<Place, FetchError> {
+        Ok(match SourceUrl::parse(self.place) {
+            Ok(url @ SourceUrl::Http(_)) => Place::Url(url),
+            _ => Place::Path(RelPath::parse(self.place).map_err(|e| contents(question.name, e.to_string(), None))?),
+        })
     }
 }
 

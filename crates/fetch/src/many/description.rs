@@ -20,14 +20,7 @@ pub(crate) enum Place {
 pub(crate) fn read(question: &Question<'_>, place: &Place) -> Result<(String, (Digest, u64)), FetchError> {
     let Question { fetcher, session, name, locked, .. } = question;
     let by = locked.as_ref().and_then(|locked| locked.by);
-    let unreadable = |path: &dyn std::fmt::Display, error: io::Error| {
-        let reason = match error.kind() {
-            io::ErrorKind::NotFound => "it does not exist".to_owned(),
-            io::ErrorKind::InvalidData => "it is not UTF-8".to_owned(),
-            _ => error.to_string(),
-        };
-        contents(name, format!("can't read `{path}`: {reason}"), None)
-    };
+    let unreadable = |path: &dyn std::fmt::Display, error: io::Error| unreadable(name, path, &error);
     let object = |digest: &Digest| session.store().object(digest, None).map_err(|e| store(name, e));
     let there = match &by {
         Some((sha256, _)) => object(sha256)?,
@@ -57,4 +50,26 @@ pub(crate) fn read(question: &Question<'_>, place: &Place) -> Result<(String, (D
     })?;
     let by = found.unwrap_or_else(|| (Digest::of(text.as_bytes()), text.len() as u64));
     Ok((text, by))
+}
+
+/// The bytes of a description as it is now, which are not kept.
+pub(crate) fn now(question: &Question<'_>, place: &Place) -> Result<Vec<u8>, FetchError> {
+    let Question { fetcher, name, .. } = question;
+    match place {
+        Place::Path(path) => {
+            let file = path.on(&fetcher.settings.root);
+            fs_err::read(file).map_err(|error| unreadable(name, path, &error))
+        }
+        Place::Url(SourceUrl::Http(url)) => Ok(fetcher.page(name, url, "*/*")?.body),
+        Place::Url(url) => Err(contents(name, format!("{} is no web address", url.redacted()), None)),
+    }
+}
+
+fn unreadable(name: &str, path: &dyn std::fmt::Display, error: &io::Error) -> FetchError {
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound => "it does not exist".to_owned(),
+        io::ErrorKind::InvalidData => "it is not UTF-8".to_owned(),
+        _ => error.to_string(),
+    };
+    contents(name, format!("can't read `{path}`: {reason}"), None)
 }

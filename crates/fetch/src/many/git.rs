@@ -4,9 +4,11 @@
 //! into the store as they are in git: nothing is checked out, so no filter, line ending or hook has a say. The user's git
 //! configuration counts for what it takes to get there: credential helpers, proxies, certificates, ssh. `source = "git+…@COMMIT"`.
 
-use super::{Chosen, Files, Found, Question, Source, contents, put_error, store};
+use super::now::revision;
+use super::{Chosen, Files, Found, ManyWanted, Question, Source, contents, put_error, store};
 use crate::error::FetchError;
 use crate::settings::Cancel;
+use crate::standing::{Answer, Found as Says, Standing};
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -46,21 +48,40 @@ struct Blob {
 impl Source for Git<'_> {
     fn look(&self, question: &Question<'_>) -> Result<Found, FetchError> {
         let at = match question.locked {
-            Some(locked) => {
-                let commit = locked.resolved.and_then(|text| text.rsplit_once('@')).map(|(_, commit)| commit);
-                let commit = commit.filter(|commit| is_commit(commit)).ok_or_else(|| {
-                    let hint = Some(format!("run `trainlock update {}`", question.name));
-                    contents(question.name, "the lock names no commit", hint)
-                })?;
-                At { commit: commit.to_owned(), by: None }
-            }
+            Some(_) => At::locked(question)?,
             None => self.find(question)?,
         };
         let folder = question.session.work_dir("git").map_err(|e| store(question.name, e))?;
-        let tree = self.bring(question, &folder, &at).and_then(|()| self.tree(question, &folder, &at.commit));
+        let tree = self.bring(question, &folder, &at, false).and_then(|()| self.tree(question, &folder, &at.commit));
         question.session.discard(&folder).map_err(|e| store(question.name, e))?;
         let resolved = Some(format!("{}@{}", SourceUrl::Git(self.address.clone().into()).redacted(), at.commit));
         Ok(Found { resolved, by: None, files: Files::Whole(tree?) })
+    }
+
+    fn standing(&self, question: &Question<'_>, wanted: &ManyWanted) -> Result<Standing, FetchError> {
+        let locked = wanted.resolved.as_deref().map_or("", revision);
+        Ok(Standing::of_revision("commit", locked, &self.find(question)?.commit))
+    }
+
+    fn answers(&self, question: &Question<'_>, wanted: &ManyWanted) -> Result<Vec<Answer>, FetchError> {
+        let at = At::locked(question)?;
+        let folder = question.session.work_dir("git").map_err(|e| store(question.name, e))?;
+        let brought = self.bring(question, &folder, &at, true);
+        question.session.discard(&folder).map_err(|e| store(question.name, e))?;
+        brought?;
+        Ok(vec![Answer { url: wanted.resolved.clone().unwrap_or_default(), found: Says::Agrees("commit") }])
+    }
+}
+
+impl At {
+    /// The commit that is locked.
+    fn locked(question: &Question<'_>) -> Result<At, FetchError> {
+        let resolved = question.locked.as_ref().and_then(|locked| locked.resolved);
+        let commit = resolved.map(revision).filter(|commit| is_commit(commit)).ok_or_else(|| {
+            let hint = Some(format!("run `trainlock update {}`", question.name));
+            contents(question.name, "the lock names no commit", hint)
+        })?;
+        Ok(At { commit: commit.to_owned(), by: None })
     }
 }
 
@@ -127,8 +148,8 @@ impl Git<'_> {
         Ok(At { commit: (*commit).to_owned(), by: Some(name.trim_end_matches("^{}").to_owned()) })
     }
 
-    /// Brings the commit into a new repository.
-    fn bring(&self, question: &Question<'_>, folder: &Path, at: &At) -> Result<(), FetchError> {
+    /// Brings the commit into a new repository; `bare`: without its files, where the server can leave them out.
+    fn bring(&self, question: &Question<'_>, folder: &Path, at: &At, bare: bool) -> Result<(), FetchError> {
         let mut command = self.git(None);
         command.args(["init", "--quiet", "--bare", "--template="]).arg(folder);
         self.run(question, command)?;
@@ -137,6 +158,9 @@ impl Git<'_> {
             command.args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]);
             if depth {
                 command.args(["--depth", "1"]);
+            }
+            if bare {
+                command.arg("--filter=tree:0");
             }
             command.args(["--", self.url()]).args(what);
             self.run(question, command)

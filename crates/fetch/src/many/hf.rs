@@ -5,9 +5,11 @@
 //! when they are fetched to be hashed. The API: `/api/{models,datasets}/ID/revision/REV`, `…/tree/REV?recursive=true` (in pages, the
 //! next one named by a `Link` header), `…/refs`, and `/[datasets/]ID/resolve/REV/PATH` for the files.
 
-use super::{Files, Found, Item, Locked, Question, Source, contents};
+use super::now::revision;
+use super::{Files, Found, Item, Locked, ManyWanted, Question, Source, contents};
 use crate::error::{FetchError, Reason};
 use crate::page::Page;
+use crate::standing::Standing;
 use serde::Deserialize;
 use std::collections::HashSet;
 use trainlock_types::{Digest, RelPath, SourceUrl, nearest};
@@ -105,6 +107,16 @@ impl Source for Hf<'_> {
         }
         // What is cut off must not be taken for all of it.
         Err(contents(question.name, format!("the hub's listing has more than {PAGES} pages"), None))
+    }
+
+    fn standing(&self, question: &Question<'_>, wanted: &ManyWanted) -> Result<Standing, FetchError> {
+        let locked = wanted.resolved.as_deref().map_or("", revision);
+        // A commit stays what it is, and what an abbreviation stands for only the hub knows.
+        let now = match self.rev.filter(|rev| is_commit(rev)) {
+            Some(rev) => rev.to_owned(),
+            None => self.commit(question)?,
+        };
+        Ok(Standing::of_revision("commit", locked, &now))
     }
 
     fn place(&self, locked: &Locked<'_>, path: &RelPath) -> Option<Vec<SourceUrl>> {

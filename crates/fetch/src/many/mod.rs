@@ -10,6 +10,7 @@ mod description;
 mod doi;
 mod git;
 mod hf;
+mod now;
 mod pooch;
 mod pypi;
 
@@ -19,6 +20,7 @@ use crate::error::{FetchError, Mismatch};
 use crate::fetcher::{Content, Fetcher, Resolved};
 use crate::receive::Expect;
 use crate::settings::Settings;
+use crate::standing::{Answer, Standing};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use sha1::{Digest as _, Sha1};
 use std::collections::HashMap;
@@ -36,6 +38,22 @@ pub(crate) trait Source: Sync {
     /// # Errors
     /// If it can't be found out. A source that answers with another revision than the locked one is an error too.
     fn look(&self, question: &Question<'_>) -> Result<Found, FetchError>;
+
+    /// Whether it gives now what is locked, without fetching a file of it. The question names nothing that is locked.
+    ///
+    /// # Errors
+    /// If it can't be found out.
+    fn standing(&self, question: &Question<'_>, wanted: &ManyWanted) -> Result<Standing, FetchError> {
+        now::by_listing(question, wanted, self.look(question)?)
+    }
+
+    /// What it answers for what is locked, without fetching a file of it. The question names what is locked.
+    ///
+    /// # Errors
+    /// If it can't be found out, or is not there any more.
+    fn answers(&self, question: &Question<'_>, wanted: &ManyWanted) -> Result<Vec<Answer>, FetchError> {
+        now::of_each(question, wanted, self.look(question)?)
+    }
 
     /// Where a file lies at the locked revision, for kinds that know it without asking.
     fn place(&self, _locked: &Locked<'_>, _path: &RelPath) -> Option<Vec<SourceUrl>> {

@@ -4,10 +4,11 @@
 //! else the first wheel by name. It is locked with its name, digest and size (`source`, `archive-sha256`); where it lies
 //! the package index says, at the time of fetching. A source distribution's files are seen without its outermost folder.
 
-use super::{Files, Found, Question, Source, contents};
+use super::{Files, Found, ManyWanted, Question, Source, contents};
 use crate::error::FetchError;
 use crate::fetcher::{Want, Wanted};
 use crate::index::{IndexFile, IndexSettings};
+use crate::standing::{Answer, Standing};
 use trainlock_types::{Digest, PinnedFile, RelPath, SourceUrl, WheelName, normalized_package};
 
 /// An address `pypi:NAME@VERSION`.
@@ -18,15 +19,8 @@ pub(crate) struct Pypi<'a> {
 impl Source for Pypi<'_> {
     fn look(&self, question: &Question<'_>) -> Result<Found, FetchError> {
         let Question { fetcher, session, name, chosen, locked } = question;
-        let (package, version) = self
-            .address
-            .strip_prefix("pypi:")
-            .and_then(|rest| rest.split_once('@'))
-            .unwrap_or_else(|| unreachable!("`{}` was found to be such an address", self.address));
-        let index = match &fetcher.settings.package_index {
-            Ok(index) => index,
-            Err(reason) => return Err(contents(name, reason, None)),
-        };
+        let (package, version) = self.parts();
+        let index = index_of(question)?;
         let (file, archive) = match locked {
             Some(locked) => {
                 let file = locked.resolved.and_then(|text| text.rsplit_once('/')).map(|(_, file)| file);
@@ -64,6 +58,52 @@ impl Source for Pypi<'_> {
         }
         let resolved = Some(format!("{}/{file}", self.address));
         Ok(Found { resolved, by: Some(archive), files: Files::Whole(tree) })
+    }
+
+    fn standing(&self, question: &Question<'_>, wanted: &ManyWanted) -> Result<Standing, FetchError> {
+        let (package, version) = self.parts();
+        let files = question.fetcher.index_files(index_of(question)?, package)?;
+        let pinned = locked_file(question, wanted)?;
+        let locked = pinned.file.as_str();
+        let Some(now) = choose(&files, package, version) else {
+            let now = format!("no file of version {version}");
+            return Ok(Standing::Moved { locked: locked.to_owned(), now });
+        };
+        if now.file != locked {
+            return Ok(Standing::Moved { locked: locked.to_owned(), now: now.file.clone() });
+        }
+        question.fetcher.index_standing(index_of(question)?, package, &pinned)
+    }
+
+    fn answers(&self, question: &Question<'_>, wanted: &ManyWanted) -> Result<Vec<Answer>, FetchError> {
+        let (package, _) = self.parts();
+        let pinned = locked_file(question, wanted)?;
+        let found = question.fetcher.index_answer(index_of(question)?, package, &pinned)?;
+        Ok(vec![Answer { url: wanted.resolved.clone().unwrap_or_default(), found }])
+    }
+}
+
+/// The file that is locked.
+fn locked_file(question: &Question<'_>, wanted: &ManyWanted) -> Result<PinnedFile, FetchError> {
+    let file = wanted.resolved.as_deref().and_then(|text| text.rsplit_once('/')).map(|(_, file)| file.to_owned());
+    let (Some(file), Some((sha256, size))) = (file, wanted.by) else {
+        let hint = Some(format!("run `trainlock update {}`", question.name));
+        return Err(contents(question.name, "the lock does not name the package's file", hint));
+    };
+    Ok(PinnedFile { file, sha256, size })
+}
+
+/// The indexes that are asked.
+fn index_of<'q>(question: &Question<'q>) -> Result<&'q IndexSettings, FetchError> {
+    let index = question.fetcher.settings.package_index.as_ref();
+    index.map_err(|reason| contents(question.name, reason, None))
+}
+
+impl Pypi<'_> {
+    /// Package and version.
+    fn parts(&self) -> (&str, &str) {
+        let parts = self.address.strip_prefix("pypi:").and_then(|rest| rest.split_once('@'));
+        parts.unwrap_or_else(|| unreachable!("`{}` was found to be such an address", self.address))
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod fix;
 pub(crate) mod init;
 pub(crate) mod lock;
 pub(crate) mod metadata;
+pub(crate) mod outdated;
 pub(crate) mod reference;
 pub(crate) mod reproduce;
 pub(crate) mod run;
@@ -41,6 +42,7 @@ pub(crate) fn run(cli: Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Init(args) => init::run(&args, ui),
         Command::Lock(args) => lock::run(&args, global, ui),
         Command::Update(args) => update::run(&args, global, ui),
+        Command::Outdated(args) => outdated::run(&args, global, ui),
         Command::Fetch(args) => fetch::run(&args, global, ui),
         Command::Run(args) => self::run::run(&args, global, ui),
         Command::Env(args) => env::run(&args, global, ui),

@@ -307,10 +307,19 @@ impl Workshop<'_> {
 
     /// Where a package is looked for: `names` says which come from one index alone.
     fn index_of(&self, package: &str, names: &[String]) -> Result<Cow<'_, IndexSettings>, EquipError> {
-        let Some(name) = index_of(names, package) else { return Ok(Cow::Borrowed(self.index)) };
-        let (package, index) = (package.to_owned(), name.to_owned());
-        self.index.only(name).map(Cow::Owned).ok_or(EquipError::NoIndex { package, index })
+        index_for(self.index, package, names)
     }
+}
+
+/// Where a package is looked for: `names` says which come from one index alone.
+pub(crate) fn index_for<'i>(
+    all: &'i IndexSettings,
+    package: &str,
+    names: &[String],
+) -> Result<Cow<'i, IndexSettings>, EquipError> {
+    let Some(name) = index_of(names, package) else { return Ok(Cow::Borrowed(all)) };
+    let (package, index) = (package.to_owned(), name.to_owned());
+    all.only(name).map(Cow::Owned).ok_or(EquipError::NoIndex { package, index })
 }
 
 /// `1 python package`, `2 python packages`.
