@@ -197,7 +197,10 @@ fn an_audit_of_addresses_copies_and_trust() {
     // A mirror with other bytes, a repository whose history was rewritten, a hub that lost the file.
     other.serve("/raw.csv", "1,2,3,4\n");
     git(&upstream, &["commit", "-q", "--amend", "-m", "rewritten"]);
-    git(&upstream, &["-c", "gc.reflogExpire=now", "-c", "gc.pruneExpire=now", "reflog", "expire", "--expire=now", "--all"]);
+    git(
+        &upstream,
+        &["-c", "gc.reflogExpire=now", "-c", "gc.pruneExpire=now", "reflog", "expire", "--expire=now", "--all"],
+    );
     git(&upstream, &["gc", "-q", "--prune=now"]);
     server.script(&format!("/datasets/o/n/resolve/{}/a.bin", "1".repeat(40)), "", [Fault::Status(404)]);
     let ran = run(&["audit", "--json"]).expect(4);

@@ -10,6 +10,7 @@ use crate::error::{FetchError, Reason, SourceFailure, SourceFailures};
 use crate::fetcher::{Fetcher, Want, Wanted, open};
 use crate::index::{IndexSettings, with_login};
 use crate::receive::Expect;
+use crate::standing::{self, Found};
 use crate::tool::{FoundTool, ToolFetchError, semver_of, without_index};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -329,24 +330,8 @@ impl Fetcher {
         program: &str,
         settings: &NpmSettings,
     ) -> Result<FoundTool, ToolFetchError> {
-        self.log_in(settings);
-        let all = self.releases(package, settings)?;
-        let parsed = |(text, said): (String, Value)| {
-            let withdrawn = said.get("deprecated").is_some_and(|why| !matches!(why, Value::Bool(false)));
-            let number = semver::Version::parse(&text).ok().or_else(|| semver_of(&text))?;
-            Some((number, withdrawn, Release { package: package.to_owned(), version: text, said }))
-        };
-        let mut versions: Vec<_> = all.into_iter().filter_map(parsed).collect();
-        // One that its publisher advises against only where there is no other.
-        versions.sort_by(|a, b| (a.1, &b.0).cmp(&(b.1, &a.0)));
-        let Some((version, _, main)) = versions.iter().find(|(number, ..)| request.requirement.matches(number)) else {
-            let newest = versions.iter().take(3).map(|(number, ..)| number.to_string()).collect();
-            return Err(ToolFetchError::Version {
-                what: format!("package {package}"),
-                wanted: request.version.clone(),
-                newest,
-            });
-        };
+        let (version, main) = self.newest(request, package, settings)?;
+        let main = &main;
         let parts = self.parts(main, &request.platforms, settings)?;
         let found = self.each(&request.platforms, |platform| {
             let mut first = None;
@@ -374,7 +359,58 @@ impl Fetcher {
         }
         match failed {
             Some(error) if artifacts.is_empty() => Err(error),
-            _ => Ok(FoundTool { version: version.clone(), artifacts, stated }),
+            _ => Ok(FoundTool { version, artifacts, stated }),
+        }
+    }
+
+    /// The newest version of a tool inside packages of the npm registry that a request allows, by the registry's word.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn newest_of_npm(
+        &self,
+        request: &ToolRequest,
+        package: &str,
+        settings: &NpmSettings,
+    ) -> Result<semver::Version, ToolFetchError> {
+        Ok(self.newest(request, package, settings)?.0)
+    }
+
+    /// The newest version of a package that a request allows.
+    fn newest(
+        &self,
+        request: &ToolRequest,
+        package: &str,
+        settings: &NpmSettings,
+    ) -> Result<(semver::Version, Release), ToolFetchError> {
+        self.log_in(settings);
+        let all = self.releases(package, settings)?;
+        let parsed = |(text, said): (String, Value)| {
+            let withdrawn = said.get("deprecated").is_some_and(|why| !matches!(why, Value::Bool(false)));
+            let number = semver::Version::parse(&text).ok().or_else(|| semver_of(&text))?;
+            Some((number, withdrawn, Release { package: package.to_owned(), version: text, said }))
+        };
+        let mut versions: Vec<_> = all.into_iter().filter_map(parsed).collect();
+        // One that its publisher advises against only where there is no other.
+        versions.sort_by(|a, b| (a.1, &b.0).cmp(&(b.1, &a.0)));
+        let newest = versions.iter().take(3).map(|(number, ..)| number.to_string()).collect();
+        let fits = versions.into_iter().find(|(number, ..)| request.requirement.matches(number));
+        let (number, _, release) = fits.ok_or_else(|| ToolFetchError::Version {
+            what: format!("package {package}"),
+            wanted: request.version.clone(),
+            newest,
+        })?;
+        Ok((number, release))
+    }
+
+    /// What the registry answers for the file of a package that a lock names.
+    ///
+    /// # Errors
+    /// If the user interrupts.
+    pub fn npm_answer(&self, settings: &NpmSettings, file: &PinnedFile) -> Result<Found, FetchError> {
+        match self.npm_want(settings, file) {
+            Ok(want) => self.found_at(&want, file.size),
+            Err(error) => standing::fails(self.without_registry(error, settings)),
         }
     }
 

@@ -137,6 +137,18 @@ impl Fetcher {
         Ok(Answer { url: url.redacted(), found })
     }
 
+    /// The best of what the addresses of one file have, of which so many bytes are locked; without the addresses.
+    pub(crate) fn found_at(&self, want: &Want, size: u64) -> Result<Found, FetchError> {
+        let mut found = Found::Unknown("it has no address".to_owned());
+        for url in &want.sources {
+            found = self.answer(&want.name, url, size)?.found;
+            if let Found::Agrees(_) = found {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// Whether an address answers with a file, of whose size nothing is locked.
     pub(crate) fn answer_at_all(&self, name: &str, url: &SourceUrl) -> Result<Answer, FetchError> {
         let found = match self.stated(name, url) {

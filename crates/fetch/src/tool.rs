@@ -263,11 +263,7 @@ impl Fetcher {
             }
             Err(error) => return standing::fails(without_index(error, index)),
         };
-        let mut found = Found::Unknown("the package index says nothing of it".to_owned());
-        for url in &want.sources {
-            found = self.answer(package, url, file.size)?.found;
-        }
-        Ok(found)
+        self.found_at(&want, file.size)
     }
 
     /// Whether the index still has a locked file of a package, and its publisher still wants it to be used.

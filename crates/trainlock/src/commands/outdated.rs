@@ -155,6 +155,11 @@ impl Asking<'_> {
                 let index = self.index()?;
                 fetcher.newest_of_wheels(request, package, &index).map(Some).map_err(of_tool)
             }
+            (ToolFrom::Npm, ..) => {
+                let package = fetched.package.as_deref().unwrap_or(&request.name);
+                let settings = self.project.npm.settings().map_err(|error| problem(&error, error.hint()))?;
+                fetcher.newest_of_npm(request, package, settings).map(Some).map_err(of_tool)
+            }
             (ToolFrom::Index, Some(list), _) => {
                 let text = match url::Url::parse(list) {
                     Ok(url) if matches!(url.scheme(), "http" | "https") => fetcher

@@ -8,9 +8,9 @@ use crate::project::{self, Project};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use trainlock_fetch::{Answer, FetchError, Fetcher, Found, Settings, Want, Wanted};
-use trainlock_lock::{Content, DataPin, Lock, Reason, satisfies};
+use trainlock_lock::{Content, DataPin, Lock, Reason, ToolPin, satisfies};
 use trainlock_manifest::Data;
-use trainlock_types::{DataSource, Platform, SourceUrl, ToolProvider};
+use trainlock_types::{DataSource, PinnedFile, Platform, SourceUrl, ToolFrom, ToolProvider};
 use url::Url;
 
 /// Says it of all locked inputs of these members; without `offline` their addresses are asked.
@@ -57,6 +57,7 @@ fn addresses(
         wants.iter_mut().for_each(|want| want.name = format!("data {}", want.name));
         // Of other platforms too: a teammate's machine may need them.
         let mut of_index = BTreeMap::new();
+        let mut of_npm: Vec<(&ToolPin, &PinnedFile)> = Vec::new();
         for pin in tools {
             let ToolProvider::Fetched(fetched) = &pin.provider else { continue };
             let package = fetched.package.as_deref().unwrap_or(&pin.name);
@@ -68,6 +69,7 @@ fn addresses(
                         sources: vec![source],
                         content: Wanted::File { sha256: file.sha256, size: file.size },
                     }),
+                    Err(_) if fetched.from == ToolFrom::Npm => of_npm.push((pin, file)),
                     Err(_) => {
                         drop(of_index.insert(file.sha256, (format!("tool {}", pin.name), package, file, &[][..])))
                     }
@@ -99,6 +101,11 @@ fn addresses(
                 let found = found.map_err(|error| project::fetch_failure(&[error]))?;
                 asked.say(name, &Answer { url: file.file.clone(), found });
             }
+        }
+        for (pin, file) in of_npm {
+            let settings = project.npm.settings().map_err(Failure::from)?;
+            let found = fetcher.npm_answer(settings, file).map_err(|error| project::fetch_failure(&[error]))?;
+            asked.say(&format!("tool {}", pin.name), &Answer { url: file.file.clone(), found });
         }
         for (image, _) in project.images(lock, members) {
             let Some(pin) = lock.image(image) else { continue };
@@ -186,18 +193,20 @@ fn copies(
         say(&format!("data {}", shown(pin)), &hosts, stored);
     }
     let (tools, packages) = project.equipment_files(lock, members)?;
-    let index = "the package index";
+    let index = "the package index".to_owned();
     for pin in tools {
         let Some(artifact) = pin.artifacts.get(&Platform::host()) else { continue };
         let file = &artifact.file;
+        let is_npm = matches!(&pin.provider, ToolProvider::Fetched(fetched) if fetched.from == ToolFrom::Npm);
+        let named = if is_npm { "the npm registry".to_owned() } else { index.clone() };
         let at = SourceUrl::parse(&file.file).ok().and_then(|url| host(project, &url));
         let stored = project.store.object(&file.sha256, Some(file.size))?.is_some();
-        say(&format!("tool {}", pin.name), &BTreeSet::from([at.unwrap_or_else(|| index.to_owned())]), stored);
+        say(&format!("tool {}", pin.name), &BTreeSet::from([at.unwrap_or(named)]), stored);
     }
     let mut seen = BTreeSet::new();
     for one in packages.iter().flat_map(|(_, selected)| selected).filter(|one| seen.insert(one.file.sha256)) {
         let stored = project.store.object(&one.file.sha256, Some(one.file.size))?.is_some();
-        say(&format!("package {} {}", one.name, one.version), &BTreeSet::from([index.to_owned()]), stored);
+        say(&format!("package {} {}", one.name, one.version), &BTreeSet::from([index.clone()]), stored);
     }
     for (image, (manifest, size)) in project.images(lock, members) {
         let stored = project.store.object(&manifest, Some(size))?.is_some();
