@@ -41,6 +41,8 @@ fn check(folder: &Path) -> usize {
             let index: &[u64] = match place {
                 "pixels" => &[1, 2, 0],
                 "w" | "f" | "matrix" => &[1, 2],
+                "turned" => &[2, 1],
+                "gaps" => &[1, 1],
                 "" | "b" | "v" | "x/b" => &[5],
                 other => panic!("{name} differs in {other}: {found}"),
             };

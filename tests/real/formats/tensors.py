@@ -16,7 +16,8 @@ def state(ulp):
     if ulp:
         matrix[1, 2] = torch.nextafter(matrix[1, 2], torch.tensor(9.0, dtype=torch.float64))
     return collections.OrderedDict(
-        matrix=matrix, half=matrix.half(), brain=matrix.bfloat16(), ints=torch.arange(5), flags=matrix > 0, turned=torch.ones(2, 3).t(),
+        matrix=matrix, half=matrix.half(), brain=matrix.bfloat16(), ints=torch.arange(5), flags=matrix > 0, turned=matrix.t(), gaps=matrix[:, ::2], spread=matrix[:1].expand(5, 4),
+        held=torch.empty(10_000)[:3].fill_(1),
         part=torch.arange(10)[2:5], empty=torch.empty(0, 3), model=layer.state_dict(), optimiser=optimiser.state_dict(),
         parameter=torch.nn.Parameter(torch.ones(2)), epoch=3, name="é")
 

@@ -255,7 +255,11 @@ pub fn reference() -> String {
          A variable that a step's `env` sets itself goes before the switch, and the numeric class then says so.\n\n\
          ## What no switch removes\n\n\
          - x86-64 and Arm, two models of GPU, or two C libraries (17 of 26 single-precision functions of glibc 2.36 and 2.41 differ) don't agree.\n\
-         - Threads that the code itself starts, `n_jobs` above 1, generators without a seed, dates: see the rules below.\n\n\
+         - Threads that the code itself starts, `n_jobs` above 1, generators without a seed, dates: see the rules below.\n\
+         - jax's convolutions differ in their last bits between processors (measured at `x86-64-v3` with jaxlib 0.10.2).\n\
+         - `torch.save` writes whole storages, also the bytes that no tensor shows and that hold what was in memory before: a loss, as a\n\
+           reduction gives it, and slices of larger tensors are such. `.clone()` before saving leaves nothing else. Compared by content, such files\n\
+           are the same.\n\n\
          ## Numeric classes\n\n\
          Bits are promised within a class and nowhere else: platform, C library and level, for example `linux-x86_64-gnu/x86-64-v3`. At\n\
          `machine`, and for steps with GPUs, it also names the models. It says what was really in force when the step ran.\n\n\

@@ -28,6 +28,8 @@ pub(super) fn is_pickle(head: &[u8]) -> bool {
 pub(super) struct Storages {
     pub(super) big: bool,
     pub(super) blobs: HashMap<String, Blob>,
+    /// How many bytes of tensors with gaps or turned axes were put in order.
+    pub(super) ordered: u64,
     /// Those that the pickle's tensors show.
     pub(super) used: HashSet<String>,
 }
@@ -290,7 +292,7 @@ impl<'a> Machine<'a> {
     fn reduce(&mut self, function: Id, args: Id, how: &str) -> Result<(), Stop> {
         if let Node::Global(name) = self.tree.node(function) {
             let name = name.clone();
-            if let Some(node) = rebuild::call(&self.tree, &name, args, self.storages.as_deref_mut())? {
+            if let Some(node) = rebuild::call(&mut self.tree, &name, args, self.storages.as_deref_mut())? {
                 return self.push(node);
             }
             // An instance without arguments is its class and what follows.

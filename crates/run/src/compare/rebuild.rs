@@ -71,8 +71,24 @@ fn dtype(tree: &Tree, id: Id) -> Option<Dtype> {
 }
 
 /// What the call of `name` with `args` makes, if that is known.
-pub(super) fn call(tree: &Tree, name: &str, args: Id, storages: Option<&mut Storages>) -> Result<Option<Node>, Stop> {
+pub(super) fn call(
+    tree: &mut Tree,
+    name: &str,
+    args: Id,
+    storages: Option<&mut Storages>,
+) -> Result<Option<Node>, Stop> {
     let Some(args) = items(tree, args) else { return Ok(None) };
+    if let ("torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor", Some(storages)) = (name, storages) {
+        let Some((array, strides)) = tensor(tree, args, storages)? else { return Ok(None) };
+        let array = Node::Array(Box::new(array));
+        // Elements that lie in another order are other content, as they are of numpy's arrays.
+        return Ok(Some(match strides {
+            Some(strides) => {
+                Node::Object(format!("tensor with strides {strides:?}"), vec![(String::new(), tree.add(array)?)])
+            }
+            None => array,
+        }));
+    }
     Ok(match (name, args) {
         ("_codecs.encode", [value, codec]) => latin1(tree, *value, *codec),
         ("builtins.bytearray", [value]) => bytes(tree, *value).map(|blob| Node::Bytes("bytearray", blob)),
@@ -94,10 +110,6 @@ pub(super) fn call(tree: &Tree, name: &str, args: Id, storages: Option<&mut Stor
             (Some(dtype), Some(data)) => Some(Node::Array(Box::new(Array::new(dtype, Vec::new(), false, data)?))),
             _ => None,
         },
-        ("torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor", args) => match storages {
-            Some(storages) => tensor(tree, args, storages),
-            None => None,
-        },
         _ => None,
     })
 }
@@ -111,26 +123,36 @@ fn latin1(tree: &Tree, value: Id, codec: Id) -> Option<Node> {
     Some(Node::Bytes("bytes", Blob::memory(bytes)))
 }
 
+/// A tensor's elements, and its strides where they do not lie one after the other.
+type Tensor = (Array, Option<Vec<u64>>);
+
 /// `(('storage', class, key, device, count), offset, shape, stride, …)`. Whether a gradient is wanted and hooks are left
 /// to torch's parameters, which are objects of their own.
-fn tensor(tree: &Tree, args: &[Id], storages: &mut Storages) -> Option<Node> {
-    let id = items(tree, part(tree, *args.first()?, "persistent id", "id")?)?;
-    let (class, key) = match tree.node(*id.get(1)?) {
-        Node::Global(class) => (class.clone(), text(tree, *id.get(2)?)?),
-        _ => return None,
+///
+/// The strides come with it where the elements do not lie one after the other. Of a storage that a tensor shows, what no tensor
+/// shows is noise: torch leaves such bytes as they were in memory.
+fn tensor(tree: &Tree, args: &[Id], storages: &mut Storages) -> Result<Option<Tensor>, Stop> {
+    let told = || {
+        let id = items(tree, part(tree, *args.first()?, "persistent id", "id")?)?;
+        let Node::Global(class) = tree.node(*id.get(1)?) else { return None };
+        let (shape, stride) = (shape(tree, *args.get(2)?)?, shape(tree, *args.get(3)?)?);
+        let same = shape.len() == stride.len();
+        same.then_some((class.as_str(), text(tree, *id.get(2)?)?, int(tree, *args.get(1)?)?, shape, stride))
     };
-    let storage = storages.blobs.get(key)?;
-    let offset = int(tree, *args.get(1)?)?;
-    let (shape, stride) = (shape(tree, *args.get(2)?)?, shape(tree, *args.get(3)?)?);
-    if shape.len() != stride.len() {
-        return None;
-    }
-    let array = torch::tensor(&class, storages.big, storage, offset, shape, &stride)?;
-    // A storage that shows only in part, or through strides, is compared as a whole, too.
-    if array.data.len() == storage.len() {
+    let Some((class, key, offset, shape, stride)) = told() else { return Ok(None) };
+    let Some(storage) = storages.blobs.get(key) else { return Ok(None) };
+    let as_it_lies = torch::tensor(class, storages.big, storage, offset, shape.clone(), &stride);
+    let found = match as_it_lies {
+        Some(array) => Some((array, None)),
+        None => {
+            let ordered = &mut storages.ordered;
+            torch::strided(class, storages.big, storage, offset, shape, &stride, ordered)?.map(|a| (a, Some(stride)))
+        }
+    };
+    if found.is_some() {
         storages.used.insert(key.to_owned());
     }
-    Some(Node::Array(Box::new(array)))
+    Ok(found)
 }
 
 /// What an instance becomes by its state: numpy's `_reconstruct(ndarray, (0,), b'b')` with

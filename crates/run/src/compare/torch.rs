@@ -34,7 +34,7 @@ pub(super) fn open(mut members: Vec<Member>, mut facts: Facts) -> Result<Opened,
         member.facts.retain(|fact| fact.0 != NoiseKind::Extra);
     }
     facts.push((NoiseKind::ContainerName, top));
-    let mut storages = Storages { big: false, blobs: HashMap::new(), used: Default::default() };
+    let mut storages = Storages { big: false, blobs: HashMap::new(), ordered: 0, used: Default::default() };
     for member in &members {
         if let Some(key) = member.name.strip_prefix("data/") {
             storages.blobs.insert(key.to_owned(), content(&member.part)?);
@@ -63,7 +63,7 @@ pub(super) fn open(mut members: Vec<Member>, mut facts: Facts) -> Result<Opened,
         }
         out.push(member);
     }
-    // A storage whose tensors are all compared in their places says nothing more.
+    // A storage whose tensors are compared in their places says nothing more.
     out.retain(|member| member.name.strip_prefix("data/").is_none_or(|key| !storages.used.contains(key)));
     Ok(Opened { what: "a torch file", facts, body: Body::Members(out) })
 }
@@ -78,7 +78,7 @@ pub(super) fn open_legacy(blob: &Blob) -> Result<Opened, Stop> {
     let wrong = || Stop::damaged("the torch file is cut off or contradicts itself");
     let (trees, mut at) = pickle::several(blob, None, 5)?;
     let [_, _, machine, object, keys] = trees.as_slice() else { return Err(wrong()) };
-    let mut storages = Storages { big: is_big(machine), blobs: HashMap::new(), used: Default::default() };
+    let mut storages = Storages { big: is_big(machine), blobs: HashMap::new(), ordered: 0, used: Default::default() };
     // A storage's length is counted in elements, whose size its class tells. The keys are numbered in the order of their
     // first mention, as the zips have them.
     let (mut classes, mut numbers) = (HashMap::new(), HashMap::new());
@@ -196,4 +196,48 @@ pub(super) fn tensor(
     let bytes = Array::size(&dtype, &shape).ok()?;
     let data = storage.slice(offset.checked_mul(dtype.size as u64)?, bytes)?;
     Array::new(dtype, shape, false, data).ok()
+}
+
+/// So many bytes of tensors with strides are read and put in order, in one file.
+const ORDERED_MAX: u64 = 512 << 20;
+
+/// A tensor whose elements lie elsewhere than one after the other: put in the order of its indices. None if its type is
+/// unknown, its elements are not all there, or it would be too large.
+pub(super) fn strided(
+    class: &str,
+    big: bool,
+    storage: &Blob,
+    offset: u64,
+    shape: Vec<u64>,
+    stride: &[u64],
+    ordered: &mut u64,
+) -> Result<Option<Array>, Stop> {
+    let Some(dtype) = storage_type(class, big) else { return Ok(None) };
+    let size = dtype.size as u64;
+    let Ok(bytes) = Array::size(&dtype, &shape) else { return Ok(None) };
+    let reach = |(n, step): (&u64, &u64)| n.saturating_sub(1).checked_mul(*step);
+    let reach = shape.iter().zip(stride).try_fold(1_u64, |all, pair| all.checked_add(reach(pair)?));
+    let (from, len) = (offset.checked_mul(size), reach.and_then(|reach| reach.checked_mul(size)));
+    let (Some(from), Some(len)) = (from, len.map(|len| if bytes == 0 { 0 } else { len })) else { return Ok(None) };
+    let Some(left) = ORDERED_MAX.checked_sub(*ordered).and_then(|left| left.checked_sub(bytes)) else {
+        return Ok(None);
+    };
+    let Some(shown) = storage.slice(from, len).filter(|_| len <= left) else { return Ok(None) };
+    *ordered += bytes + len;
+    let shown = shown.some(0, len as usize)?;
+    let mut out = Vec::with_capacity(bytes as usize);
+    let mut index = vec![0; shape.len()];
+    while (out.len() as u64) < bytes {
+        let at = index.iter().zip(stride).map(|(i, step)| i * step).sum::<u64>();
+        let at = (at * size) as usize;
+        out.extend_from_slice(&shown[at..at + size as usize]);
+        for axis in (0..index.len()).rev() {
+            index[axis] += 1;
+            if index[axis] < shape[axis] {
+                break;
+            }
+            index[axis] = 0;
+        }
+    }
+    Array::new(dtype, shape, false, Blob::memory(out)).map(Some)
 }
