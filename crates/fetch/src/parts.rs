@@ -20,13 +20,13 @@ const LARGE: u64 = 16 << 20;
 const MOST: usize = 16;
 
 /// Parts are so large, at least and at most, in bytes.
-const PART: (u64, u64) = (4 << 20, 32 << 20);
+const PART: (u64, u64) = (2 << 20, 32 << 20);
 
 /// What a connection has still to do before others take from it, in bytes; they begin so far ahead of it at most.
-const SPLIT: (u64, u64) = (4 << 20, 8 << 20);
+const SPLIT: (u64, u64) = (2 << 20, 8 << 20);
 
 /// How long to look on before there are more connections; at first, and later.
-const LOOK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
+const LOOK: (Duration, Duration) = (Duration::from_millis(40), Duration::from_millis(120));
 
 /// One connection that gives so many bytes a second is enough.
 const FAST: f64 = 256e6;
@@ -241,12 +241,16 @@ impl<'n, 'e> Parts<'n, 'e> {
     /// Asks for more connections if they may help.
     fn adapt(&mut self) {
         let time = self.look.since.elapsed();
-        if !self.grows || self.wanted >= MOST || time < (if self.wanted == 1 { LOOK.0 } else { LOOK.1 }) {
+        if !self.grows || time < (if self.wanted == 1 { LOOK.0 } else { LOOK.1 }) {
             return;
         }
         let rate = self.look.bytes as f64 / time.as_secs_f64();
         let limited = self.net.limit_rate().is_some_and(|limit| rate > 0.8 * limit as f64);
-        if self.look.idle < time / 2 || rate > FAST || limited {
+        if self.look.idle < time / 5 {
+            // What comes can't be written faster: in its order it costs least.
+            self.wanted = (self.wanted / 2).max(1);
+            self.look = Look::new(rate);
+        } else if self.look.idle < time / 2 || self.wanted >= MOST || rate > FAST || limited {
             self.look = Look::new(self.look.before);
         } else if self.wanted == 1 || rate > 1.2 * self.look.before {
             self.wanted = (self.wanted * 4).min(MOST);

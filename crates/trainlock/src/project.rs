@@ -305,7 +305,7 @@ impl Project {
         ui.note("Fetching", format!("{count} ({})", HumanSize(bytes)));
         let session = self.store.session()?;
         let results = {
-            let (events, _display) = ui.events();
+            let (events, _display) = ui.events_of((wants.len() > 1).then_some(bytes));
             Fetcher::new(self.fetch_settings(offline), events).bring_all(&session, &wants)
         };
         session.finish(false)?;

@@ -143,9 +143,14 @@ impl Ui {
 
     /// A receiver of events that shows them until every sender is gone.
     pub(crate) fn events(&self) -> (Events, Display) {
+        self.events_of(None)
+    }
+
+    /// The same for several transfers of so many bytes in all, which get a bar of their own.
+    pub(crate) fn events_of(&self, total: Option<u64>) -> (Events, Display) {
         let (sender, receiver) = channel();
         let ui = self.clone();
-        let thread = std::thread::spawn(move || Shown::new(ui).all(&receiver));
+        let thread = std::thread::spawn(move || Shown::new(ui, total).all(&receiver));
         (Events::to(sender), Display(Some(thread)))
     }
 }
@@ -162,17 +167,46 @@ impl Drop for Display {
     }
 }
 
+const FETCHING: &str = "Fetching";
+
+/// A bar of so many bytes; without an end where that is not known.
+fn bar(size: Option<u64>) -> ProgressBar {
+    let template = match size {
+        Some(_) => "{prefix:>12.cyan.bold} [{bar:25}] {bytes}/{total_bytes} {binary_bytes_per_sec} {msg}",
+        None => "{prefix:>12.cyan.bold} {bytes} {binary_bytes_per_sec} {msg}",
+    };
+    let style = ProgressStyle::with_template(template).expect("the template is right").progress_chars("=> ");
+    let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden());
+    bar.set_style(style);
+    bar
+}
+
 /// What is on the screen.
 struct Shown {
     ui: Ui,
     bars: BTreeMap<u64, ProgressBar>,
+    /// Of all that is fetched, where that is known.
+    total: Option<ProgressBar>,
     /// Steps under way, each with its unfinished line of output.
     running: BTreeMap<String, String>,
 }
 
 impl Shown {
-    fn new(ui: Ui) -> Shown {
-        Shown { ui, bars: BTreeMap::new(), running: BTreeMap::new() }
+    fn new(ui: Ui, total: Option<u64>) -> Shown {
+        let total = total.filter(|_| ui.progress).map(|bytes| {
+            let bar = ui.bars.add(bar(Some(bytes)));
+            bar.set_prefix("In all");
+            bar
+        });
+        Shown { ui, bars: BTreeMap::new(), total, running: BTreeMap::new() }
+    }
+
+    /// That a transfer has come so far.
+    fn advance(&self, bar: &ProgressBar, bytes: u64) {
+        if let Some(total) = self.total.as_ref().filter(|_| bar.prefix() == FETCHING) {
+            total.set_position((total.position() + bytes).saturating_sub(bar.position()));
+        }
+        bar.set_position(bytes);
     }
 
     fn all(mut self, receiver: &Receiver<Vec<Event>>) {
@@ -181,6 +215,9 @@ impl Shown {
                 self.ui.print_json(&event);
             }
             self.show(event);
+        }
+        if let Some(total) = &self.total {
+            total.finish_and_clear();
         }
     }
 
@@ -191,7 +228,7 @@ impl Shown {
             Event::TransferStarted { id, name, action, size } => self.start_bar(id, name, action, size),
             Event::TransferProgress { id, bytes } => {
                 if let Some(bar) = self.bars.get(&id) {
-                    bar.set_position(bytes);
+                    self.advance(bar, bytes);
                 }
             }
             Event::TransferRetry { name, reason, delay_ms, .. } => {
@@ -200,6 +237,7 @@ impl Shown {
             }
             Event::TransferFinished { id, name, bytes, sha256 } => {
                 if let Some(bar) = self.bars.remove(&id) {
+                    self.advance(&bar, bytes);
                     bar.finish_and_clear();
                 }
                 if let Some(sha256) = sha256.filter(|_| ui.verbose) {
@@ -221,17 +259,16 @@ impl Shown {
         if !self.ui.progress {
             return;
         }
-        let template = match size {
-            Some(_) => "{prefix:>12.cyan.bold} [{bar:25}] {bytes}/{total_bytes} {binary_bytes_per_sec} {msg}",
-            None => "{prefix:>12.cyan.bold} {bytes} {binary_bytes_per_sec} {msg}",
+        let bar = bar(size);
+        // The one of all of them stays the last.
+        let bar = match &self.total {
+            Some(total) => self.ui.bars.insert_before(total, bar),
+            None => self.ui.bars.add(bar),
         };
-        let style = ProgressStyle::with_template(template).expect("the template is right").progress_chars("=> ");
-        let bar = self.ui.bars.add(ProgressBar::new(size.unwrap_or(0)));
-        bar.set_style(style);
         bar.set_prefix(match action {
             "hash" => "Hashing",
             "unpack" => "Unpacking",
-            _ => "Fetching",
+            _ => FETCHING,
         });
         bar.set_message(name);
         self.bars.insert(id, bar);
