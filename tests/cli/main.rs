@@ -15,6 +15,7 @@ mod manifest;
 mod npm;
 mod reproduce;
 mod runs;
+mod serve;
 mod signals;
 mod steps;
 mod store;

@@ -59,6 +59,15 @@ pub(crate) fn read(scope: &Scope<'_>, around: &Surroundings<'_>, report: &mut Re
             needs: Vec::new(),
             span: entry.span.clone(),
         };
+        if step.network && !step.serve.is_empty() {
+            let span = view.list("serve").first().map(|text| text.span.clone());
+            reader
+                .error(
+                    span.unwrap_or_else(|| entry.span.clone()),
+                    format!("step `{}` has both `network` and `serve`", step.name),
+                )
+                .help("what is served stands on a network of the step's own: leave one of the two out");
+        }
         if reader.sound {
             steps.push(step);
         }

@@ -8,11 +8,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use trainlock_env::determinism::numeric_class;
+use trainlock_env::sandbox::{Hub, HubFile, Repository};
 use trainlock_env::{Equipment, Isolation, Machine, Outfit, STEP_PATH};
 use trainlock_lock::{Content as PinContent, Lock, Switches};
-use trainlock_manifest::{InputPattern, Run, Workspace};
+use trainlock_manifest::{InputPattern, Run, Service, Workspace};
 use trainlock_store::{FileState, Index, Store, StoreError};
-use trainlock_types::{Digest, Entry, EntryKind, Listing, Name, Params, Platform, RelPath};
+use trainlock_types::{
+    DataSource, Digest, Entry, EntryKind, Listing, Name, Params, Platform, RelPath, SourceUrl, hub_id,
+};
 
 /// Source files of one input beyond this number are one fact of the key, not one each.
 const FACTS_PER_INPUT: usize = 256;
@@ -88,6 +91,9 @@ pub enum BenchError {
     /// A source file changed or vanished since it was looked at.
     #[error("`{0}` changed while trainlock was at work: run the command again")]
     Gone(RelPath),
+    /// The lock names no commit of a data set that is to be served.
+    #[error("train.lock names no commit of `{0}`, which the step's hub is to have")]
+    NoCommit(Name),
     /// The listing of a data set is needed, and neither lock nor store has it.
     #[error("`{0}` has not been fetched")]
     NotHere(RelPath),
@@ -133,6 +139,8 @@ pub(crate) struct Prepared {
     /// The files that each input which is a glob stands for, by the input's index.
     pub(crate) globbed: Vec<Vec<RelPath>>,
     pub(crate) seed: u64,
+    /// What the step's hub has, without the files; none if it has no hub.
+    pub(crate) hub: Option<Hub>,
 }
 
 /// What is to be done about a step.
@@ -307,7 +315,66 @@ impl<'a> Bench<'a> {
                 }
             }
         }
-        Ok(Prepared { key: form.key(), form, places, globbed, seed })
+        let hub = self.hub(node)?;
+        if let Some(hub) = &hub {
+            form.set("serve", Service::Hf.as_str());
+            for it in &hub.repositories {
+                let fact = format!("{} {} {}", it.id, it.revision, it.commit);
+                form.set(format!("hub:{}", it.at.relative_to(&member.dir)), fact);
+            }
+        }
+        Ok(Prepared { key: form.key(), form, places, globbed, seed, hub })
+    }
+
+    /// The hub of a step that has one: the repositories among its inputs, without their files.
+    fn hub(&self, node: &Node<'_>) -> Result<Option<Hub>, BenchError> {
+        if !node.step.serve.contains(&Service::Hf) {
+            return Ok(None);
+        }
+        let mut repositories: Vec<Repository> = Vec::new();
+        for data in node.data() {
+            let request = &data.request;
+            let DataSource::Url { url: SourceUrl::Hf(address), rev, .. } = &request.source else { continue };
+            if repositories.iter().any(|known| known.at == request.to) {
+                continue;
+            }
+            let pin = self
+                .lock
+                .data(request.member.as_ref(), &request.name)
+                .ok_or_else(|| BenchError::Unlocked(request.name.clone()))?;
+            let commit =
+                pin.resolved.as_deref().and_then(|resolved| resolved.rsplit_once('@')).map(|(_, commit)| commit);
+            repositories.push(Repository {
+                id: hub_id(address).to_owned(),
+                commit: commit.ok_or_else(|| BenchError::NoCommit(request.name.clone()))?.to_owned(),
+                revision: rev.clone().unwrap_or_else(|| "main".to_owned()),
+                at: request.to.clone(),
+                files: Vec::new(),
+            });
+        }
+        Ok(Some(Hub { repositories }))
+    }
+
+    /// The same with the files that the step finds at these places.
+    pub(crate) fn filled(&self, mut hub: Hub, places: &[Place]) -> Result<Hub, BenchError> {
+        for repository in &mut hub.repositories {
+            let mut files = BTreeMap::new();
+            let mut take =
+                |entries: &[Entry]| files.extend(entries.iter().map(|e| (e.path.clone(), (e.size, e.sha256))));
+            for place in places.iter().filter(|place| *place.path() == repository.at) {
+                match place {
+                    Place::Files { files, .. } => take(files),
+                    Place::Tree { tree, path } => {
+                        let listing = self.store.listing(tree)?.ok_or_else(|| BenchError::NotHere(path.clone()))?;
+                        take(listing.entries());
+                    }
+                    _ => {}
+                }
+            }
+            let file = |(path, (size, sha256))| HubFile { path, size, sha256 };
+            repository.files = files.into_iter().map(file).collect();
+        }
+        Ok(hub)
     }
 
     /// The facts of one declared input, sorted by path, and the places that it fills.

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
-use trainlock_env::sandbox::{Access, Attempt};
-use trainlock_types::RelPath;
+use trainlock_env::sandbox::{Access, Attempt, Hub, Refusal};
+use trainlock_manifest::Data;
+use trainlock_types::{DataSource, Name, RelPath, SourceUrl, hub_id};
 
 /// As many undeclared uses are told of one step.
 pub(crate) const TOLD: usize = 8;
@@ -36,6 +37,17 @@ pub enum Undeclared {
         host: String,
         /// The whole address, where it can be known.
         url: Option<String>,
+    },
+    /// A repository of the hub, or a file of one.
+    Hub {
+        /// `hf://datasets/ORG/NAME`, or `hf://ORG/NAME` for a model.
+        address: String,
+        /// The revision asked for.
+        revision: Option<String>,
+        /// The file asked for.
+        path: Option<String>,
+        /// The data set whose `files` leave it out.
+        narrow: Option<Name>,
     },
 }
 
@@ -222,7 +234,8 @@ fn offline(line: &str) -> bool {
 fn hosts(log: &str) -> BTreeSet<Undeclared> {
     let mut found: BTreeSet<Undeclared> = BTreeSet::new();
     let named = |host: &str, url: Option<String>| Undeclared::Network { host: host.to_owned(), url };
-    for line in log.lines() {
+    // Its own loopback is no network: a hub that answers there tells itself what it was asked for in vain.
+    for line in log.lines().filter(|line| !line.contains("127.0.0.1")) {
         if let (Some(host), Some(path)) =
             (between(line, "host='", "'"), between(line, "with url: ", " ").or_else(|| rest(line, "with url: ")))
         {
@@ -272,6 +285,85 @@ fn rest<'a>(line: &'a str, before: &str) -> Option<&'a str> {
     line.split_once(before).map(|(_, rest)| rest)
 }
 
+/// What a step asked its hub for and was not given, each with the change that would give it. `data` are the data sets that
+/// the step's project has; `locked` says whether the one at a place has a file, where the step was given a part of it.
+pub(crate) fn from_hub(
+    refusals: &[Refusal],
+    hub: &Hub,
+    data: &[Data],
+    locked: &dyn Fn(&RelPath, &str) -> bool,
+    step: &str,
+    member: &RelPath,
+) -> Vec<(Undeclared, Option<Fix>)> {
+    let of = |data: &Data, id: &str| matches!(&data.request.source, DataSource::Url { url: SourceUrl::Hf(address), .. } if hub_id(address) == id);
+    let mut found: Vec<(Undeclared, Option<Fix>)> = Vec::new();
+    for refusal in refusals {
+        let Refusal { repository, revision, path } = refusal;
+        let had: Vec<&Data> = data.iter().filter(|d| of(d, repository)).collect();
+        let asked = |data: &&&Data| {
+            let DataSource::Url { rev, .. } = &data.request.source else { return false };
+            let rev = rev.as_deref().unwrap_or(MAIN);
+            let commit = hub.repositories.iter().find(|r| r.at == data.request.to).map(|r| r.commit.as_str());
+            revision
+                .as_deref()
+                .is_none_or(|asked| asked == MAIN && had.len() == 1 || asked == rev || Some(asked) == commit)
+        };
+        let mut narrow = None;
+        let fix = match had.iter().find(asked) {
+            None => new_entry(refusal, data).map(|(name, entry, path)| Fix::Data {
+                step: step.to_owned(),
+                name,
+                entry,
+                path,
+            }),
+            Some(data) => {
+                let DataSource::Url { files, .. } = &data.request.source else { continue };
+                let to = &data.request.to;
+                let given = hub.repositories.iter().any(|r| r.at == *to);
+                let input = |path: String| Some(Fix::Input { step: step.to_owned(), path });
+                match path {
+                    _ if !given => input(format!("{}/", to.relative_to(member))),
+                    Some(path) if locked(to, path) => input(format!("{}/{path}", to.relative_to(member))),
+                    Some(_) if !files.is_empty() => {
+                        narrow = Some(data.request.name.clone());
+                        None
+                    }
+                    // The repository itself has no such file at this commit: clients ask for much that may be there.
+                    _ => continue,
+                }
+            }
+        };
+        let address = format!("hf://{repository}");
+        let undeclared = Undeclared::Hub { address, revision: revision.clone(), path: path.clone(), narrow };
+        found.push((undeclared, fix));
+    }
+    found
+}
+
+/// The revision that the hub's clients ask for where they are told none.
+const MAIN: &str = "main";
+
+/// The `[data]` entry for what was asked of the hub: its name, its value, and where a step then finds it. None for a name
+/// that no address can have.
+fn new_entry(refusal: &Refusal, data: &[Data]) -> Option<(String, String, String)> {
+    let address = format!("hf://{}", refusal.repository);
+    SourceUrl::parse(&address).ok()?;
+    let of = name(refusal.repository.rsplit('/').next()?);
+    let taken = |name: &str| data.iter().any(|d| d.request.name.as_str() == name);
+    let of = (1..).map(|n| if n == 1 { of.clone() } else { format!("{of}-{n}") }).find(|name| !taken(name))?;
+    // What JSON escapes, TOML understands.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let rev = refusal.revision.as_deref().unwrap_or(MAIN);
+    let files = refusal
+        .path
+        .as_deref()
+        .map(|path| format!(", files = [{}]", quoted(&globset::escape(path))))
+        .unwrap_or_default();
+    let entry = format!("{{ url = {}, rev = {}{files} }}", quoted(&address), quoted(rev));
+    let path = format!("data/{of}/{}", refusal.path.as_deref().unwrap_or_default());
+    Some((of, entry, path))
+}
+
 /// How a step could get what it lacked; none where trainlock knows no way.
 pub(crate) fn fix(step: &str, member: &RelPath, undeclared: &Undeclared) -> Option<Fix> {
     match undeclared {
@@ -286,8 +378,16 @@ pub(crate) fn fix(step: &str, member: &RelPath, undeclared: &Undeclared) -> Opti
         Undeclared::Machine(_)
         | Undeclared::Write(_)
         | Undeclared::Input(_)
+        | Undeclared::Hub { .. }
         | Undeclared::Network { url: None, .. } => None,
     }
+}
+
+/// A data set's name made of some text.
+fn name(text: &str) -> String {
+    let kept = text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
+    let name: String = kept.collect::<String>().trim_matches('-').to_owned();
+    if name.is_empty() { "data".to_owned() } else { name }
 }
 
 /// The `[data]` entry for an address: its name, its value, and where a step then finds it.
@@ -296,11 +396,6 @@ fn data(url: &str) -> Option<(String, String, String)> {
     let rest = rest.split(['?', '#']).next()?;
     let (host, path) = rest.split_once('/')?;
     let file = path.rsplit('/').next().filter(|f| !f.is_empty())?;
-    let name = |text: &str| -> String {
-        let kept = text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
-        let name: String = kept.collect::<String>().trim_matches('-').to_owned();
-        if name.is_empty() { "data".to_owned() } else { name }
-    };
     // The hub's files have a form of their own, by which they are pinned to a commit.
     if let Some((repository, below)) = path.split_once("/resolve/")
         && host.contains("huggingface")

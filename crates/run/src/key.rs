@@ -7,7 +7,7 @@
 //!
 //! Facts: `command`, `shell`, `env:NAME`, `param:NAME`, `seed`, `level`, `inputs` (the patterns in the
 //! order written), `input:PATH`, `output:PATH`, `tool:NAME`, `package:NAME` (version and the beginning of the file's digest), `image` (the digest of its manifest), `platform`, `network`, `switches` (the level's own name and a
-//! digest of its variables), `seed-globals`. Paths are relative to the
+//! digest of its variables), `seed-globals`, `serve`, `hub:PATH` (repository, revision and commit that the step's hub has from there). Paths are relative to the
 //! member's folder. Whatever changes the meaning of a fact changes the salt.
 
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,7 @@ impl fmt::Display for Difference {
             "output" => write!(f, "output {name}")?,
             "tool" => write!(f, "tool {name}")?,
             "package" => write!(f, "package {name}")?,
+            "hub" => write!(f, "hub {name}")?,
             _ => f.write_str(&self.fact)?,
         }
         let short = |value: &str| match value.split_once(':') {

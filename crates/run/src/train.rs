@@ -131,6 +131,14 @@ pub enum TrainError {
         /// What stands in the way, with the kernel's own error.
         why: String,
     },
+    /// A step's hub has to stand on a loopback that is the step's own.
+    #[error("step `{step}` has `serve`, which takes a network of its own: {why}")]
+    Serve {
+        /// The step.
+        step: String,
+        /// What stands in the way, with the kernel's own error.
+        why: String,
+    },
     /// A step asks for what the machine does not have.
     #[error("step `{step}` needs {wanted} GPUs; this machine has {have}")]
     Gpus {
@@ -369,6 +377,7 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
         }
         let params = &self.bench.params[&node.member.name];
         let scope_of_command = Scope { node, params, seed: prepared.seed, globbed: &prepared.globbed };
+        let hub = prepared.hub.map(|hub| self.bench.filled(hub, &prepared.places)).transpose()?;
         let job = Job {
             node,
             root,
@@ -391,6 +400,7 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
             class: self.bench.class(node),
             machine: self.machine,
             log: self.recorder.folder().join(format!("{}.log", node.id.replace('/', "."))),
+            hub,
             places: self.bench.settle(prepared.places)?,
             form: prepared.form,
         };
@@ -408,6 +418,17 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
         let word = |node: &Node<'_>| demanded.unwrap_or(node.step.sandbox);
         let off = (Tier::None, Some("`sandbox = \"off\"`".to_owned()));
         let of_image = |node: &Node<'_>| node.step.image.is_some() && self.options.engine.is_none();
+        let serves = |node: &&Node<'_>| !node.step.serve.is_empty();
+        if let Some(engine) = &self.options.engine
+            && let Some(node) = self.plan.nodes.iter().filter(serves).find(|node| node.step.image.is_some())
+        {
+            let why = format!("{} runs it, in a network of {0}'s making", engine.kind.name());
+            return Err(TrainError::Serve { step: node.id.clone(), why });
+        }
+        if let Some(node) = self.plan.nodes.iter().filter(serves).find(|node| word(node) == SandboxWord::Off) {
+            let why = "`sandbox = \"off\"` leaves it in this machine's".to_owned();
+            return Err(TrainError::Serve { step: node.id.clone(), why });
+        }
         if let Some(engine) = self.options.engine.as_ref().filter(|_| node.step.image.is_some()) {
             let why = format!("{} runs it, and what that enforces trainlock does not know", engine.kind.name());
             if word(node) == SandboxWord::Required {
@@ -438,6 +459,9 @@ impl<'a, 'b: 'a> Run<'_, 'a, 'b> {
                 let image = self.plan.nodes.iter().find(|node| of_image(node));
                 if let (Some(node), Some(why)) = (image, &missing) {
                     return Err(TrainError::Image { step: node.id.clone(), why: why.clone() });
+                }
+                if let (Some(node), Some(why)) = (self.plan.nodes.iter().find(serves), &missing) {
+                    return Err(TrainError::Serve { step: node.id.clone(), why: why.clone() });
                 }
                 if let Some(missing) = &missing {
                     let held = match tier {

@@ -31,7 +31,6 @@ pub(crate) use crate::project::Locking;
 impl Project {
     /// The lock, brought to agree with the manifests as far as `locking` allows.
     pub(crate) fn lock(&mut self, locking: Locking, offline: bool, ui: &Ui) -> Result<Lock, Failure> {
-        self.refuse_unsupported()?;
         let path = self.workspace.root.join("train.lock");
         let wanted = wanted(&self.workspace)?;
         let heals = locking != Locking::Check;
@@ -146,7 +145,6 @@ impl Project {
     /// The lock as it would be, where that can be known without asking a source, and without writing it; what
     /// makes it stale is told. Under `--locked` a stale one is an error.
     pub(crate) fn lock_for_reading(&mut self, options: LockOptions, ui: &Ui) -> Result<Lock, Failure> {
-        self.refuse_unsupported()?;
         let path = self.workspace.root.join("train.lock");
         let wanted = wanted(&self.workspace)?;
         let found = self.read_ahead(&path).unwrap_or_else(|| Lock::load(&path));
@@ -179,12 +177,6 @@ impl Project {
             Ok(resolution) => Ok(resolution.lock),
             Err(_) => Ok(old.lock.unwrap_or_default()),
         }
-    }
-
-    /// An error, with its place, for each thing that the manifests ask for and this version cannot do.
-    fn refuse_unsupported(&self) -> Result<(), Failure> {
-        let unsupported = self.unsupported();
-        if unsupported.is_empty() { Ok(()) } else { Err(Failure::placed(Exit::Failed, unsupported)) }
     }
 
     /// What no longer agrees.

@@ -15,7 +15,7 @@ use trainlock_manifest::{Data, ManifestError, Workspace};
 use trainlock_run::record::{DataRecord, ImageRecord, PackageRecord, RunRecord, ToolRecord};
 use trainlock_run::{Bench, Capacity, Plan, PlanError, Shell, State, Verdict, is_in_repository};
 use trainlock_store::{Index, Store, place_file, place_tree};
-use trainlock_types::{DataSource, Diagnostic, Digest, HumanSize, Name, Params, RelPath, SourceUrl, Value, nearest};
+use trainlock_types::{DataSource, Digest, HumanSize, Name, Params, RelPath, SourceUrl, Value, nearest};
 
 /// Which hyperparameters.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -359,29 +359,6 @@ impl Project {
             cancel: self.fetch_cancel(),
             ..trainlock_fetch::Settings::default()
         }
-    }
-
-    /// What this version cannot do of what the manifests ask for.
-    pub(crate) fn unsupported(&self) -> Vec<Diagnostic> {
-        let mut problems = Vec::new();
-        let mut problem = |source: &Arc<_>, span: &std::ops::Range<usize>, what: String| {
-            problems.push(Diagnostic {
-                source: Arc::clone(source),
-                span: span.clone(),
-                message: format!("this version of trainlock cannot {what}"),
-                label: String::new(),
-                help: None,
-                related: Vec::new(),
-            });
-        };
-        for member in &self.workspace.members {
-            for step in &member.steps {
-                if !step.serve.is_empty() {
-                    problem(&member.source, &step.span, format!("serve locked data to step `{}`", step.name));
-                }
-            }
-        }
-        problems
     }
 
     /// Fills in what a run's record says from its start.

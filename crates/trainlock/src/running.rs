@@ -251,6 +251,11 @@ fn undeclared(node: &trainlock_run::Node<'_>, failure: &trainlock_run::Failure) 
             Undeclared::Network { host, url: None } => {
                 format!("step `{step}` asks for `{host}`: steps have no network")
             }
+            Undeclared::Hub { address, revision, path, .. } => {
+                let what = path.as_ref().map(|path| format!("`{path}` of ")).unwrap_or_default();
+                let at = revision.as_ref().map(|rev| format!(" at `{rev}`")).unwrap_or_default();
+                format!("step `{step}` asks the hub for {what}{address}{at}, which it was not given")
+            }
         };
         let help = match (undeclared, fix) {
             (_, Some(fix @ Fix::Input { path, .. })) => {
@@ -258,6 +263,12 @@ fn undeclared(node: &trainlock_run::Node<'_>, failure: &trainlock_run::Failure) 
                 format!("{fix}, or let `trainlock fix` do it:\ninputs = [{}]", inputs.join(", "))
             }
             (_, Some(fix)) => format!("{fix}\nor let `trainlock fix` do it"),
+            (Undeclared::Hub { path: Some(path), narrow: Some(name), .. }, None) => {
+                format!("if it is needed, add \"{path}\" to `files` of `{name}` in [data]")
+            }
+            (Undeclared::Hub { address, .. }, None) => format!(
+                "name it in [data] by its full address, hf://datasets/ORG/NAME or hf://ORG/NAME (here {address}), and its folder among the inputs"
+            ),
             (Undeclared::Machine(_), None) => "make it a data set: put it into the repository or behind an address, and name it in [data]".to_owned(),
             (Undeclared::Write(_), None) => "name it in `outputs`, or write to $TMPDIR what is not to be kept".to_owned(),
             (Undeclared::Input(_), None) => "copy the file and write to the copy: inputs are shared with other steps and runs".to_owned(),

@@ -48,6 +48,11 @@ pub enum UrlError {
     /// A password does not belong in a file that is committed.
     #[error("the URL holds a user name or password: keep credentials in netrc or the environment")]
     Credentials,
+    /// A program of the hub's.
+    #[error(
+        "a space of the hub is a program, not data: name the data set or model that it uses, as hf://datasets/ORG/NAME or hf://ORG/NAME"
+    )]
+    Space,
     /// `hf://`, `pypi:` and `doi:` with something missing.
     #[error("write it as `{0}`")]
     Form(&'static str),
@@ -69,6 +74,8 @@ impl SourceUrl {
                 url => Ok(SourceUrl::File(url.into())),
             },
             "hf" => match rest.trim_start_matches('/').split('/').collect::<Vec<_>>()[..] {
+                ["spaces", ..] => Err(UrlError::Space),
+                ["datasets" | "models", _] => Err(UrlError::Form("hf://datasets/ORG/NAME or hf://ORG/NAME")),
                 ["datasets", org, name] | [org, name] if !org.is_empty() && !name.is_empty() => {
                     Ok(SourceUrl::Hf(text.to_owned()))
                 }
@@ -197,6 +204,11 @@ impl fmt::Debug for Address {
     }
 }
 
+/// The repository that an `hf:` address names, as the hub's pages do: `datasets/ORG/NAME`, or `ORG/NAME` for a model.
+pub fn hub_id(address: &str) -> &str {
+    address.trim_start_matches("hf:").trim_matches('/')
+}
+
 /// Whether what follows the `https:` or `http:` of an address makes it one that the URL parser would take as it stands:
 /// `//`, a host, and a path that begins with `/`, of plain characters alone. What is not so plain the parser has to see.
 fn is_normal(rest: &str) -> bool {
@@ -317,6 +329,8 @@ mod tests {
             "data.csv",
             "ftp://x/y",
             "hf://one",
+            "hf://spaces/org/app",
+            "hf://datasets/squad",
             "pypi:name",
             "doi:x",
             "https://u:p@h/x",

@@ -5,7 +5,7 @@
 //! [`TERMINATE`]. The end of its side means: end everything. The init sends one [`Message`] and closes.
 
 use super::report::Attempt;
-use super::{Access, Tier};
+use super::{Access, Hub, Refusal, Tier};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -27,6 +27,8 @@ pub(super) struct Description {
     pub(super) umask: u32,
     pub(super) network: bool,
     pub(super) audit: bool,
+    /// What the server of the hub has, and the folder that its files lie in.
+    pub(super) hub: Option<(Hub, OsString)>,
     pub(super) job: Job,
 }
 
@@ -93,6 +95,7 @@ pub(super) enum Message {
         mapped: Vec<OsString>,
         attempts: Vec<(Access, OsString)>,
         lost: Option<String>,
+        refusals: Vec<Refusal>,
     },
 }
 

@@ -2,9 +2,11 @@
 //!
 //! In the namespaces tier there are three processes: the *outer* one, which trainlock started and which makes the
 //! namespaces; the *inner* one, the namespaces' first process; and the step's. With bwrap, bwrap takes the place of the
-//! outer one; in the Landlock tier the inner one is all there is beside the step.
+//! outer one; in the Landlock tier the inner one is all there is beside the step. A step with a hub has one more process
+//! beside it, the hub's server.
 
 use super::channel::{Description, Job, Message, TERMINATE};
+use super::hub::Server;
 use super::mounts::{During, Failure};
 use super::seccomp::Needs;
 use super::watch::Watcher;
@@ -156,6 +158,10 @@ fn inner(description: &Description, socket: &UnixStream) -> Result<Message, Fail
     sys::drop_capabilities().during(|| "drop capabilities".to_owned())?;
     rustix::thread::set_no_new_privs(true).during(|| "give up new privileges".to_owned())?;
     let signals = sys::signals(&[&ENDING[..], &[libc::SIGCHLD]].concat()).during(|| "block signals".to_owned())?;
+    let server = match &description.hub {
+        Some((hub, root)) => Some(Server::start(hub, root.as_ref())?),
+        None => None,
+    };
     let (says, say) = crate::cancel::pipe().during(|| "make a pipe".to_owned())?;
     let start = Start::new(description)?;
     let Some(step) = sys::fork(true).during(|| "fork".to_owned())? else {
@@ -169,6 +175,7 @@ fn inner(description: &Description, socket: &UnixStream) -> Result<Message, Fail
         signals,
         says,
         watcher: Watcher::new(description),
+        server,
     };
     supervisor.run(socket)
 }
@@ -294,6 +301,8 @@ struct Supervisor {
     signals: OwnedFd,
     says: OwnedFd,
     watcher: Watcher,
+    /// The server of the step's hub. It is one of the processes that are ended with the step.
+    server: Option<Server>,
 }
 
 impl Supervisor {
@@ -339,7 +348,8 @@ impl Supervisor {
         }
         let (cpu, peak) = sys::children_usage();
         let (mapped, attempts, lost) = self.watcher.take();
-        Ok(Message::Ended { status, cpu, peak, mapped, attempts, lost })
+        let refusals = self.server.take().map(Server::refusals).unwrap_or_default();
+        Ok(Message::Ended { status, cpu, peak, mapped, attempts, lost, refusals })
     }
 
     /// Hears what the step's process says; a message if that ends it.

@@ -15,6 +15,7 @@ mod cgroup;
 mod channel;
 #[cfg(target_os = "linux")]
 mod engine;
+mod hub;
 #[cfg(target_os = "linux")]
 mod init;
 mod isolation;
@@ -39,6 +40,7 @@ mod watch;
 
 #[cfg(target_os = "linux")]
 pub use engine::Container;
+pub use hub::{Hub, HubFile, Refusal, Repository};
 pub use isolation::{Guarantee, Isolation, Tier};
 pub use probe::{Probe, Trial, probe, probe_all};
 pub use report::{Access, Attempt, Report, SetupError};
@@ -105,6 +107,8 @@ pub struct Sandbox {
     pub audit: bool,
     /// How much memory it may use, in bytes.
     pub memory: Option<u64>,
+    /// The Hugging Face hub that it finds on its own loopback: it takes a network of the step's own.
+    pub hub: Option<Hub>,
 }
 
 /// Something of this machine that a step can read, with all below it.
@@ -186,6 +190,7 @@ impl Sandbox {
             network: false,
             audit: false,
             memory: None,
+            hub: None,
         }
     }
 

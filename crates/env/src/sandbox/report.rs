@@ -1,6 +1,6 @@
 //! What a sandbox tells when its step is over.
 
-use super::{Isolation, Sandbox};
+use super::{Isolation, Refusal, Sandbox};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -14,6 +14,8 @@ pub struct Report {
     pub mapped: Vec<PathBuf>,
     /// What it looked for in vain, in the order of its first attempts (only with `audit`; bounded).
     pub attempts: Vec<Attempt>,
+    /// What it asked its hub for in vain (bounded).
+    pub refusals: Vec<Refusal>,
     /// Why `mapped` or `attempts` may lack something.
     pub lost: Option<String>,
     /// Whether the kernel ended a process because the declared memory was used up.
@@ -27,6 +29,7 @@ impl Report {
             isolation: Isolation::of(sandbox, Err("it needs a sandbox".to_owned()), 0),
             mapped: Vec::new(),
             attempts: Vec::new(),
+            refusals: Vec::new(),
             lost: Some("without a sandbox nothing is watched".to_owned()),
             out_of_memory: false,
         }

@@ -50,6 +50,10 @@ pub(super) fn start_job(job: Job, sandbox: &Sandbox, output: OwnedFd) -> Result<
         let source = std::io::Error::from(std::io::ErrorKind::Unsupported);
         return Err(SetupError { operation: "this program has no init for steps".to_owned(), source }.into());
     }
+    if sandbox.hub.is_some() && (sandbox.network || !matches!(sandbox.tier, Tier::Namespaces | Tier::Bwrap)) {
+        let operation = "serve a hub on a loopback that is the step's own".to_owned();
+        return Err(SetupError { operation, source: rustix::io::Errno::OPNOTSUPP.into() }.into());
+    }
     let Plan { mounts, rules, whole, copied } = plan(sandbox)?;
     let mut description = Description {
         tier: sandbox.tier,
@@ -60,6 +64,7 @@ pub(super) fn start_job(job: Job, sandbox: &Sandbox, output: OwnedFd) -> Result<
         umask: sandbox.umask,
         network: sandbox.network,
         audit: sandbox.audit,
+        hub: sandbox.hub.clone().map(|hub| (hub, sandbox.paths().root.into())),
         job,
     };
     let mut before = None;
@@ -71,6 +76,7 @@ pub(super) fn start_job(job: Job, sandbox: &Sandbox, output: OwnedFd) -> Result<
             whole: Vec::new(),
             mounts: Vec::new(),
             hostname: String::new(),
+            hub: None,
             ..description
         });
     }
@@ -145,6 +151,7 @@ impl Link {
             isolation: self.isolation,
             mapped: Vec::new(),
             attempts: Vec::new(),
+            refusals: Vec::new(),
             lost: None,
             out_of_memory: self.cgroup.as_ref().is_some_and(Cgroup::killed),
         };
@@ -166,10 +173,11 @@ impl Link {
                 program: it.program.clone(),
                 source: std::io::Error::from_raw_os_error(errno),
             }),
-            Message::Ended { status, cpu, peak, mapped, attempts, lost } => {
+            Message::Ended { status, cpu, peak, mapped, attempts, lost, refusals } => {
                 report.mapped = mapped.into_iter().map(Into::into).collect();
                 report.attempts = attempts.into_iter().map(Into::into).collect();
                 report.lost = lost;
+                report.refusals = refusals;
                 Ok(Told { status, cpu: Duration::from_micros(cpu), peak, report })
             }
         }

@@ -22,7 +22,7 @@ fn owned(result: c_long) -> Result<OwnedFd> {
 
 /// Closes every descriptor from `first` on: what the caller of trainlock left open does not reach a step.
 pub(super) fn close_from(first: u32) {
-    // SAFETY: the init calls this before it owns any descriptor from `first` on.
+    // SAFETY: the init calls this before it owns any descriptor from `first` on, the hub's server when it has let go of all.
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }
 
@@ -283,6 +283,6 @@ pub(super) fn read_memory(pid: c_int, address: u64, buffer: &mut [u8]) -> Result
 
 /// Puts the descriptor into the place of another.
 pub(super) fn put_at(fd: impl AsFd, place: c_int) -> Result<()> {
-    // SAFETY: plain numbers; the init owns no descriptor at the places that it gives (0 to 2).
+    // SAFETY: plain numbers; the init owns no descriptor at the places that it gives (0 to 2), which are the standard ones.
     check(unsafe { libc::dup2(fd.as_fd().as_raw_fd(), place) }.into()).map(drop)
 }

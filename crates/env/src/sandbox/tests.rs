@@ -1,6 +1,6 @@
 //! The hard cases, in every tier that this machine offers.
 
-use super::{Access, Bind, Guarantee, Sandbox, Tier, init, probe_all};
+use super::{Access, Bind, Guarantee, Hub, HubFile, Refusal, Repository, Sandbox, Tier, init, probe_all};
 use crate::process::{Ended, Invocation, ProcessError, Stop, run};
 use crate::{Cancel, Stage};
 use fs_err as fs;
@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
-use trainlock_types::RelPath;
+use trainlock_types::{Digest, RelPath};
 
 /// Before the test harness begins, this program looks whether it is to be a step's init, as trainlock does in its `main`.
 #[used]
@@ -347,6 +347,87 @@ fn undeclared_use_is_told() {
             assert!(has(Access::Resolve, "data.example.org".into()), "{tier}: {:?}", report.attempts);
         }
         assert_eq!(report.lost, None);
+    }
+}
+
+/// A hub with the input as a file of the model `o/m`.
+fn with_hub(tier: Tier) -> Place {
+    let mut it = place(tier);
+    let path = |p: &str| RelPath::parse(p).unwrap();
+    let file = HubFile { path: path("ä.txt"), size: OBJECT.len() as u64, sha256: Digest::of(OBJECT.as_bytes()) };
+    let gone = HubFile { path: path("ö.txt"), ..file.clone() };
+    let repository = Repository {
+        id: "o/m".to_owned(),
+        commit: "1".repeat(40),
+        revision: "v1".to_owned(),
+        at: path("data"),
+        files: vec![file, gone],
+    };
+    it.sandbox.hub = Some(Hub { repositories: vec![repository] });
+    it
+}
+
+/// Defines `ask REQUEST…`, which sends these requests over one connection and prints all that comes.
+const ASK: &str = r#"
+    ask() { exec 3<>/dev/tcp/127.0.0.1/4343; for r; do printf '%b\r\nConnection: keep-alive\r\n\r\n' "$r" >&3; done
+            printf 'GET /end HTTP/1.0\r\n\r\n' >&3; tr -d '\r' <&3; echo; exec 3>&-; }
+"#;
+
+#[test]
+fn a_hub_on_the_steps_own_loopback() {
+    for tier in namespaced() {
+        let it = with_hub(tier);
+        let script = format!(
+            "{ASK} ask 'GET /o/m/resolve/main/%c3%a4.txt HTTP/1.1\\r\\nRange: bytes=5-' 'HEAD /o/m/resolve/v1/%c3%a4.txt HTTP/1.1' \
+             'GET /o/m/resolve/v1/%c3%b6.txt HTTP/1.1' 'GET /o/m/resolve/v1/x HTTP/1.1' 'GET /api/models/o/n HTTP/1.1' 'GET /api/models/o/n HTTP/1.1'"
+        );
+        let (end, text) = ended(&it.invocation("/bin/bash", &["-c", &script]));
+        assert_eq!(end.stop, Stop::Exited(0), "{text}");
+        let statuses: Vec<&str> = text.split("HTTP/1.1 ").skip(1).filter_map(|l| l.get(..3)).collect();
+        assert_eq!(statuses, ["206", "200", "500", "404", "404", "404", "404"], "{tier}: {text}");
+        assert!(text.contains("Content-Range: bytes 5-13/14\n") && text.contains("\n\nthe store"), "{tier}: {text}");
+        assert!(text.contains(&format!("X-Repo-Commit: {}\n", "1".repeat(40))), "{tier}: {text}");
+        // What the step asked for in vain is told, each once; a page of no repository is none.
+        let refusal = |repository: &str, revision: Option<&str>, path: Option<&str>| Refusal {
+            repository: repository.to_owned(),
+            revision: revision.map(str::to_owned),
+            path: path.map(str::to_owned),
+        };
+        let refusals = end.sandbox.unwrap().refusals;
+        assert_eq!(refusals, [refusal("o/m", Some("v1"), Some("x")), refusal("o/n", None, None)], "{tier}");
+        it.is_whole();
+    }
+}
+
+#[test]
+fn a_hub_keeps_on_and_ends_with_its_step() {
+    for tier in namespaced() {
+        let it = with_hub(tier);
+        // The server is started right after the init. It can't be looked into, and has the step's walls.
+        let script = format!(
+            "{ASK} exec 2>/dev/null; server=2; readlink /proc/$server/fd/0 && echo seen
+             grep -E 'NoNewPrivs|Seccomp:|CapEff' /proc/$server/status | tr -d '\t'; cat /proc/$server/environ && echo environ
+             kill $server; kill -INT $server; exec 4<>/dev/tcp/127.0.0.1/4343; exec 5<>/dev/tcp/127.0.0.1/4343; printf 'GET / HT' >&5
+             for n in $(seq 20); do exec 6<>/dev/tcp/127.0.0.1/4343; printf 'nonsense\\r\\n\\r\\n' >&6; cat <&6 | head -1; done | sort -u
+             ask 'GET /o/m/resolve/main/%c3%a4.txt HTTP/1.1' | grep -o 'from the store'"
+        );
+        let (end, text) = ended(&it.invocation("/bin/bash", &["-c", &script]));
+        assert_eq!(end.stop, Stop::Exited(0), "{tier}: {text}");
+        let text = text.replace('\r', "");
+        assert_eq!(
+            text, "CapEff:0000000000000000\nNoNewPrivs:1\nSeccomp:2\nHTTP/1.1 400 Bad Request\nfrom the store\n",
+            "{tier}"
+        );
+    }
+}
+
+#[test]
+fn a_hub_takes_a_network_of_the_steps_own() {
+    for &tier in tiers() {
+        let mut it = with_hub(tier);
+        it.sandbox.network = tier != Tier::Landlock;
+        let error = run(&it.invocation("/bin/true", &[]), &Cancel::new().unwrap(), |_| {}).unwrap_err();
+        assert!(matches!(&error, ProcessError::Sandbox(e) if e.operation.contains("serve a hub")), "{tier}: {error:?}");
     }
 }
 

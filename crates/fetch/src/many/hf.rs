@@ -12,7 +12,7 @@ use crate::page::Page;
 use crate::standing::Standing;
 use serde::Deserialize;
 use std::collections::HashSet;
-use trainlock_types::{Digest, RelPath, SourceUrl, nearest};
+use trainlock_types::{Digest, RelPath, SourceUrl, hub_id, nearest};
 use url::Url;
 
 /// The hub's own address.
@@ -137,7 +137,7 @@ fn is_commit(text: &str) -> bool {
 impl Hf<'_> {
     /// `ORG/NAME`, and whether it is a data set rather than a model.
     fn id(&self) -> (&str, bool) {
-        let id = self.address.trim_start_matches("hf:").trim_matches('/');
+        let id = hub_id(self.address);
         id.strip_prefix("datasets/").map_or((id, false), |id| (id, true))
     }
 

@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use trainlock_env::sandbox::{Attempt as Attempted, Paths};
+use trainlock_env::sandbox::{Attempt as Attempted, Hub, Paths};
 use trainlock_env::{Cancel, Ended, Engine, Equipment, Machine, ProcessError, Stage, StageError, Stop, Tier};
 use trainlock_lock::Switches;
 use trainlock_manifest::{Bounds, OutputKind};
@@ -61,6 +61,8 @@ pub(crate) struct Job<'a> {
     pub(crate) class: String,
     /// This machine.
     pub(crate) machine: &'a Machine,
+    /// The hub that it finds on its loopback, if it has one.
+    pub(crate) hub: Option<Hub>,
     /// Where its log goes if it prints anything.
     pub(crate) log: PathBuf,
 }
@@ -301,20 +303,42 @@ impl Job<'_> {
             staged: &|path| stage.path(path).exists(),
             own: &|path| step.outputs.iter().any(|o| *path == o.path || path.below(&o.path).is_some()),
         };
+        let with_fix = |undeclared| {
+            let fix = explain::fix(&self.node.id, member, &undeclared);
+            (undeclared, fix)
+        };
+        let mut told = match (&ended.sandbox, &self.hub) {
+            (Some(report), Some(hub)) => {
+                let locked = |at: &RelPath, file: &str| {
+                    self.places.iter().any(|place| match place {
+                        Place::Files { path, tree, .. } if path == at => {
+                            let listing = shared.store.listing(tree).ok().flatten();
+                            listing.is_some_and(|l| l.entries().iter().any(|entry| entry.path.as_str() == file))
+                        }
+                        _ => false,
+                    })
+                };
+                explain::from_hub(&report.refusals, hub, &self.node.member.data, &locked, &self.node.id, member)
+            }
+            _ => Vec::new(),
+        };
         let mut found = explain::from_log(&log.end(), &folders, &seen);
         let attempts = match &ended.sandbox {
             Some(report) if self.audit => report.attempts.clone(),
-            Some(report) if found.is_empty() && ended.wall < AUDITED_AGAIN && report.isolation.is_hermetic() => {
+            Some(report)
+                if found.is_empty()
+                    && told.is_empty()
+                    && ended.wall < AUDITED_AGAIN
+                    && report.isolation.is_hermetic() =>
+            {
                 self.audited(shared, command)?
             }
             _ => Vec::new(),
         };
         found.extend(explain::from_attempts(&attempts, &seen));
-        let with_fix = |undeclared| {
-            let fix = explain::fix(&self.node.id, member, &undeclared);
-            (undeclared, fix)
-        };
-        Ok(found.into_iter().take(explain::TOLD).map(with_fix).collect())
+        told.extend(found.into_iter().map(with_fix));
+        told.truncate(explain::TOLD);
+        Ok(told)
     }
 
     /// Runs the step once more for its system calls alone: what it prints and makes is let go.

@@ -13,7 +13,7 @@ use trainlock_env::determinism::{HostLibrary, SEED_GLOBALS, SELF_CHECK, host_lib
 use trainlock_env::python::Environment;
 #[cfg(target_os = "linux")]
 use trainlock_env::sandbox::Container;
-use trainlock_env::sandbox::{Bind, PROJECTS, Paths, gpu_devices};
+use trainlock_env::sandbox::{Bind, Hub, PROJECTS, Paths, gpu_devices};
 use trainlock_env::{
     Cancel, Ended, Engine, EngineKind, ImagePlace, Invocation, Isolation, ProcessError, Sandbox, Stage, Stop, Tier,
     gpu_edits,
@@ -97,6 +97,7 @@ impl Job<'_> {
         sandbox.network = step.network;
         sandbox.memory = step.resources.memory;
         sandbox.audit = audit;
+        sandbox.hub.clone_from(&self.hub);
         match self.variation() {
             Some(Variation::Hostname) => sandbox.hostname = "elsewhere".to_owned(),
             Some(Variation::Umask) => sandbox.umask = 0o077,
@@ -290,6 +291,9 @@ impl Job<'_> {
             }
         }
         environment.extend(self.switches.iter().flat_map(|s| s.variables.clone()));
+        if self.hub.is_some() {
+            environment.extend(Hub::variables(paths));
+        }
         environment.extend(step.env.clone());
         let own = [
             ("TRAINLOCK_PARAMS", paths.params.to_string_lossy().into_owned()),
