@@ -3,6 +3,7 @@
 mod airgap;
 mod auth;
 mod buckets;
+mod builds;
 mod concurrency;
 mod data;
 mod diff;

@@ -129,7 +129,7 @@ fn other_bytes_and_versions_that_are_gone() {
     let mut other = echo();
     other.push(0);
     registry.tool("1.4.2", &other);
-    let failed = run(&context, &url, &["train", "--locked"]).expect(4);
+    let failed = run(&context, &url, &["train", "--locked", "--config", "fetch.retries=0"]).expect(4);
     assert!(failed.stderr.contains("expected") && !failed.stderr.contains("127.0.0.1"), "{}", failed.stderr);
     // One that the registry does not have any more.
     registry.tool("1.5.0", &echo());

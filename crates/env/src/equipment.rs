@@ -73,6 +73,8 @@ pub struct FetchedTool {
     pub digest: Digest,
     /// Where it lies, once it was brought.
     pub place: OnceLock<Place>,
+    /// The machine's program of the same version, where that serves in its place.
+    pub stand_in: OnceLock<HostTool>,
 }
 
 /// Where a fetched program lies.
@@ -150,7 +152,10 @@ impl Tool {
     pub fn program(&self) -> Option<&Path> {
         match self {
             Tool::Host(tool) => Some(&tool.program),
-            Tool::Fetched(tool) => tool.place.get().map(|place| place.program.as_path()),
+            Tool::Fetched(tool) => {
+                let place = tool.place.get().map(|place| place.program.as_path());
+                place.or_else(|| tool.stand_in.get().map(|host| host.program.as_path()))
+            }
         }
     }
 
@@ -158,7 +163,11 @@ impl Tool {
     pub fn shown(&self, private: &[&Path]) -> Vec<PathBuf> {
         match self {
             Tool::Host(tool) => tool.shown(private),
-            Tool::Fetched(tool) => tool.place.get().map(|place| place.tree.clone()).into_iter().collect(),
+            Tool::Fetched(tool) => match (tool.place.get(), tool.stand_in.get()) {
+                (Some(place), _) => vec![place.tree.clone()],
+                (None, Some(host)) => host.shown(private),
+                (None, None) => Vec::new(),
+            },
         }
     }
 }

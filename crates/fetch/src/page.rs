@@ -26,9 +26,24 @@ impl Fetcher {
         self.tried(name, url, || self.one_page(url, accept))
     }
 
+    /// The same, with no second try.
+    pub(crate) fn page_once(&self, name: &str, url: &Url, accept: &'static str) -> Result<Page, FetchError> {
+        self.tried_up_to(0, name, url, || self.one_page(url, accept))
+    }
+
     /// Asks `url` with `once` until it answers or fails for good.
     pub(crate) fn tried<T>(
         &self,
+        name: &str,
+        url: &Url,
+        once: impl Fn() -> Result<T, Failure>,
+    ) -> Result<T, FetchError> {
+        self.tried_up_to(self.settings.retries, name, url, once)
+    }
+
+    fn tried_up_to<T>(
+        &self,
+        retries: u32,
         name: &str,
         url: &Url,
         once: impl Fn() -> Result<T, Failure>,
@@ -40,7 +55,7 @@ impl Fetcher {
                 Err(Failure::Source(Reason::Offline)) => {
                     return Err(FetchError::Offline { name: name.to_owned(), url: redacted(url) });
                 }
-                Err(Failure::Source(reason)) if reason.may_pass() && retry < self.settings.retries => {
+                Err(Failure::Source(reason)) if reason.may_pass() && retry < retries => {
                     let longest = self.settings.longest_wait;
                     let delay = match reason {
                         Reason::Status { retry_after: Some(after), .. } => after.min(longest),

@@ -355,6 +355,16 @@ impl Fetcher {
         })
     }
 
+    /// The same, of a `file:` address too, and asked once: what is not there is done without.
+    pub(crate) fn text_once(&self, name: &str, url: &url::Url) -> Result<String, FetchError> {
+        let contents = |reason: String| FetchError::Contents { name: name.to_owned(), reason, hint: None };
+        let bytes = match url.to_file_path() {
+            Ok(path) if url.scheme() == "file" => fs_err::read(path).map_err(|e| contents(e.kind().to_string()))?,
+            _ => self.page_once(name, url, "text/plain, */*;q=0.5")?.body,
+        };
+        String::from_utf8(bytes).map_err(|_| contents("it is not UTF-8".to_owned()))
+    }
+
     /// Puts the tree of an archive that the store has, and that was verified, into the store; its digest.
     pub fn tree_of_archive(&self, session: &Session, name: &str, archive: (Digest, u64)) -> Result<Digest, FetchError> {
         let limits = self.limits(archive.1);

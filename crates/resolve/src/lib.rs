@@ -74,7 +74,8 @@ pub trait Provider {
     fn description(&mut self, path: &RelPath) -> Result<Digest, BoxError>;
 
     /// A tool: the newest version that is allowed, and what is fetched for it.
-    fn tool(&mut self, request: &ToolRequest) -> Result<ToolAnswer, BoxError>;
+    /// `resolver` is the program that resolves python packages, where it is locked: it knows the builds of the interpreter.
+    fn tool(&mut self, request: &ToolRequest, resolver: Option<&ToolPin>) -> Result<ToolAnswer, BoxError>;
 
     /// Python packages, resolved together for all platforms that the request names.
     fn python(&mut self, request: &PythonRequest, with: &ResolveWith<'_>) -> Result<PythonAnswer, BoxError>;

@@ -118,9 +118,15 @@ pub fn resolve(
         }
     }
     let mut tools = judge_tools(wanted, old, mode);
-    for tool in tools.iter_mut().filter(|tool| tool.pin.is_none()) {
+    // Interpreters come last: what resolves their packages knows which builds there are.
+    let mut open: Vec<usize> = (0..tools.len()).filter(|i| tools[*i].pin.is_none()).collect();
+    open.sort_by_key(|i| trainlock_types::is_python(&tools[*i].request.name));
+    for i in open {
+        let resolver = tools.iter().filter(|tool| tool.request.name.as_str() == RESOLVER);
+        let resolver = resolver.filter_map(|tool| tool.pin.clone()).next();
+        let tool = &mut tools[i];
         let (request, subject) = (tool.request, tool.subject());
-        match provider.tool(request) {
+        match provider.tool(request, resolver.as_ref()) {
             Ok(ToolAnswer { version: found, .. }) if !request.requirement.matches(&found) => {
                 errors.push(ResolveError::ToolVersion {
                     subject,

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use trainlock_lock::{Change, Content, Determinism, Lock, PackagePin, Switches, heal};
+use trainlock_lock::{Change, Content, Determinism, Lock, PackagePin, Switches, ToolPin, heal};
 use trainlock_resolve::{
     BoxError, DataAnswer, ImageAnswer, Mode, Provider, PythonAnswer, Resolution, ResolveError, ResolveWith, ToolAnswer,
     Wanted, WantedMember, resolve, settle, stale,
@@ -90,7 +90,7 @@ impl Provider for World {
         ))
     }
 
-    fn tool(&mut self, request: &ToolRequest) -> Result<ToolAnswer, BoxError> {
+    fn tool(&mut self, request: &ToolRequest, _: Option<&ToolPin>) -> Result<ToolAnswer, BoxError> {
         self.asked.push(request.name.to_string());
         let version = semver::Version::new(1, self.generation(&request.name)?, 0);
         Ok(ToolAnswer { version, artifacts: BTreeMap::new(), hash_from: None })
@@ -463,7 +463,7 @@ fn an_archive_packed_anew_is_named_as_such() {
             Ok(Digest::of(path.as_str().as_bytes()))
         }
 
-        fn tool(&mut self, request: &ToolRequest) -> Result<ToolAnswer, BoxError> {
+        fn tool(&mut self, request: &ToolRequest, _: Option<&ToolPin>) -> Result<ToolAnswer, BoxError> {
             Err(format!("no tool {} here", request.name).into())
         }
 

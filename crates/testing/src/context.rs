@@ -86,6 +86,8 @@ impl TestContext {
         command.args(args).current_dir(self.project()).env_clear();
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.env("HOME", self.home()).env("TRAINLOCK_STORE", self.store());
+        // Interpreters are the machine's: their builds are large, and no server of a test has them.
+        command.env("UV_PYTHON_DOWNLOADS", "never");
         command
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use trainlock_env::{HostTools, ToolError};
 use trainlock_fetch::{FetchError, Fetcher};
 use trainlock_lock::{
-    Action, Content, DataPin, Determinism, HashFrom, Lock, LockError, Subject, Switches, ToolArtifact,
+    Action, Content, DataPin, Determinism, HashFrom, Lock, LockError, Subject, Switches, ToolArtifact, ToolPin,
 };
 use trainlock_manifest::{Member, Workspace};
 use trainlock_resolve::{
@@ -88,6 +88,7 @@ impl Project {
                 fetcher: &fetcher,
                 index: &packages,
                 npm: &self.npm,
+                python: &self.settings.python,
                 variables: &self.settings.uv_variables,
                 offline,
             };
@@ -487,7 +488,7 @@ impl Provider for Sources<'_> {
         }
     }
 
-    fn tool(&mut self, request: &ToolRequest) -> Result<ToolAnswer, BoxError> {
+    fn tool(&mut self, request: &ToolRequest, resolver: Option<&ToolPin>) -> Result<ToolAnswer, BoxError> {
         let (Some(tools), Some((workshop, _))) = (&mut self.tools, &self.outside) else {
             return Err("it is not locked".into());
         };
@@ -508,6 +509,13 @@ impl Provider for Sources<'_> {
                     let found = fetcher.tool_of_npm(session, request, package, program, workshop.npm.settings()?);
                     Some((found, HashFrom::Index))
                 }
+                (ToolFrom::Python, ..) => match workshop.python_builds(request, resolver, self.ui)? {
+                    Some((builds, stated_by)) => {
+                        let found = fetcher.tool_of_builds(session, &builds, workshop.python.mirror.as_ref());
+                        Some((found, stated_by))
+                    }
+                    None => None,
+                },
                 (ToolFrom::Index, Some(list), _) => {
                     let url = url::Url::parse(list).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
                     let text = match &url {

@@ -10,7 +10,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trainlock_env::sandbox::Bind;
-use trainlock_env::{Invocation, Sandbox, Stage, Stop, Tier};
+use trainlock_env::{Invocation, Sandbox, Stage, Stop, Tier, Tool};
 use trainlock_types::{Digest, RelPath, is_python};
 
 /// The folder, and what it leads to.
@@ -26,6 +26,8 @@ pub(crate) struct Place {
     /// What of this machine a sandbox has to show for them.
     shown: Vec<PathBuf>,
     project: Project,
+    /// Whether the interpreter is one of the store, in which nothing may be written: root could.
+    of_store: bool,
 }
 
 impl Place {
@@ -82,6 +84,9 @@ impl Place {
         let mut variables = vec![("PATH", format!("{folder}/bin:{}", self.path))];
         if !self.packages.is_empty() {
             variables.push(("VIRTUAL_ENV", folder));
+        }
+        if self.of_store {
+            variables.push(("PYTHONDONTWRITEBYTECODE", "1".to_owned()));
         }
         variables
     }
@@ -145,5 +150,6 @@ pub(crate) fn make(
     let private: Vec<&Path> = private.iter().map(PathBuf::as_path).collect();
     let mut shown: Vec<PathBuf> = equipment.tools.iter().flat_map(|(_, tool)| tool.shown(&private)).collect();
     shown.extend(environment.map(|environment| environment.packages.clone()));
-    Ok(Place { folder, tools, packages, path, shown, project })
+    let of_store = matches!(equipment.python(), Some(Tool::Fetched(python)) if python.place.get().is_some());
+    Ok(Place { folder, tools, packages, path, shown, project, of_store })
 }

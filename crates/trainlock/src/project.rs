@@ -399,6 +399,7 @@ impl Project {
             }
             let (from, sha256) = match tool {
                 Tool::Host(_) => ("host", None),
+                Tool::Fetched(fetched) if fetched.stand_in.get().is_some() => ("host", None),
                 Tool::Fetched(fetched) => ("lock", Some(fetched.digest.to_string())),
             };
             record.tools.push(ToolRecord {

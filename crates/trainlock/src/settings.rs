@@ -7,7 +7,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trainlock_fetch::{
-    Access, ConfigFolders, Credentials, DockerFiles, IndexPlaces, NpmPlaces, ObjectSettings, Replacements, Secret,
+    Access, ConfigFolders, Credentials, DockerFiles, IndexPlaces, NpmPlaces, ObjectSettings, PythonMirror,
+    Replacements, Secret,
 };
 use trainlock_manifest::Sandbox;
 use trainlock_store::Link;
@@ -67,6 +68,10 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
         "The npm registry, and npm's configuration file in place of `~/.npmrc`, which may name registries and their tokens. Never written anywhere.",
     ),
     ("VIRTUAL_ENV", "The virtual environment that is active: its pip.conf is read."),
+    (
+        "UV_PYTHON_DOWNLOADS_JSON_URL, UV_PYTHON_INSTALL_MIRROR, UV_PYTHON_DOWNLOADS",
+        "The list of builds of the Python interpreter in place of uv's own; what stands in place of the address before a release's folder; `never`: no builds, the machine's interpreters alone.",
+    ),
     ("UV_KEYRING_PROVIDER, UV_HTTP_TIMEOUT", "Handed to uv, which resolves python packages."),
     ("NO_COLOR", "If set: no colour."),
     ("CI", "If set: no progress bars."),
@@ -109,6 +114,8 @@ pub(crate) struct Settings {
     pub(crate) index_places: IndexPlaces,
     /// What the npm registry's address is found out from.
     pub(crate) npm_places: NpmPlaces,
+    /// Where builds of the Python interpreter come from.
+    pub(crate) python: PythonPlaces,
     /// What a container engine gets of the environment: all but trainlock's own.
     pub(crate) engine_variables: BTreeMap<String, String>,
     /// What uv gets of the environment: proxies, certificates, credentials.
@@ -196,6 +203,7 @@ impl Settings {
             engine_variables: engine_variables(),
             uv_variables: uv_variables(index_places.certificates().as_deref()),
             index_places,
+            python: python_places()?,
             npm_places: npm_places(home.as_deref()),
             credentials: Credentials::default(),
             docker: docker_files(home.as_deref(), xdg("XDG_CONFIG_HOME", ".config").as_deref()),
@@ -481,6 +489,29 @@ fn index_places(home: Option<&Path>, config: Option<&Path>) -> IndexPlaces {
     let folders = ConfigFolders { home, config, environment: environment.as_deref() };
     let configured = (variable("PIP_CONFIG_FILE").map(PathBuf::from), variable("UV_CONFIG_FILE").map(PathBuf::from));
     IndexPlaces::usual(variables, folders, configured)
+}
+
+/// Where builds of the Python interpreter come from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PythonPlaces {
+    /// None are wanted.
+    pub(crate) never: bool,
+    /// A list of builds: an address, or a file.
+    pub(crate) list: Option<String>,
+    /// Where they are fetched from.
+    pub(crate) mirror: Option<PythonMirror>,
+}
+
+fn python_places() -> Result<PythonPlaces, Failure> {
+    let text = |name: &str| variable(name).and_then(|v| v.into_string().ok()).filter(|v| !v.trim().is_empty());
+    let mirror = match text("UV_PYTHON_INSTALL_MIRROR") {
+        Some(address) => Some(PythonMirror::parse(&address).ok_or_else(|| {
+            Failure::new(Exit::Invalid, "UV_PYTHON_INSTALL_MIRROR is no https, http or file address")
+        })?),
+        None => None,
+    };
+    let never = text("UV_PYTHON_DOWNLOADS").is_some_and(|word| matches!(word.trim(), "never" | "false"));
+    Ok(PythonPlaces { never, list: text("UV_PYTHON_DOWNLOADS_JSON_URL"), mirror })
 }
 
 /// What names the npm registry: of the files, the user's.

@@ -188,6 +188,8 @@ impl Uv<'_> {
             ("UV_NATIVE_TLS", "1".as_ref()),
             ("PATH", crate::STEP_PATH.as_ref()),
             ("LC_ALL", "C.UTF-8".as_ref()),
+            // An interpreter of the store is as it was fetched; what is installed is compiled all the same.
+            ("PYTHONDONTWRITEBYTECODE", "1".as_ref()),
         ];
         command.envs(settings);
         command
@@ -212,6 +214,28 @@ impl Uv<'_> {
         let text = text.trim().trim_start_matches("error: ").trim_start_matches("× ").trim().to_owned();
         Err(PythonError::Uv(if text.is_empty() { format!("uv ended with {}", output.status) } else { text }))
     }
+}
+
+/// The builds of the interpreter that a uv knows, as it lists them: JSON, out of what it carries.
+///
+/// # Errors
+/// If it can't be run, or fails.
+pub fn list_builds(uv: &Path, cache: &Path) -> Result<String, PythonError> {
+    let mut command = Command::new(uv);
+    command.args([
+        "python",
+        "list",
+        "--only-downloads",
+        "--all-versions",
+        "--all-platforms",
+        "--output-format",
+        "json",
+    ]);
+    command.args(["--no-config", "--offline", "--color", "never", "--cache-dir"]).arg(cache);
+    command.env_clear().env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+    let output = command.output().map_err(|source| PythonError::Start { program: uv.to_owned(), source })?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(PythonError::Uv(text(&output.stderr))) }
 }
 
 /// A package to be installed.

@@ -1,5 +1,7 @@
 //! What a member's steps are equipped with: tools and python packages, found, fetched, verified and built.
 
+mod builds;
+mod index;
 mod npm;
 mod python;
 
@@ -8,6 +10,7 @@ pub(crate) use python::resolve_packages;
 
 use crate::exit::{Exit, Failure, Problem};
 use crate::project::{self, Project};
+use crate::settings::PythonPlaces;
 use crate::ui::Ui;
 use python::{interpreter_key, packages_key, selected};
 use std::borrow::Cow;
@@ -20,8 +23,8 @@ use trainlock_env::{
     ToolError,
 };
 use trainlock_fetch::{
-    FetchError, Fetcher, IndexPlaces, IndexSettings, ToolFetchError, Want, Wanted, image_config, image_config_digest,
-    image_layout, image_parts,
+    FetchError, Fetcher, IndexSettings, ToolFetchError, Want, Wanted, image_config, image_config_digest, image_layout,
+    image_parts,
 };
 use trainlock_lock::{Lock, PythonPin, ToolPin};
 use trainlock_manifest::Member;
@@ -171,6 +174,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) fetcher: &'a Fetcher,
     pub(crate) index: &'a IndexSettings,
     pub(crate) npm: &'a Npm,
+    pub(crate) python: &'a PythonPlaces,
     /// What uv gets of the caller's environment.
     pub(crate) variables: &'a BTreeMap<String, String>,
     pub(crate) offline: bool,
@@ -189,7 +193,8 @@ impl Workshop<'_> {
         let alone = RelPath::parse(&pin.name).map(|path| (path, artifact.file.sha256));
         let alone = alone.map_err(|e| EquipError::Index(e.to_string()))?;
         let (program, digest) = artifact.program.as_ref().unwrap_or(&alone);
-        let key = tree_key(&artifact.file);
+        let is_build = is_build(pin);
+        let key = tree_key(pin, &artifact.file);
         let tree = match kept(self.store, &key)? {
             Some(tree) => tree,
             None => {
@@ -199,6 +204,9 @@ impl Workshop<'_> {
                     self.bring_tool(pin, file)?;
                 }
                 let tree = match artifact.program {
+                    Some(_) if is_build => {
+                        self.fetcher.tree_of_build(self.session, &file.file, (file.sha256, file.size))?
+                    }
                     Some(_) => self.fetcher.tree_of_archive(self.session, &file.file, (file.sha256, file.size))?,
                     None => self.tree_of_program(program, file)?,
                 };
@@ -258,6 +266,7 @@ impl Workshop<'_> {
                 let brought = self.fetcher.bring_all(self.session, &[want]).into_iter().collect::<Result<(), _>>();
                 Ok(brought.map_err(|error| self.fetcher.without_registry(error, settings))?)
             }
+            ToolFrom::Python => self.bring_build(pin, file),
             _ => match SourceUrl::parse(&file.file) {
                 Ok(source) => self.bring_from(&pin.name, source, file),
                 Err(_) => self.bring(&[(tool.package.as_deref().unwrap_or(&pin.name), file)], &[]),
@@ -339,9 +348,15 @@ fn kept(store: &Store, key: &Digest) -> Result<Option<Digest>, StoreError> {
     Ok(digest.filter(|digest| store.has_tree(digest)))
 }
 
-/// What the tree of an archive is kept under.
-fn tree_key(file: &PinnedFile) -> Digest {
-    Digest::of(format!("trainlock tree of an archive 1\n{}\n", file.sha256).as_bytes())
+/// What the tree of a tool's archive is kept under.
+fn tree_key(pin: &ToolPin, file: &PinnedFile) -> Digest {
+    let what = if is_build(pin) { "a python build" } else { "an archive" };
+    Digest::of(format!("trainlock tree of {what} 1\n{}\n", file.sha256).as_bytes())
+}
+
+/// Whether a tool is a build of the Python interpreter.
+fn is_build(pin: &ToolPin) -> bool {
+    matches!(&pin.provider, ToolProvider::Fetched(tool) if tool.from == ToolFrom::Python)
 }
 
 /// The digests of all that a lock's tools and packages keep in the store of this machine, and the keys that lead to them.
@@ -349,7 +364,7 @@ pub(crate) fn live(lock: &Lock, store: &Store, live: &mut trainlock_store::Live)
     let mut keys = Vec::new();
     for pin in &lock.tools {
         live.objects.extend(pin.artifacts.values().map(|a| a.file.sha256));
-        keys.extend(pin.artifacts.values().map(|a| tree_key(&a.file)));
+        keys.extend(pin.artifacts.values().map(|a| tree_key(pin, &a.file)));
     }
     for pin in &lock.packages {
         live.objects.extend(pin.wheels.iter().chain(&pin.source).map(|file| file.sha256));
@@ -445,8 +460,11 @@ impl Project {
                 let request = &tool.request;
                 let pin = lock.tool(request.member.as_ref(), &request.name);
                 let found = match (&request.provider, pin) {
-                    // An image has its own programs: this machine's would not find their libraries in it.
-                    _ if image.is_some() && !pin.is_some_and(|pin| pin.artifacts.contains_key(&Platform::host())) => {
+                    // An image has its own programs: this machine's would not find their libraries in it, and neither would an
+                    // interpreter that is in need of a C library of a certain kind.
+                    _ if image.is_some()
+                        && !pin.is_some_and(|pin| pin.artifacts.contains_key(&Platform::host()) && !is_build(pin)) =>
+                    {
                         continue;
                     }
                     (ToolProvider::Host { accept, .. }, pin) => self.host_tool(request, *accept, pin),
@@ -459,7 +477,8 @@ impl Project {
                                 let digest =
                                     artifact.program.as_ref().map_or(artifact.file.sha256, |(_, digest)| *digest);
                                 let version = pin.version.to_string();
-                                Ok(Tool::Fetched(FetchedTool { version, digest, place: OnceLock::new() }))
+                                let (place, stand_in) = (OnceLock::new(), OnceLock::new());
+                                Ok(Tool::Fetched(FetchedTool { version, digest, place, stand_in }))
                             }
                             None if fetched.from == ToolFrom::Python => {
                                 host_python(&mut self.host, request, &pin.version.to_string())
@@ -563,6 +582,7 @@ impl Project {
             fetcher: &fetcher,
             index: &index,
             npm: &self.npm,
+            python: &self.settings.python,
             variables,
             offline,
         };
@@ -572,9 +592,12 @@ impl Project {
             let member = member.filter(|m| !m.dir.is_root()).map(|m| &m.name);
             for (tool, here) in &equipment.tools {
                 if let (Tool::Fetched(fetched), Some(pin)) = (here, lock.tool(member, tool))
-                    && fetched.place.get().is_none()
+                    && here.program().is_none()
                 {
-                    let _ = fetched.place.set(workshop.tool(pin)?);
+                    match self.tool_or_host(&workshop, pin, ui)? {
+                        Ok(place) => drop(fetched.place.set(place)),
+                        Err(host) => drop(fetched.stand_in.set(host)),
+                    }
                 }
             }
             if let Some(image) = equipment.image.as_ref().filter(|image| image.place.get().is_none()) {
@@ -708,9 +731,10 @@ impl Project {
             let fetcher = Fetcher::new(self.fetch_settings(offline), events);
             let variables = &self.settings.uv_variables;
             let (store, session, fetcher, index, npm) = (&self.store, &session, &fetcher, &index, &self.npm);
-            let workshop = Workshop { store, session, fetcher, index, npm, variables, offline };
+            let python = &self.settings.python;
+            let workshop = Workshop { store, session, fetcher, index, npm, python, variables, offline };
             for pin in tools {
-                workshop.tool(pin)?;
+                let _ = self.tool_or_host(&workshop, pin, ui)?;
             }
             for (image, manifest) in images {
                 workshop.image(image, manifest, ui)?;
@@ -756,60 +780,5 @@ impl Project {
             packages.push((pin, selected));
         }
         Ok((tools, packages))
-    }
-
-    /// Where packages are looked for, as the environment and pip's and uv's configuration say.
-    pub(crate) fn package_index(&self) -> Result<IndexSettings, Failure> {
-        self.index_settings().map_err(|reason| {
-            let hint = match IndexSettings::is_missing(&reason) {
-                true => {
-                    "set PIP_INDEX_URL or UV_DEFAULT_INDEX to its address, or have pip with `python3`, which knows one"
-                }
-                false => "it needs an address such as https://HOST/simple",
-            };
-            Failure::new(Exit::Failed, reason).hint(hint)
-        })
-    }
-
-    /// The same; where nothing is configured, the index that pip asks then. That is remembered in the store: pip takes a while
-    /// to start.
-    pub(crate) fn index_settings(&self) -> Result<IndexSettings, String> {
-        let found = IndexSettings::find(&self.settings.index_places);
-        let Err(reason) = &found else { return found };
-        if !IndexSettings::is_missing(reason) {
-            return found;
-        }
-        let file = self.store.root().join("package-index");
-        let remembered = fs_err::read_to_string(&file).ok().filter(|text| !text.trim().is_empty());
-        let known = remembered.or_else(|| {
-            let text = self.index_of_pip()?;
-            // Only to be quicker the next time.
-            let _ = fs_err::write(&file, &text);
-            Some(text)
-        });
-        let default = known.map(|text| text.trim().to_owned());
-        IndexSettings::find(&IndexPlaces { default, ..self.settings.index_places.clone() })
-    }
-
-    /// The index that pip asks where nothing is configured: of the pip that `python3` has, or brings along for new environments.
-    fn index_of_pip(&self) -> Option<String> {
-        const ASK: &str = "\
-try:
-    from pip._internal.models.index import PyPI
-except ImportError:
-    import ensurepip, glob, os, sys
-    sys.path[:0] = glob.glob(os.path.join(os.path.dirname(ensurepip.__file__), '_bundled', 'pip-*.whl'))
-    from pip._internal.models.index import PyPI
-print(PyPI.simple_url)
-";
-        let mut command = std::process::Command::new("python3");
-        command.args(["-I", "-c", ASK]).env("PATH", &self.settings.path).stdin(std::process::Stdio::null());
-        let output = command.output().ok().filter(|output| output.status.success())?;
-        String::from_utf8(output.stdout).ok().filter(|text| text.starts_with("http"))
-    }
-
-    /// uv's cache of what an index says: no part of what is verified, and removable at any time.
-    pub(crate) fn uv_cache(&self) -> PathBuf {
-        self.store.root().join("uv")
     }
 }

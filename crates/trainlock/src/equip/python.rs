@@ -1,6 +1,7 @@
 //! Python packages: resolved and taken over while locking, and installed, each wheel once.
 
 use super::{EquipError, Workshop, host_python, kept};
+use crate::exit::Exit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use trainlock_env::python::{
@@ -217,8 +218,14 @@ pub(crate) fn resolve_packages(
     let tools = workspace.members.iter().find(of_member).map(|m| m.tools.as_slice()).unwrap_or_default();
     let tool = tools.iter().find(|tool| tool.request.name == with.interpreter.name);
     let interpreter = match tool.map(|tool| &tool.request) {
-        Some(_) if with.interpreter.artifacts.contains_key(&Platform::host()) => {
-            workshop.tool(with.interpreter)?.program
+        Some(tool) if with.interpreter.artifacts.contains_key(&Platform::host()) => {
+            match workshop.tool(with.interpreter) {
+                Ok(place) => place.program,
+                Err(error) if error.exit() == Exit::Failed => {
+                    host_python(host, tool, &version).map_err(|_| error)?.program
+                }
+                Err(error) => return Err(error),
+            }
         }
         Some(tool) => host_python(host, tool, &version)?.program,
         None => return Err(EquipError::Interpreter { wanted: version, found: "[tools] names none".to_owned() }),

@@ -1,0 +1,201 @@
+//! Builds of the Python interpreter: locked, fetched from a mirror, and what serves where one can't be had.
+
+use crate::project;
+use std::path::Path;
+use std::process::Command;
+use trainlock_testing::{FaultServer, Ran, TestContext};
+use trainlock_types::{Digest, Platform};
+
+/// Packs the machine's interpreter as a build is packed: below `python/`, `python3` a link, and descriptions of terminals in folders
+/// whose names differ in case alone. It is started by a script, which finds its library where that lies.
+const PACK: &str = r##"
+import io, os, sys, sysconfig, tarfile
+line = "%d.%d" % sys.version_info[:2]
+stdlib = sysconfig.get_path("stdlib")
+out = tarfile.open(sys.argv[1], "w:gz", compresslevel=1)
+def text(name, data, mode=0o755):
+    info = tarfile.TarInfo("python/" + name); info.size = len(data); info.mode = mode
+    out.addfile(info, io.BytesIO(data))
+def link(name, to):
+    info = tarfile.TarInfo("python/" + name); info.type = tarfile.SYMTYPE; info.linkname = to
+    out.addfile(info)
+real = os.path.realpath(sys.executable)
+out.add(real, "python/bin/.interpreter")
+text("bin/python" + line, b"""#!/bin/bash
+here=$(dirname "$(readlink -f "$0")")
+export LD_LIBRARY_PATH=$here/../lib
+exec -a "$0" "$here/.interpreter" "$@"
+""")
+link("bin/python3", "python" + line)
+library = os.path.join(sysconfig.get_config_var("LIBDIR") or "", sysconfig.get_config_var("INSTSONAME") or "")
+if library.endswith(".so.1.0") and os.path.isfile(library):
+    out.add(os.path.realpath(library), "python/lib/" + os.path.basename(library))
+skip = {"site-packages", "dist-packages", "test", "tests", "__pycache__", "idlelib", "lib2to3", "ensurepip", "pydoc_data"}
+def wanted(info):
+    name = os.path.basename(info.name)
+    return None if name in skip or name.startswith("config-") else info
+out.add(stdlib, "python/lib/python" + line, filter=wanted)
+text("lib/python" + line + "/made-for-the-test", b"")
+text("share/terminfo/A/a", b"one", 0o644)
+text("share/terminfo/a/a", b"two", 0o644)
+out.close()
+print("%d.%d.%d" % sys.version_info[:3])
+"##;
+
+/// An interpreter's archive, and its version.
+fn packed(at: &Path) -> (Vec<u8>, String) {
+    let file = at.join("build.tar.gz");
+    let output = Command::new("python3").args(["-I", "-c", PACK]).arg(&file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    (fs_err::read(file).unwrap(), String::from_utf8(output.stdout).unwrap().trim().to_owned())
+}
+
+struct Release {
+    server: FaultServer,
+    archive: Vec<u8>,
+    version: String,
+    file: String,
+}
+
+impl Release {
+    /// A release of the machine's interpreter, with its digests in `SHA256SUMS`.
+    fn new(context: &TestContext) -> Release {
+        let (archive, version) = packed(context.root());
+        let family = if cfg!(target_arch = "aarch64") { "aarch64" } else { "x86_64" };
+        let file = format!("cpython-{version}+20260101-{family}-unknown-linux-gnu-install_only_stripped.tar.gz");
+        let release = Release { server: FaultServer::start(), archive, version, file };
+        release.serve(&release.archive);
+        let sums = format!(
+            "{}  other.tar.gz\n{}  {}\n",
+            Digest::of(b"").to_hex(),
+            Digest::of(&release.archive).to_hex(),
+            release.file
+        );
+        release.server.serve("/mirror/20260101/SHA256SUMS", sums);
+        release
+    }
+
+    fn path(&self) -> String {
+        format!("/mirror/20260101/{}", self.file.replace('+', "%2B"))
+    }
+
+    fn serve(&self, bytes: &[u8]) {
+        self.server.serve(&self.path(), bytes.to_vec());
+    }
+
+    /// The list of builds: the plain one, and others that are not taken.
+    fn list(&self, context: &TestContext, sha256: Option<String>) -> std::path::PathBuf {
+        let parts: Vec<u64> = self.version.split('.').map(|n| n.parse().unwrap()).collect();
+        let family = if cfg!(target_arch = "aarch64") { "aarch64" } else { "x86_64" };
+        let entry = |name: &str, variant: serde_json::Value, libc: &str, arch: serde_json::Value, patch: u64| {
+            serde_json::json!({
+                "name": "cpython", "arch": { "family": family, "variant": arch }, "os": "linux", "libc": libc,
+                "major": parts[0], "minor": parts[1], "patch": patch, "prerelease": "", "variant": variant,
+                "url": format!("https://builds.invalid/releases/20260101/{name}"), "sha256": sha256,
+            })
+        };
+        let null = serde_json::Value::Null;
+        let list = serde_json::json!({
+            "plain": entry(&self.file.replace('+', "%2B"), null.clone(), "gnu", null.clone(), parts[2]),
+            "musl": entry("musl-install_only.tar.gz", null.clone(), "musl", null.clone(), parts[2] + 1),
+            "v3": entry("v3-install_only.tar.gz", null.clone(), "gnu", "v3".into(), parts[2] + 2),
+            "free": entry("free-install_only.tar.gz", "freethreaded".into(), "gnu", null, parts[2] + 3),
+        });
+        let file = context.root().join("builds.json");
+        fs_err::write(&file, list.to_string()).unwrap();
+        file
+    }
+
+    fn run(&self, context: &TestContext, list: &Path, args: &[&str]) -> Ran {
+        let mut command = context.command(args);
+        command.env("UV_PYTHON_DOWNLOADS_JSON_URL", list).env_remove("UV_PYTHON_DOWNLOADS");
+        command.env("UV_PYTHON_INSTALL_MIRROR", self.server.url("/mirror"));
+        Ran::of(&mut command)
+    }
+}
+
+fn manifest() -> String {
+    format!(
+        "[workspace]\nplatforms = [\"{}\"]\n[tools]\npython = \"3\"\n[steps.s]\nrun = \"python -c 'import json, os, sys; print(os.path.exists(os.path.dirname(json.__file__) + \\\"/../made-for-the-test\\\"), sys.version_info[:3])' > out\"\noutputs = [\"out\"]\n",
+        Platform::host()
+    )
+}
+
+fn used(context: &TestContext) -> String {
+    let record = context.run(["runs", "show", "--json"]).expect(0).stdout;
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    record["tools"][0]["from"].as_str().unwrap().to_owned()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_build_is_locked_fetched_and_used() {
+    let context = project(&manifest());
+    let release = Release::new(&context);
+    let list = release.list(&context, None);
+    release.run(&context, &list, &["lock"]).expect(0);
+    let lock = context.read("train.lock");
+    let published = format!("https://builds.invalid/releases/20260101/{}", release.file.replace('+', "%2B"));
+    let line = release.version.rsplit_once('.').unwrap().0;
+    for part in [
+        format!("version = \"{}\"", release.version),
+        "hash-from = \"publisher\"".to_owned(),
+        format!("{} {} {published}", Digest::of(&release.archive).to_hex(), release.archive.len()),
+        format!("python/bin/python{line}"),
+    ] {
+        assert!(lock.contains(&part), "{part}: {lock}");
+    }
+    assert!(!lock.contains("127.0.0.1") && !lock.contains("mirror"), "{lock}");
+    release.run(&context, &list, &["train"]).expect(0);
+    let parts = release.version.replace('.', ", ");
+    assert_eq!(context.read("out"), format!("True ({parts})\n"));
+    assert_eq!(used(&context), "lock");
+    // It is there: no network, no list.
+    let offline = ["train", "--locked", "--offline", "--force"];
+    context.run(offline).expect(0);
+    assert_eq!(used(&context), "lock");
+    // Nor does anything write into it.
+    let ran =
+        context.run(["run", "--", "python", "-c", "import pickle, sys; print(sys.dont_write_bytecode)"]).expect(0);
+    assert_eq!(ran.stdout, "True\n");
+    context.run(["store", "verify"]).expect(0);
+    // Somewhere else it can't be had: the machine's interpreter of exactly this version serves.
+    fs_err::remove_dir_all(context.store()).unwrap();
+    let ran = context.run(offline).expect(0);
+    assert!(ran.stderr.contains("the locked build can't be had"), "{}", ran.stderr);
+    assert_eq!(context.read("out"), format!("False ({parts})\n"));
+    assert_eq!(used(&context), "host");
+    // What comes and is another is an error, whatever the machine has.
+    let mut other = release.archive.clone();
+    *other.last_mut().unwrap() ^= 1;
+    release.serve(&other);
+    let failed = release.run(&context, &list, &["train", "--locked", "--force"]).expect(4);
+    assert!(failed.stderr.contains("sha256") && !failed.stderr.contains("127.0.0.1"), "{}", failed.stderr);
+    release.serve(&release.archive);
+    release.run(&context, &list, &["train", "--locked", "--force"]).expect(0);
+    assert_eq!(used(&context), "lock");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn where_no_build_can_be_had_the_machines_interpreter_is_locked() {
+    let context = project(&manifest());
+    let release = Release::new(&context);
+    // A list that states the digest itself; a wrong one.
+    let list = release.list(&context, Some(Digest::of(b"another").to_hex()));
+    release.run(&context, &list, &["lock"]).expect(4);
+    assert!(!context.has("train.lock"));
+    let list = release.list(&context, Some(Digest::of(&release.archive).to_hex()));
+    release.run(&context, &list, &["lock"]).expect(0);
+    assert!(context.read("train.lock").contains("hash-from = \"index\""));
+    // A release without digests, a list that is none, one that is not there: told, and as if there were no builds.
+    let mirror = release.list(&context, None);
+    release.server.script("/mirror/20260101/SHA256SUMS", "", [trainlock_testing::Fault::Close]);
+    for list in [mirror, context.root().join("missing.json"), context.project().join("train.toml")] {
+        fs_err::remove_file(context.project().join("train.lock")).unwrap();
+        let ran = release.run(&context, &list, &["lock"]).expect(0);
+        assert!(ran.stderr.contains("Using the python of this machine"), "{}", ran.stderr);
+        let lock = context.read("train.lock");
+        assert!(lock.contains(&format!("version = \"{}\"", release.version)) && !lock.contains("artifacts"), "{lock}");
+    }
+}
