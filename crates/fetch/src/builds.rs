@@ -30,6 +30,9 @@ pub struct PythonBuild {
     pub sha256: Option<Digest>,
 }
 
+/// Builds with the digest that is stated of each, and whether the list states them all.
+pub type StatedBuilds = (Vec<(PythonBuild, Digest)>, bool);
+
 /// Where builds are fetched from in place of where they are published (`UV_PYTHON_INSTALL_MIRROR`): what stands in the place of
 /// everything before the release's folder. Its `Debug` shows no address.
 #[derive(Clone, PartialEq, Eq)]
@@ -109,7 +112,7 @@ impl Fetcher {
         request: &ToolRequest,
         builds: &[PythonBuild],
         mirror: Option<&PythonMirror>,
-    ) -> Result<Option<(Vec<(PythonBuild, Digest)>, bool)>, FetchError> {
+    ) -> Result<Option<StatedBuilds>, FetchError> {
         let fits = |build: &&PythonBuild| {
             request.platforms.contains(&build.platform) && request.requirement.matches(&build.version)
         };
