@@ -293,7 +293,7 @@ fn mirrors_in_their_order() {
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     Place::new().bring(settings(), &urls, &body).unwrap();
     assert!(server.requests("/unused").is_empty());
-    let failures = failures(Place::new().bring(settings(), &[urls[0], urls[1], urls[2], "s3://bucket/x"], &body));
+    let failures = failures(Place::new().bring(settings(), &[urls[0], urls[1], urls[2], "hf://org/x"], &body));
     let reasons: Vec<&Reason> = failures.iter().map(|f| &f.reason).collect();
     assert!(
         matches!(
@@ -541,12 +541,6 @@ fn files_of_this_machine() {
     assert!(matches!(reason("folder"), Reason::NotAFile("a folder")));
     assert!(matches!(reason("pipe"), Reason::NotAFile("a named pipe")));
     assert!(place.resolve_checked(settings(), &[&at("a%20b.csv")], None, Some(4)).unwrap_err().is_verification());
-}
-
-#[test]
-fn kinds_that_come_later() {
-    let place = Place::new();
-    assert!(matches!(place.resolve(settings(), "s3://bucket/x"), Err(FetchError::Unsupported { .. })));
 }
 
 #[test]
