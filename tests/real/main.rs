@@ -1,4 +1,4 @@
-//! With the real programs: nginx, openssl, the archivers, git. `tests/real/install` installs them.
+//! With the real programs: nginx, openssl, the archivers, git, sshd. `tests/real/install` installs them.
 //!
 //! Where one is missing a test says so and passes; with `TRAINLOCK_REQUIRE_REAL=1` it fails.
 
@@ -6,6 +6,7 @@ mod archives;
 mod buckets;
 mod formats;
 mod git;
+mod git_servers;
 mod images;
 mod python;
 mod seeds;
