@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(lines.remove(0), "text");
         let names: Vec<&str> = lines.iter().filter_map(|l| l.split_once('=')).map(|(name, _)| name).collect();
         // The shell adds three of its own.
-        let known = ["HOME", "PATH", "TRAINLOCK_STORE", "PWD", "SHLVL", "_", "OLDPWD"];
+        let known = ["HOME", "PATH", "TRAINLOCK_STORE", "UV_PYTHON_DOWNLOADS", "PWD", "SHLVL", "_", "OLDPWD"];
         assert!(names.iter().all(|name| known.contains(name)), "{names:?}");
         assert!(names.contains(&"TRAINLOCK_STORE"));
         assert!(context.has("a/b.txt") && !context.has("a/c.txt"));
