@@ -1,0 +1,123 @@
+//! Container images that steps stand in: brought and unpacked, or handed to an engine.
+
+use super::{EquipError, Workshop, kept};
+use crate::exit::{Exit, Failure, Problem};
+use crate::project::Project;
+use crate::ui::Ui;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use trainlock_env::{Engine, EngineKind, ImagePlace};
+use trainlock_fetch::{image_config, image_config_digest, image_layout};
+use trainlock_lock::Lock;
+use trainlock_store::StoreError;
+use trainlock_types::{Digest, ImageReference, Platform};
+
+/// What the tree of an image is kept under.
+pub(super) fn image_key(manifest: &Digest) -> Digest {
+    Digest::of(format!("trainlock image 1\n{manifest}\n").as_bytes())
+}
+
+impl Workshop<'_> {
+    /// An image's file system in the store: brought, verified and unpacked if it is not there.
+    pub(super) fn image(
+        &self,
+        image: &ImageReference,
+        manifest: (Digest, u64),
+        ui: &Ui,
+    ) -> Result<ImagePlace, EquipError> {
+        let key = image_key(&manifest.0);
+        let tree = match kept(self.store, &key)? {
+            // What it says of its use is read of it each time.
+            Some(tree) if self.store.object(&manifest.0, Some(manifest.1))?.is_some() => tree,
+            kept => {
+                let _lock = self.store.lock(&format!("image-{key}"), |_| {})?;
+                ui.note("Fetching", format!("image {image}"));
+                self.fetcher.bring_image(self.session, image, manifest)?;
+                let tree = match kept {
+                    Some(tree) => tree,
+                    None => self.fetcher.unpack_image(self.session, image, manifest)?,
+                };
+                self.session.replace_result(&key, tree.to_hex().as_bytes())?;
+                ui.status("Unpacked", format!("image {image}, as locked"));
+                tree
+            }
+        };
+        let root = self.store.tree(&tree).ok_or(StoreError::Missing(tree))?;
+        let variables = image_config(self.store, image, manifest)?.variables;
+        Ok(ImagePlace { tree, root, variables, handed: None })
+    }
+}
+
+impl Project {
+    /// The engine of this name on this machine.
+    pub(crate) fn engine(&self, kind: EngineKind) -> Result<Engine, Failure> {
+        let is_program = |path: &PathBuf| fs_err::metadata(path).is_ok_and(|m| m.is_file());
+        let mut places = std::env::split_paths(&self.settings.path).map(|folder| folder.join(kind.name()));
+        match places.find(is_program) {
+            Some(program) => Ok(Engine { kind, program, environment: self.settings.engine_variables.clone() }),
+            None => Err(Failure::new(Exit::Failed, format!("there is no `{}` on PATH", kind.name()))
+                .hint("without `--engine` trainlock runs images itself")),
+        }
+    }
+
+    /// Gives an image that the store has to an engine: what the engine knows it by.
+    pub(super) fn handed_over(
+        &self,
+        engine: &Engine,
+        image: &ImageReference,
+        manifest: (Digest, u64),
+    ) -> Result<String, Failure> {
+        match engine.kind {
+            // It takes images from nowhere but registries: by digest, which it verifies.
+            EngineKind::Docker => return Ok(image.pinned(&manifest.0)),
+            // It is given the file system.
+            EngineKind::Runc => return Ok(String::new()),
+            EngineKind::Podman | EngineKind::Apptainer => {}
+        }
+        let parent = self.own_folder()?.join("oci");
+        fs_err::create_dir_all(&parent)?;
+        // podman calls an image by its folder, and wants that in lower case.
+        let name = format!("trainlock-{}", manifest.0.short());
+        let folder = parent.join(&name);
+        if !folder.is_dir() {
+            let temporary = tempfile::tempdir_in(&parent)?;
+            image_layout(&self.store, image, manifest, temporary.path()).map_err(EquipError::from)?;
+            // Another process may have been faster, with the same.
+            if let Err(error) = fs_err::rename(temporary.path(), &folder)
+                && !folder.is_dir()
+            {
+                return Err(error.into());
+            }
+        }
+        if engine.kind == EngineKind::Apptainer {
+            return Ok(folder.display().to_string());
+        }
+        let id = image_config_digest(&self.store, image, manifest).map_err(EquipError::from)?.to_hex();
+        let podman = |words: &[&str]| {
+            let mut command = std::process::Command::new(&engine.program);
+            command.args(words).current_dir(&parent).env_clear().envs(&engine.environment);
+            command.stdin(std::process::Stdio::null()).output()
+        };
+        if podman(&["image", "exists", &id])?.status.success() {
+            return Ok(id);
+        }
+        let output = podman(&["pull", "--quiet", &format!("oci:{name}")])?;
+        // Its id is the digest of the configuration, which names the content of the layers.
+        if output.status.success() && String::from_utf8_lossy(&output.stdout).trim() == id {
+            return Ok(id);
+        }
+        let mut failure = Failure::new(Exit::Failed, format!("podman did not take image {image}"));
+        if let Some(Problem::Plain { causes, .. }) = failure.problems.first_mut() {
+            causes.push(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        }
+        Err(failure)
+    }
+
+    /// The images of members' steps, each once, with the manifest for this machine.
+    pub(crate) fn images<'l>(&self, lock: &'l Lock, members: &[usize]) -> Vec<(&'l ImageReference, (Digest, u64))> {
+        let steps = members.iter().flat_map(|i| &self.workspace.members[*i].steps);
+        let named: BTreeSet<&ImageReference> = steps.filter_map(|step| step.image.as_ref()).collect();
+        let pins = lock.images.iter().filter(|pin| named.contains(&pin.reference));
+        pins.filter_map(|pin| Some((&pin.reference, *pin.platforms.get(&Platform::host())?))).collect()
+    }
+}
