@@ -11,15 +11,15 @@ use trainlock_testing::{Ran, TestContext};
 const PASSWORD: &str = "p4ss-w0rd-of-no-one";
 
 /// A server that ends when it is dropped.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Server {
-    fn start(command: &mut Command) -> Server {
+    pub(crate) fn start(command: &mut Command) -> Server {
         Server(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
     }
 
     /// Waits until it listens, or has made its socket.
-    fn ready(&mut self, log: &Path, is_ready: impl Fn() -> bool) {
+    pub(crate) fn ready(&mut self, log: &Path, is_ready: impl Fn() -> bool) {
         let begin = Instant::now();
         while !is_ready() {
             let log = || fs_err::read_to_string(log).unwrap_or_default();
@@ -37,11 +37,11 @@ impl Drop for Server {
     }
 }
 
-fn listens(port: u16) -> bool {
+pub(crate) fn listens(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-fn git(folder: &Path, args: &[&str]) -> String {
+pub(crate) fn git(folder: &Path, args: &[&str]) -> String {
     let mut command = Command::new("git");
     command.args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]);
     command.args(args).current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");

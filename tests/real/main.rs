@@ -7,6 +7,7 @@ mod buckets;
 mod formats;
 mod git;
 mod git_servers;
+mod hub;
 mod images;
 mod python;
 mod seeds;
