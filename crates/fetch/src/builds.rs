@@ -216,7 +216,7 @@ fn at(published: &Url, mirror: Option<&PythonMirror>) -> Url {
 /// The same error, with no address of the mirror in it.
 fn of_mirror(error: FetchError, mirror: Option<&PythonMirror>) -> FetchError {
     let Some(PythonMirror(url)) = mirror else { return error };
-    let mut error = without_index(error, &IndexSettings { indexes: vec![url.clone()], named: BTreeMap::new() });
+    let mut error = without_index(error, &IndexSettings { indexes: vec![url.clone()], ..IndexSettings::default() });
     if let FetchError::Sources { failures, .. } = &mut error {
         for failure in &mut failures.0 {
             failure.url = failure.url.replace("the package index", "UV_PYTHON_INSTALL_MIRROR");

@@ -141,6 +141,7 @@ impl FetchError {
                 Reason::Gone { package } => Some(format!(
                     "look whether the machine's package index is the one that was locked with; else move to a version that it has: trainlock update {package}"
                 )),
+                Reason::Withdrawn { .. } => Some(withdrawn(failures)),
                 Reason::Certificate(_) => {
                     Some("set SSL_CERT_FILE to a PEM file with your authority's certificate".to_owned())
                 }
@@ -149,6 +150,27 @@ impl FetchError {
             _ => None,
         }
     }
+}
+
+/// What to do about files that were withdrawn.
+fn withdrawn(failures: &SourceFailures) -> String {
+    let package = |failure: &SourceFailure| match &failure.reason {
+        Reason::Withdrawn { package, .. } => Some(package.clone()),
+        _ => None,
+    };
+    let packages: Vec<String> = failures.0.iter().filter_map(package).collect();
+    let quoted: Vec<String> = packages.iter().map(|package| format!("\"{package}\"")).collect();
+    format!(
+        "to go on with the locked bytes, add `--config fetch.yanked={}` to the command (for all who use the lock: `yanked = [{}]` in [python]); to move on to another version: trainlock update {}",
+        packages.join(","),
+        quoted.join(", "),
+        packages.join(" ")
+    )
+}
+
+/// The publisher's reason for withdrawing a file, as the end of a sentence.
+pub fn of_withdrawal(why: &str) -> String {
+    if why.is_empty() { String::new() } else { format!(" ({})", why.escape_debug()) }
 }
 
 /// What to do about a bucket that gives no access.
@@ -277,6 +299,14 @@ pub enum Reason {
     Gone {
         /// The package.
         package: String,
+    },
+    /// A locked file that the package index still has, and its publisher no longer wants to be used.
+    #[error("its publisher has withdrawn (yanked) this file of {package}{}", of_withdrawal(.why))]
+    Withdrawn {
+        /// The package.
+        package: String,
+        /// The publisher's reason; may be empty.
+        why: String,
     },
     /// 401, 403 or 407.
     #[error("the server wants credentials or refuses them (status {status})")]

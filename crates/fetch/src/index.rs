@@ -10,7 +10,7 @@ use crate::page::{Page, redacted};
 use crate::replace::own;
 use fs_err as fs;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use trainlock_types::{Digest, normalized_package, percent_decoded};
@@ -22,12 +22,14 @@ const NONE: &str = "no package index is configured";
 const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1";
 
 /// Where packages are looked for.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct IndexSettings {
     /// Indexes, in the order in which they are asked: the first that has a package is taken for it, as uv does.
     pub indexes: Vec<Url>,
     /// Indexes that have a name: a manifest may take a package from one of them alone.
     pub named: BTreeMap<String, Url>,
+    /// Packages, by normalized name, of which files are taken that their publishers have withdrawn (yanked).
+    pub yanked: BTreeSet<String>,
 }
 
 impl fmt::Debug for IndexSettings {
@@ -151,7 +153,7 @@ impl IndexSettings {
         let (place, text) = default.ok_or(NONE)?;
         let (name, text) = name_and_url(text.trim());
         extra.push((place, name.map(str::to_owned), text.to_owned()));
-        let mut settings = IndexSettings { indexes: Vec::new(), named: BTreeMap::new() };
+        let mut settings = IndexSettings::default();
         for (place, name, text) in extra {
             let url = places.address(&place, name.as_deref(), &text)?;
             if let Some(name) = name {
@@ -168,10 +170,15 @@ impl IndexSettings {
         Ok(settings)
     }
 
+    /// The settings for asking this index alone.
+    pub(crate) fn at(&self, url: &Url) -> IndexSettings {
+        IndexSettings { indexes: vec![url.clone()], ..self.clone() }
+    }
+
     /// The settings for a package that comes from the index of this name alone; none if no such index is configured.
     pub fn only(&self, name: &str) -> Option<IndexSettings> {
         let url = self.named.get(name)?;
-        Some(IndexSettings { indexes: vec![url.clone()], named: self.named.clone() })
+        Some(self.at(url))
     }
 
     /// A named index for uv: its bare address, and its credentials as uv's variables, so that no file needs to hold them.
@@ -422,7 +429,18 @@ fn html(text: &str, base: &Url) -> Vec<IndexFile> {
     let mut rest = text;
     while let Some(at) = rest.find("<a").filter(|at| rest.len() > at + 2) {
         rest = &rest[at + 2..];
-        let Some(end) = rest.find('>') else { break };
+        // A `>` may stand in a value.
+        let mut quote = None;
+        let end = rest.find(|c| {
+            match (quote, c) {
+                (None, '>') => return true,
+                (None, '"' | '\'') => quote = Some(c),
+                (Some(open), _) if open == c => quote = None,
+                _ => {}
+            }
+            false
+        });
+        let Some(end) = end else { break };
         let (tag, after) = (&rest[..end], &rest[end + 1..]);
         let name = unescaped(after.split('<').next().unwrap_or_default().trim());
         let attribute = |key: &str| -> Option<String> {
@@ -517,7 +535,7 @@ mod tests {
         };
         assert_eq!(json(text.as_bytes(), &base), Some(vec![expected.clone()]));
         let text = format!(
-            "<html><a href=\"../../f/a-1.whl#sha256={}\" data-requires-python=\"&gt;=3\" data-yanked='broken'> a-1.whl </a><a>no</a>",
+            "<html><a href=\"../../f/a-1.whl#sha256={}\" data-requires-python=\">=3\" data-yanked='broken'> a-1.whl </a><a>no</a>",
             sha256.to_hex()
         );
         assert_eq!(html(&text, &base), vec![IndexFile { size: None, ..expected }]);
@@ -581,6 +599,7 @@ mod tests {
         let settings = IndexSettings {
             indexes: vec![url("https://me:secret@mirror.example/simple/")],
             named: BTreeMap::from([("cpu".to_owned(), url("http://cpu.example:8000/w/"))]),
+            ..IndexSettings::default()
         };
         for (text, plain) in [
             ("fetch https://me:secret@mirror.example/simple/numpy/, and", "fetch the package index/numpy, and"),

@@ -39,7 +39,7 @@ mod tree;
 pub use archive::ArchiveError;
 pub use auth::{Access, Credentials, Secret};
 pub use builds::{PythonBuild, PythonMirror, StatedBuilds, python_builds};
-pub use error::{FetchError, Mismatch, Reason, SourceFailure, SourceFailures};
+pub use error::{FetchError, Mismatch, Reason, SourceFailure, SourceFailures, of_withdrawal};
 pub use fetcher::{Content, Fetcher, Resolved, Want, Wanted};
 pub use image::{DockerFiles, FoundImage, ImageConfig, image_config, image_config_digest, image_layout, image_parts};
 pub use index::{ConfigFolders, IndexFile, IndexPlaces, IndexSettings};

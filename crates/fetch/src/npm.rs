@@ -99,7 +99,7 @@ impl NpmSettings {
             url.ok_or_else(|| format!("{place} names an npm registry that is no http or https address"))
         };
         let (text, place) = values.get("registry").ok_or(NONE)?;
-        let mut registries = IndexSettings { indexes: vec![address(text, place)?], named: BTreeMap::new() };
+        let mut registries = IndexSettings { indexes: vec![address(text, place)?], ..IndexSettings::default() };
         for (key, (text, place)) in &values {
             if let Some(scope) = key.strip_suffix(":registry").filter(|scope| scope.starts_with('@')) {
                 registries.named.insert(scope.to_owned(), address(text, place)?);

@@ -6,14 +6,16 @@
 //! `v`), has no place in semver and is passed over.
 
 use crate::archive::{self, Limits};
-use crate::error::{FetchError, Reason, SourceFailure, SourceFailures};
+use crate::error::{FetchError, Reason, SourceFailure, SourceFailures, of_withdrawal};
 use crate::fetcher::{Fetcher, Want, Wanted};
 use crate::index::{IndexFile, IndexSettings};
 use crate::replace::own;
 use crate::standing::{self, Found, Standing};
 use std::collections::BTreeMap;
 use trainlock_store::Session;
-use trainlock_types::{Digest, Event, Libc, PinnedFile, Platform, RelPath, SourceUrl, ToolRequest, WheelName, nearest};
+use trainlock_types::{
+    Digest, Event, Libc, PinnedFile, Platform, RelPath, SourceUrl, ToolRequest, WheelName, nearest, normalized_package,
+};
 
 /// The C library that every Linux platform of a lock is taken to have: that of systems of 2021 and later.
 pub const GLIBC: (u32, u32) = (2, 34);
@@ -195,16 +197,21 @@ impl Fetcher {
     }
 
     /// The file of an index's package that a lock names, as something to be fetched. All indexes are asked until one has it: its
-    /// digest is known, so that no stranger's file of the same name can take its place.
+    /// digest is known, so that no stranger's file of the same name can take its place. `accepts`: with a warning, also where
+    /// its publisher has withdrawn it.
     ///
     /// # Errors
-    /// If none has it, or it is another now.
-    pub fn index_want(&self, index: &IndexSettings, package: &str, file: &PinnedFile) -> Result<Want, FetchError> {
-        let mut changed = None;
-        let mut failed = None;
+    /// If none has it, or it is another now, or withdrawn.
+    pub(crate) fn index_want(
+        &self,
+        index: &IndexSettings,
+        package: &str,
+        file: &PinnedFile,
+        accepts: bool,
+    ) -> Result<Want, FetchError> {
+        let (mut withdrawn, mut changed, mut failed) = (None, None, None);
         for url in &index.indexes {
-            let one = IndexSettings { indexes: vec![url.clone()], named: index.named.clone() };
-            let files = match self.index_files(&one, package) {
+            let files = match self.index_files(&index.at(url), package) {
                 Ok(files) => files,
                 Err(FetchError::Sources { failures: SourceFailures(found), .. })
                     if found.iter().all(|f| matches!(f.reason, Reason::NotFound(_))) =>
@@ -223,7 +230,13 @@ impl Fetcher {
                 changed.get_or_insert(found);
                 continue;
             }
-            self.warn_of_withdrawn(package, &listed);
+            if let Some(why) = &listed.yanked {
+                if !accepts {
+                    withdrawn.get_or_insert(why.clone());
+                    continue;
+                }
+                self.warn_of_withdrawn(package, &listed.file, why);
+            }
             return Ok(Want {
                 name: file.file.clone(),
                 sources: vec![SourceUrl::Http(listed.url.into())],
@@ -231,15 +244,22 @@ impl Fetcher {
             });
         }
         let failure = |url: String, reason| SourceFailures(vec![SourceFailure { url, reason, earlier: Vec::new() }]);
-        match (changed, failed) {
-            (Some(found), _) => {
+        match (withdrawn, changed, failed) {
+            (Some(why), ..) => {
+                let reason = Reason::Withdrawn { package: package.to_owned(), why };
+                Err(FetchError::Sources {
+                    name: format!("package {package}"),
+                    failures: failure(file.file.clone(), reason),
+                })
+            }
+            (None, Some(found), _) => {
                 let mismatch = crate::Mismatch::Sha256 { expected: file.sha256, found };
                 let reason = Reason::Mismatch { mismatch, html: false };
                 let failures = failure(format!("{} (as the package index states)", file.file), reason);
                 Err(FetchError::Sources { name: package.to_owned(), failures })
             }
-            (None, Some(error)) => Err(error),
-            (None, None) => {
+            (None, None, Some(error)) => Err(error),
+            (None, None, None) => {
                 let failures = failure(file.file.clone(), Reason::Gone { package: package.to_owned() });
                 Err(FetchError::Sources { name: format!("package {package}"), failures })
             }
@@ -256,7 +276,7 @@ impl Fetcher {
         package: &str,
         file: &PinnedFile,
     ) -> Result<Found, FetchError> {
-        let want = match self.index_want(index, package, file) {
+        let want = match self.index_want(index, package, file, true) {
             Ok(want) => want,
             Err(error) if error.is_verification() => {
                 return Ok(Found::Differs("another file of this name, as the package index states".to_owned()));
@@ -305,21 +325,46 @@ impl Fetcher {
         self.each(files, |(index, package, file)| self.index_answer(index, package, file))
     }
 
-    /// Tells the user of a file that its publisher no longer wants to be used.
-    fn warn_of_withdrawn(&self, package: &str, file: &IndexFile) {
-        let Some(why) = &file.yanked else { return };
-        let why = if why.is_empty() { String::new() } else { format!(" ({})", why.escape_debug()) };
+    /// Tells the user of a file that is used though its publisher no longer wants it to be.
+    pub fn warn_of_withdrawn(&self, package: &str, file: &str, why: &str) {
         let message = format!(
-            "package {package}: {} was withdrawn by its publisher{why}; it is used because train.lock names it, and `trainlock update {package}` moves to another version",
-            file.file
+            "package {package}: {file} was withdrawn (yanked) by its publisher{}; it is used all the same",
+            of_withdrawal(why)
         );
         self.events.emit(Event::Warning { message });
     }
 
-    /// The same for many files: each with its package and where that is looked for. The index is asked once a package, many at
-    /// a time.
-    pub fn wants_of_index(&self, files: &[(&IndexSettings, &str, &PinnedFile)]) -> Vec<Result<Want, FetchError>> {
-        self.each(files, |(index, package, file)| self.index_want(index, package, file))
+    /// Files of packages that a lock names, as something to be fetched: each with its package and where that is looked for. The index
+    /// is asked once a package, many at a time.
+    ///
+    /// # Errors
+    /// The first; all that were withdrawn are told together.
+    pub fn wants_of_index(&self, files: &[(&IndexSettings, &str, &PinnedFile)]) -> Result<Vec<Want>, FetchError> {
+        let accepts = |index: &IndexSettings, package: &str| index.yanked.contains(&normalized_package(package));
+        let found =
+            self.each(files, |(index, package, file)| self.index_want(index, package, file, accepts(index, package)));
+        let (mut wants, mut names, mut withdrawn) = (Vec::new(), Vec::new(), Vec::new());
+        for result in found {
+            match result {
+                Ok(want) => wants.push(want),
+                Err(FetchError::Sources { name, failures: SourceFailures(failures) })
+                    if failures.iter().all(|f| matches!(f.reason, Reason::Withdrawn { .. })) =>
+                {
+                    names.push(name);
+                    withdrawn.extend(failures);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if withdrawn.is_empty() {
+            return Ok(wants);
+        }
+        Err(FetchError::Sources { name: names.join(", "), failures: SourceFailures(withdrawn) })
+    }
+
+    /// What the index has of each package now, many at a time.
+    pub fn files_of_index(&self, packages: &[(&IndexSettings, &str)]) -> Vec<Result<Vec<IndexFile>, FetchError>> {
+        self.each(packages, |(index, package)| self.index_files(index, package))
     }
 
     /// Digest and size of a listed file, by fetching it: for indexes that do not state both. `sha256` is what is known of it.

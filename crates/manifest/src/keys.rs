@@ -352,6 +352,13 @@ static PYTHON_KEYS: &[Key] = &[
         "sdist = [\"docopt\"]",
         "Packages that may be built from source where there is no wheel.",
     ),
+    key(
+        "yanked",
+        Shape::List(&Shape::Text(&PACKAGE_NAME)),
+        "`[]`",
+        "yanked = [\"docopt\"]",
+        "Packages of which a version may be locked and fetched that its publisher has withdrawn (yanked).",
+    ),
 ];
 
 static PROFILE_KEYS: &[Key] = &[
@@ -367,7 +374,7 @@ static PROFILE_KEYS: &[Key] = &[
         Shape::Table(&[PYTHON_KEYS]),
         "",
         "[profile.cpu.python]",
-        "What the profile lays over `[python]`: requirements (each in place of those on the same package), `groups`, `extras`, `sdist`, `index`; a file of packages takes the place of `[python]`'s own.",
+        "What the profile lays over `[python]`: requirements (each in place of those on the same package), `groups`, `extras`, `sdist`, `yanked`, `index`; a file of packages takes the place of `[python]`'s own.",
     ),
 ];
 

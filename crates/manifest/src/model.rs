@@ -108,6 +108,8 @@ pub struct Python {
     pub index: BTreeMap<String, String>,
     /// Packages that may be built from a source distribution where there is no wheel.
     pub sdist: Vec<String>,
+    /// Packages of which a version may be used that its publisher has withdrawn.
+    pub yanked: Vec<String>,
     /// Where `[python]` stands in `source`.
     pub span: Range<usize>,
     /// The manifest that the table stands in: the root's if it is inherited.

@@ -216,7 +216,7 @@ pub(crate) fn packages(described: &Described<'_>, under: Option<&Python>, report
         let text = view.str(from?.name)?;
         path(source, &text, &described.base, report)
     };
-    let (mut over, mut sdist, mut index) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let (mut over, mut sdist, mut yanked, mut index) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
     let mut base = match from.map(|entry| entry.name) {
         None | Some("dependencies") if under.is_some() => {
             let under = under?;
@@ -259,9 +259,11 @@ pub(crate) fn packages(described: &Described<'_>, under: Option<&Python>, report
     }
     if let Some(under) = under {
         sdist.clone_from(&under.sdist);
+        yanked.clone_from(&under.yanked);
         index.clone_from(&under.index);
     }
     sdist.extend(texts("sdist"));
+    yanked.extend(texts("yanked"));
     for entry in view.entries_of("index") {
         let Some(name) = text(entry.node) else { continue };
         let word = |t: &str| {
@@ -282,6 +284,7 @@ pub(crate) fn packages(described: &Described<'_>, under: Option<&Python>, report
         over,
         index,
         sdist,
+        yanked,
         span: described.entry.span.clone(),
         source: Arc::clone(source),
     })
@@ -289,8 +292,9 @@ pub(crate) fn packages(described: &Described<'_>, under: Option<&Python>, report
 
 /// Checks that requirements and names of packages begin as such, which tells a file name or an option from them.
 fn names(view: &View<'_>, report: &mut Report) -> bool {
+    const PACKAGE_NAME: &str = "python package's name";
     let mut sound = true;
-    for (key, what) in [("dependencies", "python requirement"), ("sdist", "python package's name")] {
+    for (key, what) in [("dependencies", "python requirement"), ("sdist", PACKAGE_NAME), ("yanked", PACKAGE_NAME)] {
         for text in view.list(key) {
             let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
             let rest = text.text.trim().trim_start_matches(name);

@@ -2,7 +2,7 @@
 
 use crate::cli::Global;
 use crate::exit::{Exit, Failure};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use trainlock_fetch::{
 };
 use trainlock_manifest::Sandbox;
 use trainlock_store::Link;
-use trainlock_types::{nearest, parse_duration};
+use trainlock_types::{nearest, normalized_package, parse_duration};
 
 /// The environment variables that trainlock reads, with what they do: the docs' list is made of this one.
 pub(crate) const VARIABLES: &[(&str, &str)] = &[
@@ -94,6 +94,8 @@ pub(crate) struct Settings {
     pub(crate) retries: u32,
     /// How long a connection may be silent.
     pub(crate) stall: Duration,
+    /// Packages of which locked files are fetched though they were withdrawn.
+    pub(crate) yanked: BTreeSet<String>,
     /// Where tools are looked for.
     pub(crate) path: OsString,
     /// The netrc file, if there is one.
@@ -148,6 +150,11 @@ pub(crate) const KEYS: &[(&str, &str, &str)] = &[
     ("fetch.retries", "`5`", "How often a request is made again after a failure that may pass: 0 to 100."),
     ("fetch.stall-timeout", "`30s`", "How long a connection may be silent."),
     (
+        "fetch.yanked",
+        "none",
+        "Packages, separated by commas, of which locked files are fetched though their publishers have withdrawn (yanked) them.",
+    ),
+    (
         "index.NAME",
         "none",
         "The address of a package index that manifests take packages from by this name (`index = { torch = \"NAME\" }` in `[python]`).",
@@ -195,6 +202,7 @@ impl Settings {
             limit_rate: None,
             retries: 5,
             stall: Duration::from_secs(30),
+            yanked: BTreeSet::new(),
             path: variable("PATH").unwrap_or_default(),
             netrc: variable("NETRC")
                 .map(PathBuf::from)
@@ -274,6 +282,11 @@ impl Settings {
                 let word = Sandbox::ALL.into_iter().find(|s| s.as_str() == value);
                 self.sandbox =
                     Some(word.ok_or_else(|| format!("`{value}` is not `required`, `best-effort` or `off`"))?);
+            }
+            "fetch.yanked" => {
+                // An array of the file comes as it is written.
+                let names = value.trim_matches(['[', ']']).split(',').map(|name| name.trim().trim_matches(['"', '\'']));
+                self.yanked.extend(names.filter(|name| !name.is_empty()).map(normalized_package));
             }
             "fetch.stall-timeout" => self.stall = parse_duration(value).map_err(|e| e.to_string())?,
             _ if let Some(name) = key.strip_prefix("index.") => {

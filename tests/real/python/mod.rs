@@ -177,14 +177,113 @@ fn a_file_that_is_another_or_gone_is_told() {
         run_with(&context, &[("PIP_INDEX_URL", first), ("PIP_EXTRA_INDEX_URL", second)], &["fetch"]).expect(0);
     }
     fs_err::remove_dir_all(context.store()).unwrap();
-    // Withdrawn, and there all the same: the lock names it, its bytes are right, and the user is told.
-    index.add("demo", file, Arc::clone(&good));
+}
+
+#[test]
+fn what_is_withdrawn_after_it_was_locked_is_fetched_only_if_that_is_said() {
+    let python = "[python]\ndependencies = [\"demo\"]\n";
+    let context = project(&with_packages(python, "demo"));
+    let Some(index) = demo(&context) else { return };
+    let (file, base) = ("demo-1.0-py3-none-any.whl", "base-2.0-py3-none-manylinux2014_x86_64.whl");
+    run(&context, &index.url(""), &["train"]).expect(0);
+    let lock = context.read("train.lock");
     index.change("demo", file, |f| f.yanked = Some("a bad day"));
-    let ran = run(&context, &index.url(""), &["train"]).expect(0);
-    for word in ["warning", "demo", file, "a bad day", "trainlock update demo"] {
-        assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
+    // What is here is used, and nobody is asked.
+    index.requests();
+    fs_err::remove_file(context.project().join("out")).unwrap();
+    let ran = run(&context, &index.url(""), &["train", "--locked", "--force"]).expect(0);
+    assert!(!ran.stderr.contains("a bad day") && index.requests().is_empty(), "{}", ran.stderr);
+    let anew = |args: &[&str], code: i32, words: &[&str]| {
+        fs_err::remove_dir_all(context.store()).unwrap();
+        let _ = fs_err::remove_file(context.project().join("out"));
+        let ran = run(&context, &index.url(""), args).expect(code);
+        for word in words {
+            assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
+        }
+        assert!(!ran.stderr.contains(&index.port()) && context.has("out") == (code == 0 && args[0] == "train"));
+        assert_eq!(context.read("train.lock"), lock);
+        ran.stderr
+    };
+    // What has to be fetched is refused, with the way on.
+    let words =
+        ["demo", file, "withdrawn (yanked)", "(a bad day)", "--config fetch.yanked=demo", "trainlock update demo"];
+    let told = anew(&["train", "--locked"], 1, &words);
+    assert!(!told.contains("base"), "{told}");
+    anew(&["fetch", "--locked"], 1, &words);
+    // All at once; in HTML without a reason.
+    index.html_only();
+    index.change("demo", file, |f| f.yanked = Some(""));
+    index.change("base", base, |f| f.yanked = Some("sick <too>"));
+    if trainlock_types::Platform::host() == trainlock_types::Platform::LinuxX86_64 {
+        anew(&["fetch"], 1, &[file, base, "(sick <too>)", "--config fetch.yanked=base,demo"]);
     }
+    anew(&["fetch", "--config", "fetch.yanked=Base,demo"], 0, &["warning", file, "it is used all the same"]);
+    anew(&["train", "--config", "fetch.yanked=demo", "--config", "fetch.yanked=base"], 0, &["warning", file]);
+    // The manifest says it for everyone, which makes no lock stale.
+    write_manifest(&context, &with_packages(&format!("{python}yanked = [\"demo\", \"Base\"]\n"), "demo"));
+    anew(&["train", "--locked"], 0, &["warning", file]);
+    // Another index on which it is not withdrawn will do.
+    write_manifest(&context, &with_packages(python, "demo"));
+    let other = demo(&context).unwrap();
+    fs_err::remove_dir_all(context.store()).unwrap();
+    let (first, second) = (index.url(""), other.url(""));
+    run_with(&context, &[("PIP_INDEX_URL", &second), ("PIP_EXTRA_INDEX_URL", &first)], &["fetch", "--locked"])
+        .expect(0);
+}
+
+#[test]
+fn what_is_withdrawn_is_locked_only_where_the_manifest_means_it() {
+    let context = project("");
+    let Some(index) = demo(&context) else { return };
+    index.change("demo", "demo-1.0-py3-none-any.whl", |f| f.yanked = Some("a bad day"));
+    let asks = |dependencies: &str, more: &str| {
+        let python = format!("[python]\ndependencies = [\n    {dependencies},\n]\n{more}");
+        write_manifest(&context, &with_packages(&python, "demo"));
+    };
+    let refused = |args: &[&str], words: &[&str]| {
+        let ran = run(&context, &index.url(""), args).expect(1);
+        for word in words {
+            assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
+        }
+        assert!(!ran.stderr.contains(&index.port()), "{}", ran.stderr);
+    };
+    let meant = "yanked = [\"demo\"]";
+    // In uv's words, with the way on; that the manifest means it does not choose it.
+    let of_uv = ["demo==1.0 was yanked (reason: a bad day)", "train.toml:10:5", "\"demo>=1\"", "asked for by `==`"];
+    asks("\"demo>=1\"", "");
+    refused(&["lock"], &of_uv);
+    asks("\"demo>=1\"", meant);
+    refused(&["lock"], &of_uv);
+    // By `==` uv takes it.
+    let words = [
+        "package demo 1.0 was withdrawn (yanked) by its publisher (a bad day): demo-1.0-py3-none-any.whl",
+        "train.toml:10:5",
+        "\"demo==1.0\"",
+        "trainlock update demo",
+        meant,
+    ];
+    asks("\"demo==1.0\"", "");
+    refused(&["lock"], &words);
+    refused(&["train"], &words);
+    refused(&["--config", "fetch.yanked=demo", "lock"], &words);
+    assert!(!context.has("train.lock"));
+    asks("\"demo==1.0\"", meant);
+    let ran = run(&context, &index.url(""), &["train"]).expect(0);
+    assert!(ran.stderr.contains("warning") && ran.stderr.contains("a bad day"), "{}", ran.stderr);
     assert_eq!(context.read("out"), "1.0\n");
+    // What was locked before stays until something is resolved, and `update` moves on where it can.
+    asks("\"demo\"", meant);
+    run(&context, &index.url(""), &["lock"]).expect(0);
+    assert!(context.read("train.lock").contains("demo-1.0-"));
+    asks("\"demo\"", "");
+    let file = "demo-1.1-py3-none-any.whl";
+    index.add("demo", file, wheel(context.root(), file, &["base"]));
+    run(&context, &index.url(""), &["lock", "--check"]).expect(0);
+    index.add("more", "more-3.0-py3-none-any.whl", wheel(context.root(), "more-3.0-py3-none-any.whl", &[]));
+    asks("\"demo\", \"more\"", "");
+    refused(&["lock"], &[words[0], "\"demo\"", "trainlock update demo"]);
+    run(&context, &index.url(""), &["update", "demo"]).expect(0);
+    assert!(context.read("train.lock").contains(file));
 }
 
 #[test]

@@ -30,7 +30,8 @@ impl Source for Pypi<'_> {
                 };
                 let pinned = PinnedFile { file: file.to_owned(), sha256, size };
                 if session.store().object(&sha256, Some(size)).map_err(|e| super::store(name, e))?.is_none() {
-                    let want = fetcher.index_want(index, package, &pinned)?;
+                    // The manifest names the version itself.
+                    let want = fetcher.index_want(index, package, &pinned, true)?;
                     bring(question, index, want)?;
                 }
                 (pinned.file, (sha256, size))

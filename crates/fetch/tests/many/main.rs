@@ -21,7 +21,7 @@ impl Place {
 
     fn fetcher(&self) -> Fetcher {
         let index =
-            IndexSettings { indexes: vec![self.server.url("/simple/").parse().unwrap()], named: Default::default() };
+            IndexSettings { indexes: vec![self.server.url("/simple/").parse().unwrap()], ..IndexSettings::default() };
         let settings = Settings {
             retries: 0,
             package_index: Ok(index),

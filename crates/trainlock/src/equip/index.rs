@@ -2,8 +2,17 @@
 
 use crate::exit::{Exit, Failure};
 use crate::project::Project;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use trainlock_fetch::{IndexPlaces, IndexSettings};
+use trainlock_manifest::Workspace;
+use trainlock_types::normalized_package;
+
+/// Packages of which manifests mean versions that their publishers have withdrawn.
+pub(super) fn meant_all_the_same(workspace: &Workspace) -> BTreeSet<String> {
+    let all = workspace.members.iter().flat_map(|member| member.python.iter().chain(member.python_profiles.values()));
+    all.flat_map(|python| &python.yanked).map(|name| normalized_package(name)).collect()
+}
 
 impl Project {
     /// Where packages are looked for, as the environment and pip's and uv's configuration say.
@@ -19,9 +28,16 @@ impl Project {
         })
     }
 
-    /// The same; where nothing is configured, the index that pip asks then. That is remembered in the store: pip takes a while
-    /// to start.
+    /// The same; where nothing is configured, the index that pip asks then.
     pub(crate) fn index_settings(&self) -> Result<IndexSettings, String> {
+        let mut index = self.configured_index()?;
+        index.yanked = meant_all_the_same(&self.workspace);
+        index.yanked.extend(self.settings.yanked.iter().cloned());
+        Ok(index)
+    }
+
+    /// What pip says is remembered in the store: it takes a while to start.
+    fn configured_index(&self) -> Result<IndexSettings, String> {
         let found = IndexSettings::find(&self.settings.index_places);
         let Err(reason) = &found else { return found };
         if !IndexSettings::is_missing(reason) {

@@ -17,13 +17,14 @@ use images::image_key;
 use python::{interpreter_key, packages_key, selected};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::Path;
 use std::sync::OnceLock;
 use trainlock_env::python::{PythonError, SelectError, piece_key};
 use trainlock_env::{
     Engine, Equipment, FetchedTool, HostTool, HostTools, Image, Outfit, Packages, Place, Tool, ToolError,
 };
-use trainlock_fetch::{FetchError, Fetcher, IndexSettings, ToolFetchError, Want, Wanted, image_parts};
+use trainlock_fetch::{FetchError, Fetcher, IndexSettings, ToolFetchError, Want, Wanted, image_parts, of_withdrawal};
 use trainlock_lock::{Lock, PythonPin, ToolPin};
 use trainlock_manifest::Member;
 use trainlock_run::Plan;
@@ -82,8 +83,27 @@ pub(crate) enum EquipError {
     NoIndex { package: String, index: String },
     #[error("`{package}` {version} is needed by packages that are asked for with hashes, and is not named itself")]
     Unhashed { package: String, version: String },
+    #[error("{}", .0.iter().map(Withdrawn::to_string).collect::<Vec<_>>().join("\n"))]
+    Withdrawn(Vec<Withdrawn>),
     #[error("none of the hashes that `{package}` is asked for with is that of a file of version {version}")]
     Hashes { package: String, version: String },
+}
+
+/// A version that was resolved, and that its publisher no longer wants to be used.
+#[derive(Debug)]
+pub(crate) struct Withdrawn {
+    package: String,
+    version: String,
+    /// One of its files.
+    file: String,
+    why: String,
+}
+
+impl fmt::Display for Withdrawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Withdrawn { package, version, file, why } = self;
+        write!(f, "package {package} {version} was withdrawn (yanked) by its publisher{}: {file}", of_withdrawal(why))
+    }
 }
 
 impl EquipError {
@@ -126,6 +146,17 @@ impl EquipError {
             EquipError::NoIndex { index, .. } => Some(format!(
                 "add it to trainlock's configuration (`index.{index} = \"https://…\"`) or to uv's (`[[index]]` with this name in uv.toml, `UV_INDEX={index}=https://…`)"
             )),
+            EquipError::Python { source: PythonError::Uv(text), .. } if text.contains(" was yanked") => Some(
+                "a version that its publisher has withdrawn (yanked) is taken only where it is asked for by `==` and `yanked = [\"NAME\"]` in [python] names it".to_owned(),
+            ),
+            EquipError::Withdrawn(all) => {
+                let names: Vec<&str> = all.iter().map(|one| one.package.as_str()).collect();
+                Some(format!(
+                    "move to another version (`trainlock update {}`, or another requirement), or say that this one is meant all the same: `yanked = [\"{}\"]` in [python]",
+                    names.join(" "),
+                    names.join("\", \"")
+                ))
+            }
             EquipError::Unhashed { package, version } => {
                 Some(format!("add `{package}=={version}` with its hashes, or leave all hashes out"))
             }
@@ -147,6 +178,7 @@ impl EquipError {
             | EquipError::NoIndex { package, .. }
             | EquipError::Unhashed { package, .. }
             | EquipError::Hashes { package, .. } => package,
+            EquipError::Withdrawn(all) => return all.iter().map(|one| one.package.clone()).collect(),
             _ => return BTreeSet::new(),
         };
         let inner = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
@@ -281,8 +313,7 @@ impl Workshop<'_> {
             missing.iter().map(|(package, _)| self.index_of(package, names)).collect::<Result<Vec<_>, EquipError>>()?;
         let questions: Vec<_> =
             indexes.iter().zip(&missing).map(|(index, (package, file))| (index.as_ref(), *package, *file)).collect();
-        let wants: Result<Vec<_>, FetchError> = self.fetcher.wants_of_index(&questions).into_iter().collect();
-        for result in self.fetcher.bring_all(self.session, &wants?) {
+        for result in self.fetcher.bring_all(self.session, &self.fetcher.wants_of_index(&questions)?) {
             result.map_err(|error| self.fetcher.without_index(error, self.index))?;
         }
         Ok(())

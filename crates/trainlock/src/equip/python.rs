@@ -1,6 +1,7 @@
 //! Python packages: resolved and taken over while locking, and installed, each wheel once.
 
-use super::{EquipError, Workshop, host_python, kept};
+use super::index::meant_all_the_same;
+use super::{EquipError, Withdrawn, Workshop, host_python, kept};
 use crate::exit::Exit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -42,6 +43,42 @@ impl Workshop<'_> {
             found.insert(file.file.clone(), fact);
         }
         Ok(found)
+    }
+
+    /// Refuses versions that their publishers have withdrawn, but for those that are `meant` all the same. uv takes none of its own
+    /// accord, but what is asked for by `==`, what is locked already, and what another lock names.
+    fn refuse_withdrawn(
+        &self,
+        request: &PythonRequest,
+        packages: &[PackagePin],
+        meant: &BTreeSet<String>,
+    ) -> Result<(), EquipError> {
+        let indexes = packages
+            .iter()
+            .map(|pin| self.index_of(&pin.name, &request.index))
+            .collect::<Result<Vec<_>, EquipError>>()?;
+        let questions: Vec<_> =
+            indexes.iter().zip(packages).map(|(index, pin)| (index.as_ref(), pin.name.as_str())).collect();
+        let mut refused = Vec::new();
+        for (pin, listed) in packages.iter().zip(self.fetcher.files_of_index(&questions)) {
+            let listed = match listed {
+                Ok(listed) => listed,
+                // What is taken over stands as it is, and is asked for when it is fetched.
+                Err(_) if request.taken.is_some() => continue,
+                Err(error) => return Err(self.fetcher.without_index(error, self.index).into()),
+            };
+            let withdrawn = pin.wheels.iter().chain(&pin.source).find_map(|file| {
+                let now = listed.iter().find(|now| now.file == file.file)?;
+                Some((file.file.clone(), now.yanked.clone()?))
+            });
+            let Some((file, why)) = withdrawn else { continue };
+            if meant.contains(pin.name.as_str()) {
+                self.fetcher.warn_of_withdrawn(&pin.name, &file, &why);
+            } else {
+                refused.push(Withdrawn { package: pin.name.to_string(), version: pin.version.clone(), file, why });
+            }
+        }
+        if refused.is_empty() { Ok(()) } else { Err(EquipError::Withdrawn(refused)) }
     }
 
     /// uv, for this interpreter.
@@ -258,7 +295,9 @@ pub(crate) fn resolve_packages(
         }
     };
     workshop.session.discard(&scratch)?;
-    pins(workshop, request, &line, found)
+    let answer = pins(workshop, request, &line, found)?;
+    workshop.refuse_withdrawn(request, &answer.packages, &meant_all_the_same(workspace))?;
+    Ok(answer)
 }
 
 /// What uv found, as pins: the files of the wanted platforms, those that the request's hashes allow.
