@@ -212,9 +212,11 @@ fn the_budget_of_connections_is_kept_by_all_together() {
         manifest += &format!("{set} = {{ url = \"s3://lab/{set}/\" }}\n");
     }
     let context = project(&manifest);
-    for args in [["lock", "--config=fetch.connections=5"], ["fetch", "--config=fetch.connections=5"]] {
-        run(&context, &server, &args).expect(0);
+    for command in ["lock", "fetch"] {
+        run(&context, &server, &[command, "--config=fetch.connections-per-host=5"]).expect(0);
         lose_store(&context);
     }
     assert!((2..=5).contains(&server.most_at_once()), "{}", server.most_at_once());
+    assert!((2..=5).contains(&server.most_sockets()), "{}", server.most_sockets());
+    assert!(server.sockets() <= 10, "{}", server.sockets());
 }

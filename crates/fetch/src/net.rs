@@ -18,10 +18,14 @@ use reqwest::header::{
     WWW_AUTHENTICATE,
 };
 use reqwest::{Client, StatusCode};
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls_platform_verifier::Verifier;
 use std::error::Error;
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle};
@@ -62,15 +66,12 @@ pub(crate) struct Ask {
     pub(crate) range: Option<(u64, Option<u64>)>,
     /// The range only, if the file is still the one with this validator; else all of it.
     pub(crate) if_range: Option<String>,
-    /// A connection that the file is not in need of: only if there is one to spare, and not one that others share.
+    /// A connection that the file is not in need of: only if there is one to spare.
     pub(crate) spare: bool,
 }
 
 struct Shared {
-    client: Client,
-    /// For connections beside another one for the same file.
-    apart: OnceLock<Client>,
-    budget: Budget,
+    budget: Arc<Budget>,
     rate: Rate,
     auth: Auth,
     stores: Stores,
@@ -103,7 +104,11 @@ pub(crate) struct Head {
 
 /// Where the bytes of an answer come from.
 enum Flow {
-    Web(reqwest::Response),
+    /// The permit stands behind what it is for, and is given back after that.
+    Web {
+        response: reqwest::Response,
+        _permit: Option<Permit>,
+    },
     Object(Place, object::Stream),
 }
 
@@ -122,14 +127,14 @@ pub(crate) type Arrivals = mpsc::Receiver<(usize, Came)>;
 impl Net {
     /// Starts the thread and sets up TLS and proxies.
     pub(crate) fn start(settings: &Settings) -> Result<Net, String> {
-        let client = client(settings, false)?;
+        let (tls, limit) = (tls(settings)?, settings.connect_timeout);
         let auth = Auth::new(settings);
-        let budget = Budget::new(settings.max_connections, settings.host_connections);
+        let make = move || client(tls.clone(), limit);
+        let budget = Arc::new(Budget::new(settings.max_connections, settings.host_connections, make));
         let rate = Rate::new(settings.limit_rate);
         let patience = settings.connect_timeout.saturating_add(settings.stall_timeout);
-        let stores = Stores::new(settings.objects.clone(), client.clone(), patience);
-        let apart = OnceLock::new();
-        let shared = Arc::new(Shared { client, apart, budget, rate, auth, stores, settings: settings.clone() });
+        let stores = Stores::new(settings.objects.clone(), Arc::clone(&budget), patience);
+        let shared = Arc::new(Shared { budget, rate, auth, stores, settings: settings.clone() });
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
@@ -194,7 +199,6 @@ impl Net {
                 if shared.settings.offline {
                     return Err(Reason::Offline.into());
                 }
-                let _permit = shared.budget.take(&url).await;
                 shared.stores.list(&url, &mut all).await
             };
             let done = tokio::select! {
@@ -229,34 +233,48 @@ impl Drop for Net {
     }
 }
 
-fn client(settings: &Settings, only_http1: bool) -> Result<Client, String> {
-    // Another part of the process may have installed one, which is then as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
+/// How connections are secured: the same for all of them, so that certificates are read once.
+fn tls(settings: &Settings) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let extra = match &settings.certificates {
+        Some(path) => {
+            let failed = |why: String| format!("{}: {why}", path.display());
+            let pem = fs_err::read(path).map_err(|e| e.to_string())?;
+            let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+            certificates.map_err(|e| failed(e.to_string()))?
+        }
+        None => Vec::new(),
+    };
+    let verifier = match extra.is_empty() {
+        true => Verifier::new(Arc::clone(&provider)),
+        false => Verifier::new_with_extra_roots(extra, Arc::clone(&provider)),
+    };
+    let verifier = verifier.map_err(|e| innermost(&e))?;
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|e| innermost(&e))?;
+    let mut config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+    config.alpn_protocols = vec!["h2".into(), "http/1.1".into()];
+    Ok(config)
+}
+
+fn client(tls: ClientConfig, connect_timeout: Duration) -> Result<Client, String> {
+    let builder = Client::builder()
         .user_agent(concat!("trainlock/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
-        .connect_timeout(settings.connect_timeout)
+        .connect_timeout(connect_timeout)
+        .pool_max_idle_per_host(1)
         // A few windows in flight keep a fast line with a long delay busy.
         .http2_initial_stream_window_size(8 << 20)
-        .http2_initial_connection_window_size(32 << 20);
-    if let Some(path) = &settings.certificates {
-        let pem = fs_err::read(path).map_err(|e| e.to_string())?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-            .map_err(|e| format!("{}: {}", path.display(), innermost(&e)))?;
-        builder = builder.tls_certs_merge(certificates);
-    }
-    if only_http1 {
-        builder = builder.http1_only();
-    }
+        .http2_initial_connection_window_size(32 << 20)
+        .tls_backend_preconfigured(tls);
     builder.build().map_err(|e| innermost(&e))
 }
 
 impl Shared {
     async fn transfer(&self, url: Url, ask: Ask, line: &Line) {
         let work = async {
-            // The permit is held until the body has come.
-            let (head, flow, _permit) = match url.scheme() {
+            let (head, flow) = match url.scheme() {
                 "s3" | "gs" | "az" => self.object(&url, ask).await?,
                 _ => self.start(url, ask).await?,
             };
@@ -274,7 +292,7 @@ impl Shared {
     }
 
     /// Follows redirects to the head of the answer.
-    async fn start(&self, mut url: Url, ask: Ask) -> Result<(Head, Flow, Option<Permit>), Failure> {
+    async fn start(&self, mut url: Url, ask: Ask) -> Result<(Head, Flow), Failure> {
         let mut first_host = None;
         for _ in 0..=REDIRECTS {
             if let Some(other) = self.settings.replace.of(&url) {
@@ -282,21 +300,17 @@ impl Shared {
             }
             if url.scheme() == "file" {
                 let response = replace::answer(&url).await?;
-                return Ok((head(StatusCode::OK, &response, false), Flow::Web(response), None));
+                return Ok((head(StatusCode::OK, &response, false), Flow::Web { response, _permit: None }));
             }
             if self.settings.offline {
                 return Err(Reason::Offline.into());
             }
-            let permit = match ask.spare {
-                true => self.budget.spare(&url),
-                false => self.budget.take(&url).await,
-            };
-            let Some(permit) = permit else { return Err(Reason::NoneToSpare.into()) };
+            let permit = self.budget.take(&url, ask.spare).await?;
             let host = url.host_str().map(str::to_owned);
             let first = *first_host.get_or_insert_with(|| host.clone()) == host;
             let authorization = self.auth.authorization(&url, first).await?;
             let sent_login = authorization.is_some();
-            let mut request = self.request(&url, ask.spare);
+            let mut request = permit.client().get(url.clone()).header(ACCEPT_ENCODING, "identity");
             if let Some(accept) = ask.accept {
                 request = request.header(ACCEPT, accept);
             }
@@ -320,22 +334,17 @@ impl Shared {
                 url = redirect(&url, to.to_str().map_err(|_| Reason::BadRedirect)?)?;
                 continue;
             }
-            return Ok((head(status, &response, sent_login), Flow::Web(response), Some(permit)));
+            return Ok((head(status, &response, sent_login), Flow::Web { response, _permit: Some(permit) }));
         }
         Err(Reason::Redirects(REDIRECTS).into())
     }
 
     /// Asks for an object; what comes is said in the terms of HTTP.
-    async fn object(&self, url: &Url, ask: Ask) -> Result<(Head, Flow, Option<Permit>), Failure> {
+    async fn object(&self, url: &Url, ask: Ask) -> Result<(Head, Flow), Failure> {
         if self.settings.offline {
             return Err(Reason::Offline.into());
         }
-        let permit = match ask.spare {
-            true => self.budget.spare(url),
-            false => self.budget.take(url).await,
-        };
-        let Some(permit) = permit else { return Err(Reason::NoneToSpare.into()) };
-        let coming = self.stores.get(url, ask.range, ask.if_range).await?;
+        let coming = self.stores.get(url, &ask).await?;
         let head = Head {
             status: if coming.is_part { 206 } else { 200 },
             length: Some(coming.range.end.saturating_sub(coming.range.start)),
@@ -351,22 +360,15 @@ impl Shared {
             version: coming.version,
             challenges: Vec::new(),
         };
-        Ok((head, Flow::Object(coming.place, coming.stream), Some(permit)))
+        Ok((head, Flow::Object(coming.place, coming.stream)))
     }
 
     /// The next bytes of an answer; none at its end.
     async fn next(&self, flow: &mut Flow) -> Result<Option<Bytes>, Reason> {
         match flow {
-            Flow::Web(response) => response.chunk().await.map_err(|e| broken(&e)),
+            Flow::Web { response, .. } => response.chunk().await.map_err(|e| broken(&e)),
             Flow::Object(place, stream) => stream.next().await.transpose().map_err(|e| self.stores.reason(place, &e)),
         }
-    }
-
-    fn request(&self, url: &Url, spare: bool) -> reqwest::RequestBuilder {
-        // Streams of one connection are not faster than one.
-        let apart = || self.apart.get_or_init(|| client(&self.settings, true).unwrap_or_else(|_| self.client.clone()));
-        let client = if spare { apart() } else { &self.client };
-        client.get(url.clone()).header(ACCEPT_ENCODING, "identity")
     }
 
     async fn body(&self, mut flow: Flow, length: Option<u64>, line: &Line) -> Result<(), Failure> {

@@ -3,12 +3,16 @@
 //! The protocols (addresses, signatures, listings) are those of crate `object_store`; the bytes go the way of all others: the same client,
 //! with its certificates and proxies, and the same channel to the worker that hashes. An ETag is never taken for a hash of the content.
 
+use crate::budget::{Budget, Permit};
 use crate::error::{Failure, Reason};
+use crate::net::Ask;
+use bytes::Bytes;
 use futures_util::StreamExt as _;
+use http_body::{Body, Frame, SizeHint};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
 };
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
@@ -21,8 +25,9 @@ use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use url::Url;
 
 /// So many bytes of a server's refusal are read, to say why.
@@ -144,8 +149,8 @@ pub(crate) type Stream = futures_util::stream::BoxStream<'static, object_store::
 pub(crate) type Listed = (Path, u64);
 
 impl Stores {
-    pub(crate) fn new(settings: ObjectSettings, client: reqwest::Client, patience: Duration) -> Stores {
-        Stores { settings, wire: Wire { client, patience }, open: Mutex::default() }
+    pub(crate) fn new(settings: ObjectSettings, budget: Arc<Budget>, patience: Duration) -> Stores {
+        Stores { settings, wire: Wire { budget, patience }, open: Mutex::default() }
     }
 
     fn store(&self, place: &Place) -> Result<Arc<dyn ObjectStore>, Reason> {
@@ -206,30 +211,23 @@ impl Stores {
     }
 
     /// Asks for an object, or for a range of its bytes: for all of them if it is not the one with this ETag any more.
-    pub(crate) async fn get(
-        &self,
-        url: &Url,
-        range: Option<(u64, Option<u64>)>,
-        only_if: Option<String>,
-    ) -> Result<Coming, Failure> {
+    pub(crate) async fn get(&self, url: &Url, ask: &Ask) -> Result<Coming, Failure> {
         let place = Place::of(url).map_err(Reason::Setup)?;
         let store = self.store(&place)?;
-        let part = range.map(|(from, to)| match to {
+        let part = ask.range.map(|(from, to)| match to {
             Some(to) => GetRange::Bounded(from..to),
             None => GetRange::Offset(from),
         });
         let is_part = part.is_some();
-        let options = GetOptions {
-            range: part,
-            if_match: only_if.filter(|_| is_part),
-            version: place.version.clone(),
-            ..GetOptions::default()
-        };
+        let mut whole = GetOptions { version: place.version.clone(), ..GetOptions::default() };
+        if ask.spare {
+            whole.extensions.insert(Spare);
+        }
+        let options = GetOptions { range: part, if_match: ask.if_range.clone().filter(|_| is_part), ..whole.clone() };
         let (got, is_part) = match store.get_opts(&place.key, options).await {
             Ok(got) => (got, is_part),
             Err(error) if is_part && status(&error) == Some(412) => {
-                let options = GetOptions { version: place.version.clone(), ..GetOptions::default() };
-                (store.get_opts(&place.key, options).await.map_err(|error| self.reason(&place, &error))?, false)
+                (store.get_opts(&place.key, whole).await.map_err(|error| self.reason(&place, &error))?, false)
             }
             // Not the part that was asked for.
             Err(error) if is_part && matches!(status(&error), None | Some(416)) && !is_network(&error) => {
@@ -253,21 +251,22 @@ impl Stores {
             Some(after) => store.list_with_offset(prefix, after),
             None => store.list(prefix),
         };
-        loop {
-            // One of them waits for a whole page of the listing.
-            let next = timeout(self.wire.patience, listing.next()).await;
-            let Some(object) = next.map_err(|_| Reason::Stalled(self.wire.patience))? else { return Ok(()) };
+        while let Some(object) = listing.next().await {
             let object = object.map_err(|error| self.reason(&place, &error))?;
             found.push((object.location, object.size));
         }
+        Ok(())
     }
 
     /// What an error of a store means.
     pub(crate) fn reason(&self, place: &Place, error: &object_store::Error) -> Reason {
         let bucket = format!("{}://{}", place.scheme, place.bucket);
         let Some(refusal) = causes(error).find_map(|cause| cause.downcast_ref::<Refusal>()) else {
-            if let Some(Silent(patience)) = causes(error).find_map(|cause| cause.downcast_ref::<Silent>()) {
-                return Reason::Stalled(*patience);
+            match causes(error).find_map(|cause| cause.downcast_ref::<Reason>()) {
+                Some(Reason::NoneToSpare) => return Reason::NoneToSpare,
+                Some(Reason::Stalled(patience)) => return Reason::Stalled(*patience),
+                Some(Reason::Setup(why)) => return Reason::Setup(why.clone()),
+                _ => {}
             }
             if let Some(error) = causes(error).find_map(|cause| cause.downcast_ref::<reqwest::Error>()) {
                 return crate::net::broken(error);
@@ -296,13 +295,23 @@ impl Stores {
     }
 }
 
-/// The client that all of trainlock uses, as `object_store` wants it. Refusals become errors that say what the server said.
-#[derive(Debug, Clone)]
+/// The connections that all of trainlock shares, as `object_store` wants them. Refusals become errors that say what the server said.
+#[derive(Clone)]
 struct Wire {
-    client: reqwest::Client,
-    /// How long a server may take to answer.
+    budget: Arc<Budget>,
+    /// How long a server may take to answer, and for each further piece.
     patience: Duration,
 }
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("patience", &self.patience).finish_non_exhaustive()
+    }
+}
+
+/// Marks a request that is only made if there is a connection to spare.
+#[derive(Debug, Clone, Copy)]
+struct Spare;
 
 impl HttpConnector for Wire {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
@@ -320,23 +329,62 @@ impl HttpService for Wire {
         Self: 'async_trait,
     {
         Box::pin(async move {
-            let asked = self.client.call(request);
-            let answered = timeout(self.patience, asked).await;
-            let response = answered.map_err(|_| HttpError::new(HttpErrorKind::Timeout, Silent(self.patience)))??;
+            let spare = request.extensions().get::<Spare>().is_some();
+            let url = request.uri().to_string().parse::<Url>();
+            let unasked = |reason| HttpError::new(HttpErrorKind::Unknown, reason);
+            let url = url.map_err(|error| unasked(Reason::Setup(error.to_string())))?;
+            // Its host and not the bucket's name says which server it is.
+            let permit = self.budget.take(&url, spare).await.map_err(unasked)?;
+            let answered = timeout(self.patience, permit.client().call(request)).await;
+            let (head, body) = answered.map_err(|_| stalled(self.patience))??.into_parts();
+            let still = Box::pin(sleep(self.patience));
+            let body = HttpResponseBody::new(Answer { body, still, patience: self.patience, _permit: permit });
+            let response = HttpResponse::from_parts(head, body);
             if response.status().is_success() {
                 return Ok(response);
             }
-            let read = timeout(self.patience, Refusal::read(response)).await;
-            let refusal = read.map_err(|_| HttpError::new(HttpErrorKind::Timeout, Silent(self.patience)))?;
-            Err(HttpError::new(HttpErrorKind::Unknown, refusal))
+            Err(HttpError::new(HttpErrorKind::Unknown, Refusal::read(response).await))
         })
     }
 }
 
+/// What comes over a connection of the budget, which is given back behind it.
+struct Answer {
+    body: HttpResponseBody,
+    /// Ends when nothing has come for too long.
+    still: Pin<Box<Sleep>>,
+    patience: Duration,
+    _permit: Permit,
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let answer = self.get_mut();
+        match Pin::new(&mut answer.body).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                answer.still.as_mut().reset(Instant::now() + answer.patience);
+                Poll::Ready(frame)
+            }
+            Poll::Pending => answer.still.as_mut().poll(cx).map(|()| Some(Err(stalled(answer.patience)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// A server that did not answer in time.
-#[derive(Debug, thiserror::Error)]
-#[error("no answer for {0:?}")]
-struct Silent(Duration);
+fn stalled(patience: Duration) -> HttpError {
+    HttpError::new(HttpErrorKind::Timeout, Reason::Stalled(patience))
+}
 
 /// What a server says that does not give what is asked for.
 #[derive(Debug, Default, thiserror::Error)]
@@ -415,7 +463,7 @@ fn status(error: &object_store::Error) -> Option<u16> {
 
 /// Whether no answer came at all.
 fn is_network(error: &object_store::Error) -> bool {
-    causes(error).any(|cause| cause.is::<reqwest::Error>() || cause.is::<Silent>())
+    causes(error).any(|cause| cause.is::<reqwest::Error>() || cause.is::<Reason>())
 }
 
 /// An error, its cause, that one's cause, and so on.

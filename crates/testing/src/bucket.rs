@@ -1,5 +1,6 @@
 //! A small object store on the loopback interface, with the answers that S3, Google's and Azure's have.
 
+use crate::sockets::Sockets;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Write};
@@ -30,8 +31,12 @@ struct State {
     requests: Mutex<Vec<String>>,
     /// So many requests are answered with 503 first.
     failing: AtomicUsize,
+    /// Each so manyth answer breaks off; none do if it is none.
+    breaking: AtomicUsize,
+    slow: AtomicBool,
     open: AtomicUsize,
     most: AtomicUsize,
+    sockets: Sockets,
     ended: AtomicBool,
 }
 
@@ -57,9 +62,11 @@ impl BucketServer {
                 }
                 let Ok(connection) = connection else { continue };
                 let state = Arc::clone(&shared);
+                let connection = state.sockets.accept(connection);
                 std::thread::spawn(move || {
                     // A client that hangs up is no error here.
                     drop(serve(&connection, &state));
+                    state.sockets.end(&connection);
                 });
             }
         });
@@ -105,6 +112,16 @@ impl BucketServer {
         self.state.failing.store(requests, Ordering::SeqCst);
     }
 
+    /// Breaks each so manyth answer off, in the middle.
+    pub fn break_off(&self, each: usize) {
+        self.state.breaking.store(each, Ordering::SeqCst);
+    }
+
+    /// Sends bodies slowly from now on: about 12 MB a second over each connection.
+    pub fn slow_down(&self) {
+        self.state.slow.store(true, Ordering::SeqCst);
+    }
+
     /// The targets of all requests, in their order.
     pub fn requests(&self) -> Vec<String> {
         lock(&self.state.requests).clone()
@@ -113,6 +130,16 @@ impl BucketServer {
     /// How many requests were answered at once, at most.
     pub fn most_at_once(&self) -> usize {
         self.state.most.load(Ordering::SeqCst)
+    }
+
+    /// How many connections a client had open at once, at most.
+    pub fn most_sockets(&self) -> usize {
+        self.state.sockets.most()
+    }
+
+    /// How many connections there were.
+    pub fn sockets(&self) -> usize {
+        self.state.sockets.all()
     }
 
     fn with<T>(&self, name: &str, change: impl FnOnce(&mut Bucket) -> T) -> T {
@@ -167,7 +194,11 @@ fn serve(connection: &TcpStream, state: &State) -> io::Result<()> {
             };
             lines.iter().skip(1).find_map(of)
         };
-        lock(&state.requests).push(target.clone());
+        let number = {
+            let mut requests = lock(&state.requests);
+            requests.push(target.clone());
+            requests.len()
+        };
         let open = state.open.fetch_add(1, Ordering::SeqCst) + 1;
         state.most.fetch_max(open, Ordering::SeqCst);
         // So that requests that are made at once are seen at once.
@@ -184,7 +215,19 @@ fn serve(connection: &TcpStream, state: &State) -> io::Result<()> {
         let Answer { status, headers, body } = answer;
         state.open.fetch_sub(1, Ordering::SeqCst);
         write!(writer, "HTTP/1.1 {status} Of a test\r\n{headers}Content-Length: {}\r\n\r\n", body.len())?;
-        writer.write_all(&body)?;
+        let breaking = state.breaking.load(Ordering::SeqCst);
+        if breaking > 0 && number.is_multiple_of(breaking) {
+            return writer.write_all(&body[..body.len() / 2]);
+        }
+        match state.slow.load(Ordering::SeqCst) {
+            false => writer.write_all(&body)?,
+            true => {
+                for piece in body.chunks(128 << 10) {
+                    writer.write_all(piece)?;
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+        }
         writer.flush()?;
     }
 }

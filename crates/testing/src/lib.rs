@@ -8,6 +8,7 @@ mod context;
 mod fault;
 mod machine;
 mod server;
+mod sockets;
 
 pub use authority::Authority;
 pub use bucket::BucketServer;

@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 server on the loopback interface that fails as scripted.
 
+use crate::sockets::Sockets;
 use crate::{Authority, Fault};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::collections::HashMap;
@@ -47,6 +48,7 @@ impl Request {
 #[derive(Default)]
 struct State {
     routes: Mutex<HashMap<String, Route>>,
+    sockets: Sockets,
     ended: AtomicBool,
 }
 
@@ -82,8 +84,12 @@ impl FaultServer {
                 }
                 let Ok(connection) = connection else { continue };
                 let (state, tls) = (Arc::clone(&shared), tls.clone());
-                // What a client does to its connection is what the test is about: no error here.
-                std::thread::spawn(move || accept(connection, tls, &state));
+                let counted = connection.try_clone().map(|connection| state.sockets.accept(connection));
+                std::thread::spawn(move || {
+                    // What a client does to its connection is what the test is about: no error here.
+                    accept(connection, tls, &state);
+                    counted.iter().for_each(|counted| state.sockets.end(counted));
+                });
             }
         });
         FaultServer { address, scheme, state, listener: Some(listener) }
@@ -124,6 +130,11 @@ impl FaultServer {
     pub fn request_count(&self) -> usize {
         let routes = self.state.routes.lock().unwrap_or_else(PoisonError::into_inner);
         routes.values().map(|route| route.requests.len()).sum()
+    }
+
+    /// How many connections a client had open at once, at most.
+    pub fn most_sockets(&self) -> usize {
+        self.state.sockets.most()
     }
 
     fn route<T: Default>(&self, path: &str, look: impl FnOnce(&Route) -> T) -> T {

@@ -3,6 +3,7 @@
 
 mod faults;
 mod parts;
+mod sockets;
 
 use std::path::Path;
 use std::process::{Command, Output};
