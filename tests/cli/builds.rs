@@ -1,9 +1,10 @@
 //! Builds of the Python interpreter: locked, fetched from a mirror, and what serves where one can't be had.
 
 use crate::project;
+use crate::sources::{audited, outdated};
 use std::path::Path;
 use std::process::Command;
-use trainlock_testing::{FaultServer, Ran, TestContext};
+use trainlock_testing::{Fault, FaultServer, Ran, TestContext};
 use trainlock_types::{Digest, Platform};
 
 /// Packs the machine's interpreter as a build is packed: below `python/`, `python3` a link, and descriptions of terminals in folders
@@ -198,4 +199,56 @@ fn where_no_build_can_be_had_the_machines_interpreter_is_locked() {
         let lock = context.read("train.lock");
         assert!(lock.contains(&format!("version = \"{}\"", release.version)) && !lock.contains("artifacts"), "{lock}");
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_is_published_now() {
+    let context = project(&manifest());
+    let release = Release::new(&context);
+    let list = release.list(&context, None);
+    release.run(&context, &list, &["lock"]).expect(0);
+    let before = release.server.bytes(&release.path());
+    let ask = |command: &str, code: i32| {
+        release.run(&context, &list, &[command, "--json", "--config", "fetch.retries=0"]).expect(code)
+    };
+    let is = |state: &str, words: &str| (state.to_owned(), words.to_owned());
+    assert_eq!(outdated(&ask("outdated", 0), "python"), is("same", "version"));
+    // The mirror is asked, and not named.
+    let audit = ask("audit", 0);
+    assert_eq!(audited(&audit, "tool python", "https://builds.invalid/"), is("agrees", "size"));
+    assert!(!audit.stdout.contains("/mirror"), "{}", audit.stdout);
+    assert!(release.server.bytes(&release.path()) - before <= 1, "a byte at most");
+    // The same version built anew, a newer version, none that is allowed.
+    let text = fs_err::read_to_string(&list).unwrap();
+    let change = |from: &str, to: &str| fs_err::write(&list, text.replace(from, to)).unwrap();
+    change("20260101", "20260301");
+    let (state, words) = outdated(&ask("outdated", 0), "python");
+    assert!(state == "moved" && words.contains("20260101") && words.contains("20260301"), "{words}");
+    let patch: u64 = release.version.rsplit('.').next().unwrap().parse().unwrap();
+    change(&format!("\"patch\":{patch}"), "\"patch\":99");
+    let (state, words) = outdated(&ask("outdated", 0), "python");
+    let line = release.version.rsplit_once('.').unwrap().0;
+    assert_eq!((state.as_str(), words), ("moved", format!("{} -> {line}.99", release.version)));
+    change("\"major\":3", "\"major\":4");
+    assert_eq!(outdated(&ask("outdated", 0), "python"), is("gone", "no build satisfies `3` any more"));
+    // A list that is none is nobody's answer; without a list and a uv nobody is asked.
+    fs_err::write(&list, "{").unwrap();
+    assert_eq!(outdated(&ask("outdated", 0), "python").0, "unknown");
+    let ran = Ran::of(context.command(["outdated", "--json"]).env_remove("UV_PYTHON_DOWNLOADS")).expect(0);
+    assert_eq!(outdated(&ran, "python").0, "unknown");
+    let ran = context.run(["outdated", "--json"]).expect(0);
+    assert!(outdated(&ran, "python").1.contains("UV_PYTHON_DOWNLOADS"), "{}", ran.stdout);
+    // A list on a server, which is down; a build that is gone.
+    release.server.serve("/list.json", text.clone());
+    let url = release.server.url("/list.json");
+    let ask = |code: i32| {
+        release.run(&context, Path::new(&url), &["outdated", "--json", "--config", "fetch.retries=0"]).expect(code)
+    };
+    assert_eq!(outdated(&ask(0), "python"), is("same", "version"));
+    release.server.script("/list.json", "", [Fault::Close]);
+    assert_eq!(outdated(&ask(1), "python").0, "failed");
+    release.server.script(&release.path(), "", [Fault::Status(404)]);
+    let audit = release.run(&context, &list, &["audit", "--json"]).expect(0);
+    assert_eq!(audited(&audit, "tool python", ""), is("fails", "not found (status 404)"));
 }

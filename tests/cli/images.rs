@@ -55,7 +55,7 @@ fn base() -> Vec<u8> {
 }
 
 /// Serves an image of these layers under a tag of `test/sh`, for amd64 and arm64; the digest of its index.
-fn serve(server: &FaultServer, tag: &str, layers: &[Vec<u8>]) -> Digest {
+pub(crate) fn serve(server: &FaultServer, tag: &str, layers: &[Vec<u8>]) -> Digest {
     let put = |kind: &str, body: &[u8]| {
         let digest = Digest::of(body);
         server.serve(&format!("/v2/test/sh/{kind}/sha256:{digest}"), body);

@@ -18,6 +18,7 @@ mod reproduce;
 mod runs;
 mod serve;
 mod signals;
+mod sources;
 mod steps;
 mod store;
 mod tools;

@@ -1,10 +1,11 @@
 //! Tools inside packages of the npm registry.
 
+use crate::sources::{audited, outdated};
 use crate::{project, write_manifest};
 use base64::Engine as _;
 use sha2::Digest as _;
 use std::io::Write as _;
-use trainlock_testing::{FaultServer, Ran, TestContext};
+use trainlock_testing::{Fault, FaultServer, Ran, TestContext};
 use trainlock_types::Platform;
 
 /// An npm package: a gzipped tar whose members lie below `package/`.
@@ -206,4 +207,51 @@ fn a_scope_with_a_registry_and_a_token() {
         assert_eq!(registry.0.requests(path)[0].header("authorization"), Some("Bearer secret-token"), "{path}");
     }
     assert!(!context.read("train.lock").contains("secret-token"));
+}
+
+#[test]
+fn what_the_registry_has_now() {
+    let registry = Registry(FaultServer::start());
+    registry.tool("1.4.2", &echo());
+    let url = registry.0.url("/npm");
+    let context = project(&manifest("{ version = \"1\", from = \"npm\" }"));
+    run(&context, &url, &["lock"]).expect(0);
+    let (os, cpu) = if cfg!(target_arch = "aarch64") { ("linux", "arm64") } else { ("linux", "x64") };
+    let archive = format!("/npm/@fast/{os}-{cpu}/-/{os}-{cpu}-1.4.2.tgz");
+    let before = registry.0.bytes(&archive);
+    let ask = |command: &str, code: i32| {
+        run(&context, &url, &[command, "--json", "--config", "fetch.retries=0"]).expect(code)
+    };
+    let is = |state: &str, words: &str| (state.to_owned(), words.to_owned());
+    assert_eq!(outdated(&ask("outdated", 0), "fast"), is("same", "version"));
+    let audit = ask("audit", 0);
+    for file in [format!("{os}-{cpu}-1.4.2.tgz"), "darwin-arm64-1.4.2.tgz".to_owned()] {
+        assert_eq!(audited(&audit, "tool fast", &file), is("agrees", "size"));
+    }
+    assert!(registry.0.bytes(&archive) - before <= 1, "a byte at most");
+    // Another size; no such file.
+    registry.0.serve(&archive, "short");
+    let (state, words) = audited(&ask("audit", 4), "tool fast", cpu);
+    assert!(state == "differs" && words.starts_with("5 bytes"), "{words}");
+    registry.0.script(&archive, "", [Fault::Status(404)]);
+    assert_eq!(audited(&ask("audit", 0), "tool fast", cpu).0, "fails");
+    // What its publisher advises against; a newer version; none that is allowed; no such package.
+    registry.packument("fast", serde_json::json!({ "1.4.2": { "deprecated": "use 2" }, "2.0.0": {} }));
+    assert_eq!(outdated(&ask("outdated", 0), "fast"), is("withdrawn", "use 2"));
+    registry.packument("fast", serde_json::json!({ "1.4.2": {}, "1.5.0": {}, "2.0.0": {} }));
+    assert_eq!(outdated(&ask("outdated", 0), "fast"), is("moved", "1.4.2 -> 1.5.0"));
+    registry.packument("fast", serde_json::json!({ "2.0.0": {} }));
+    let (state, words) = outdated(&ask("outdated", 0), "fast");
+    assert!(state == "gone" && words.contains("no version of package fast satisfies `1`"), "{words}");
+    registry.0.script("/npm/fast", "", [Fault::Status(404)]);
+    assert_eq!(outdated(&ask("outdated", 0), "fast"), is("gone", "not found (status 404)"));
+    registry.0.script(&format!("/npm/@fast%2f{os}-{cpu}"), "", [Fault::Status(404)]);
+    assert_eq!(audited(&ask("audit", 0), "tool fast", cpu), is("fails", "not found (status 404)"));
+    // A registry that is down, whose address nobody is told.
+    let port = registry.0.url("").rsplit(':').next().unwrap().to_owned();
+    drop(registry);
+    let ran = ask("outdated", 1);
+    assert_eq!(outdated(&ran, "fast").0, "failed");
+    assert!(!ran.stdout.contains(&port) && !ran.stderr.contains(&port), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(audited(&ask("audit", 0), "tool fast", cpu).0, "fails");
 }

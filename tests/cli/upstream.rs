@@ -135,10 +135,10 @@ fn what_is_outdated_is_found_without_downloading() {
     assert_eq!(context.read("train.lock"), lock, "nothing is written");
 
     // One source that fails keeps no other from being asked.
-    server.script("/raw.csv", "", [Fault::Status(404)]);
+    server.script("/raw.csv", "", [Fault::Status(403)]);
     let failed = run(&["outdated"]).expect(1);
     assert!(failed.stdout.contains("hub") && failed.stdout.contains("not asked"), "{}", failed.stdout);
-    assert!(failed.stderr.contains("could not fetch `raw`") && failed.stderr.contains("404"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("could not fetch `raw`") && failed.stderr.contains("403"), "{}", failed.stderr);
     // And `update` does what was announced.
     server.serve("/raw.csv", "1,2,3,4\n");
     run(&["update"]).expect(0);

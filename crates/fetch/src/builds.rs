@@ -9,7 +9,8 @@ use crate::error::FetchError;
 use crate::fetcher::Fetcher;
 use crate::index::IndexSettings;
 use crate::receive::Expect;
-use crate::tool::{FoundTool, ToolFetchError, without_index};
+use crate::standing::Standing;
+use crate::tool::{FoundTool, LockedTool, ToolFetchError, without_index};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -146,6 +147,38 @@ impl Fetcher {
         stated.sort_by(|(a, _), (b, _)| (a.platform, &b.url).cmp(&(b.platform, &a.url)));
         stated.dedup_by_key(|(build, _)| build.platform);
         Ok(Some((stated, by_list)).filter(|(stated, _)| !stated.is_empty()))
+    }
+
+    /// Whether a locked build is still what a request gives, by the word of a list of builds.
+    pub fn standing_of_builds(
+        &self,
+        request: &ToolRequest,
+        builds: &[PythonBuild],
+        locked: &LockedTool<'_>,
+    ) -> Standing {
+        let fits = |build: &&PythonBuild| {
+            locked.files.contains_key(&build.platform) && request.requirement.matches(&build.version)
+        };
+        let Some(newest) = builds.iter().filter(fits).map(|build| &build.version).max() else {
+            return Standing::Gone { why: format!("no build satisfies `{}` any more", request.version) };
+        };
+        let mut last: BTreeMap<Platform, &PythonBuild> = BTreeMap::new();
+        for build in builds.iter().filter(fits).filter(|build| build.version == *newest) {
+            let known = last.entry(build.platform).or_insert(build);
+            if build.url > known.url {
+                *known = build;
+            }
+        }
+        // A version is built anew now and then.
+        let name = |url: &str| percent_decoded(url.rsplit('/').next().unwrap_or_default());
+        let rebuilt = last.values().find_map(|build| {
+            let locked = locked.files.get(&build.platform).filter(|file| file.file != build.url.as_str())?;
+            Some(Standing::Moved { locked: name(&locked.file), now: name(build.url.as_str()) })
+        });
+        match rebuilt.filter(|_| newest == locked.version) {
+            Some(rebuilt) => rebuilt,
+            None => locked.standing(newest, last.values().map(|build| (build.platform, build.sha256, None))),
+        }
     }
 
     /// Builds as a tool: each in the store, and its interpreter found in it.

@@ -71,6 +71,16 @@ pub enum FetchError {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// Its source answered that there is no such thing, or not any more.
+    #[error("could not find `{name}`: {reason}")]
+    Gone {
+        /// The data set.
+        name: String,
+        /// What there is not.
+        reason: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// The store could not take it.
     #[error("could not keep `{name}` in the store")]
     Store {
@@ -100,6 +110,31 @@ impl FetchError {
         }
     }
 
+    /// Whether every source answered that it does not have it.
+    pub fn is_gone(&self) -> bool {
+        let is_gone = |reason: &Reason| matches!(reason, Reason::NotFound(_) | Reason::Gone { .. } | Reason::NoFile);
+        match self {
+            FetchError::Sources { failures: SourceFailures(all), .. } => {
+                !all.is_empty() && all.iter().all(|failure| is_gone(&failure.reason))
+            }
+            FetchError::Gone { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Why, in words on one line, without its name and addresses.
+    pub fn why(&self) -> String {
+        match self {
+            FetchError::Sources { failures: SourceFailures(all), .. } => {
+                let mut reasons: Vec<String> = all.iter().map(|failure| failure.reason.to_string()).collect();
+                reasons.dedup();
+                reasons.join("; ")
+            }
+            FetchError::Contents { reason, .. } | FetchError::Gone { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// What the user can do about it, as a fragment.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -107,6 +142,7 @@ impl FetchError {
                 Some("run the command once with a network; from then on it is in the store".to_owned())
             }
             FetchError::Contents { hint, .. } => hint.clone(),
+            FetchError::Gone { hint, .. } => Some(hint.clone()),
             FetchError::Sources { name, failures } => failures.0.iter().find_map(|failure| match &failure.reason {
                 Reason::Denied { sent: true, .. } => Some(format!(
                     "the credentials for {} were refused: look at TRAINLOCK_AUTH_…, at [auth] in the configuration file, and at netrc, in this order",

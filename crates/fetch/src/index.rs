@@ -326,6 +326,8 @@ pub struct IndexFile {
     pub size: Option<u64>,
     /// Why it is not to be used any more, if it is not.
     pub yanked: Option<String>,
+    /// The versions of Python that it is for (PEP 440), where the index says it.
+    pub requires_python: Option<String>,
 }
 
 impl Fetcher {
@@ -402,6 +404,8 @@ struct Listed {
     size: Option<u64>,
     #[serde(default)]
     yanked: serde_json::Value,
+    #[serde(rename = "requires-python")]
+    requires_python: Option<String>,
 }
 
 fn json(body: &[u8], base: &Url) -> Option<Vec<IndexFile>> {
@@ -418,6 +422,7 @@ fn json(body: &[u8], base: &Url) -> Option<Vec<IndexFile>> {
             file: listed.filename,
             size: listed.size,
             yanked,
+            requires_python: listed.requires_python,
         })
     };
     Some(listing.files.into_iter().filter_map(file).collect())
@@ -456,7 +461,8 @@ fn html(text: &str, base: &Url) -> Vec<IndexFile> {
             url.set_fragment(None);
             let sha256 = fragment.strip_prefix("sha256=").and_then(|hex| hex.parse().ok());
             let yanked = attribute("data-yanked").or_else(|| tag.contains("data-yanked").then(String::new));
-            found.push(IndexFile { file: name, url, sha256, size: None, yanked });
+            let requires_python = attribute("data-requires-python");
+            found.push(IndexFile { file: name, url, sha256, size: None, yanked, requires_python });
         }
         rest = after;
     }
@@ -523,7 +529,7 @@ mod tests {
         let base = Url::parse("https://i.org/simple/a/").unwrap();
         let sha256 = Digest::of(b"x");
         let text = format!(
-            r#"{{"meta":{{}},"files":[{{"filename":"a-1.whl","url":"../../f/a-1.whl","hashes":{{"sha256":"{}"}},"size":3,"yanked":"broken"}}]}}"#,
+            r#"{{"meta":{{}},"files":[{{"filename":"a-1.whl","url":"../../f/a-1.whl","hashes":{{"sha256":"{}"}},"size":3,"yanked":"broken","requires-python":">=3"}}]}}"#,
             sha256.to_hex()
         );
         let expected = IndexFile {
@@ -532,6 +538,7 @@ mod tests {
             sha256: Some(sha256),
             size: Some(3),
             yanked: Some("broken".to_owned()),
+            requires_python: Some(">=3".to_owned()),
         };
         assert_eq!(json(text.as_bytes(), &base), Some(vec![expected.clone()]));
         let text = format!(

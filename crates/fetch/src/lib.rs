@@ -49,4 +49,4 @@ pub use object::ObjectSettings;
 pub use replace::Replacements;
 pub use settings::{Cancel, Settings};
 pub use standing::{Answer, Found, Standing};
-pub use tool::{FoundTool, GLIBC, ToolFetchError, semver_of};
+pub use tool::{FoundTool, GLIBC, LockedTool, ToolFetchError, semver_of};

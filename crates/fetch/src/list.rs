@@ -15,7 +15,8 @@
 
 use crate::error::FetchError;
 use crate::fetcher::{Fetcher, Want, Wanted};
-use crate::tool::{FoundTool, ToolFetchError, semver_of};
+use crate::standing::Standing;
+use crate::tool::{FoundTool, LockedTool, ToolFetchError, nothing_left, semver_of};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use trainlock_store::Session;
@@ -62,6 +63,21 @@ struct Asset {
     browser_download_url: String,
     size: u64,
     digest: Option<String>,
+}
+
+impl Release {
+    /// The name of a file of this release.
+    fn file_name(&self, template: &str) -> String {
+        let number = self.tag_name.strip_prefix('v').unwrap_or(&self.tag_name);
+        template.replace("{version}", number).replace("{tag}", &self.tag_name)
+    }
+}
+
+impl Asset {
+    /// The digest that the API states of it.
+    fn sha256(&self) -> Option<Digest> {
+        self.digest.as_deref()?.strip_prefix("sha256:")?.parse().ok()
+    }
 }
 
 /// So many pages of releases at the most.
@@ -118,30 +134,58 @@ impl Fetcher {
         self.found(session, &version, chosen, true)
     }
 
-    /// The newest version that a list has and a request allows.
+    /// Whether a tool of a list is still what a request gives, by the list's word.
     ///
     /// # Errors
-    /// If it is no list, or has no such version.
-    pub fn newest_of_list(
+    /// If it is no list.
+    pub fn standing_of_list(
         &self,
         request: &ToolRequest,
-        name: &str,
-        text: &str,
-    ) -> Result<semver::Version, ToolFetchError> {
-        Ok(newest_of_list(request, name, text)?.0)
+        (name, text): (&str, &str),
+        locked: &LockedTool<'_>,
+    ) -> Result<Standing, ToolFetchError> {
+        let (version, listed) = match newest_of_list(request, name, text) {
+            Ok(newest) => newest,
+            Err(error) => return nothing_left(error),
+        };
+        let stated = listed
+            .files
+            .iter()
+            .filter_map(|(platform, file)| Some((platform.parse().ok()?, file.sha256.parse().ok(), Some(file.size))));
+        Ok(locked.standing(&version, stated))
     }
 
-    /// The newest release of a repository that a request allows: its version.
+    /// Whether a tool of a repository's releases is still what a request gives, by the API's word.
     ///
     /// # Errors
-    /// If there is none.
-    pub fn newest_of_releases(
+    /// If the API can't be asked.
+    pub fn standing_of_releases(
         &self,
         request: &ToolRequest,
-        api: &Url,
-        repo: &str,
-    ) -> Result<semver::Version, ToolFetchError> {
-        Ok(self.release(request, api, repo)?.0)
+        (api, repo): (&Url, &str),
+        assets: &BTreeMap<Platform, String>,
+        locked: &LockedTool<'_>,
+    ) -> Result<Standing, ToolFetchError> {
+        let (version, release) = match self.release(request, api, repo) {
+            Ok(release) => release,
+            Err(error) => return nothing_left(error),
+        };
+        let named = |(platform, template): (&Platform, &String)| {
+            let name = release.file_name(template);
+            (*platform, release.assets.iter().find(|asset| asset.name == name).ok_or(name))
+        };
+        let named: Vec<_> = assets.iter().filter(|(p, _)| locked.files.contains_key(p)).map(named).collect();
+        if let Some((_, Err(name))) = named.iter().find(|(_, asset)| asset.is_err())
+            && version == *locked.version
+        {
+            let now = format!("release {} has no such file", release.tag_name);
+            return Ok(Standing::Moved { locked: name.clone(), now });
+        }
+        let stated = named.into_iter().filter_map(|(platform, asset)| {
+            let asset = asset.ok()?;
+            Some((platform, asset.sha256(), Some(asset.size)))
+        });
+        Ok(locked.standing(&version, stated))
     }
 
     /// The newest release of a repository on GitHub (or on a server with its API at `api`) that a request allows, with the assets
@@ -163,8 +207,7 @@ impl Fetcher {
         let mut stated = true;
         let mut chosen = Vec::new();
         for (platform, template) in assets.iter().filter(|(platform, _)| request.platforms.contains(platform)) {
-            let number = release.tag_name.strip_prefix('v').unwrap_or(&release.tag_name);
-            let wanted = template.replace("{version}", number).replace("{tag}", &release.tag_name);
+            let wanted = release.file_name(template);
             let asset = release.assets.iter().find(|asset| asset.name == wanted).ok_or_else(|| {
                 let there: Vec<&str> = release.assets.iter().map(|asset| asset.name.as_str()).collect();
                 let near = nearest(&wanted, there.iter().copied()).map(|n| format!(": did you mean `{n}`?"));
@@ -173,7 +216,7 @@ impl Fetcher {
             })?;
             let address: Url =
                 asset.browser_download_url.parse().map_err(|_| wrong("it has a bad address".to_owned()))?;
-            let digest = asset.digest.as_deref().and_then(|text| text.strip_prefix("sha256:")?.parse::<Digest>().ok());
+            let digest = asset.sha256();
             stated &= digest.is_some();
             let (sha256, size) = match (digest, asset.size) {
                 (Some(sha256), size) => {

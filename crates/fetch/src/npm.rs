@@ -10,8 +10,8 @@ use crate::error::{FetchError, Reason, SourceFailure, SourceFailures};
 use crate::fetcher::{Fetcher, Want, Wanted, open};
 use crate::index::{IndexSettings, with_login};
 use crate::receive::Expect;
-use crate::standing::{self, Found};
-use crate::tool::{FoundTool, ToolFetchError, semver_of, without_index};
+use crate::standing::{self, Found, Standing};
+use crate::tool::{FoundTool, LockedTool, ToolFetchError, nothing_left, semver_of, without_index};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -251,6 +251,43 @@ impl Release {
     }
 }
 
+/// A version as it is compared.
+fn number(text: &str) -> Option<semver::Version> {
+    semver::Version::parse(text).ok().or_else(|| semver_of(text))
+}
+
+/// Why a version's publisher advises against it, if so.
+fn withdrawn(said: &Value) -> Option<String> {
+    match said.get("deprecated")? {
+        Value::Bool(false) => None,
+        Value::String(why) => Some(why.clone()),
+        _ => Some(String::new()),
+    }
+}
+
+/// The newest version of a package that a request allows.
+fn newest(
+    request: &ToolRequest,
+    package: &str,
+    all: BTreeMap<String, Value>,
+) -> Result<(semver::Version, Release), ToolFetchError> {
+    let parsed = |(text, said): (String, Value)| {
+        let (number, withdrawn) = (number(&text)?, withdrawn(&said).is_some());
+        Some((number, withdrawn, Release { package: package.to_owned(), version: text, said }))
+    };
+    let mut versions: Vec<_> = all.into_iter().filter_map(parsed).collect();
+    // One that its publisher advises against only where there is no other.
+    versions.sort_by(|a, b| (a.1, &b.0).cmp(&(b.1, &a.0)));
+    let newest = versions.iter().take(3).map(|(number, ..)| number.to_string()).collect();
+    let fits = versions.into_iter().find(|(number, ..)| request.requirement.matches(number));
+    let (number, _, release) = fits.ok_or_else(|| ToolFetchError::Version {
+        what: format!("package {package}"),
+        wanted: request.version.clone(),
+        newest,
+    })?;
+    Ok((number, release))
+}
+
 /// A package's name without its scope.
 fn base(package: &str) -> &str {
     package.rsplit('/').next().unwrap_or(package)
@@ -330,7 +367,8 @@ impl Fetcher {
         program: &str,
         settings: &NpmSettings,
     ) -> Result<FoundTool, ToolFetchError> {
-        let (version, main) = self.newest(request, package, settings)?;
+        self.log_in(settings);
+        let (version, main) = newest(request, package, self.releases(package, settings)?)?;
         let main = &main;
         let parts = self.parts(main, &request.platforms, settings)?;
         let found = self.each(&request.platforms, |platform| {
@@ -363,44 +401,30 @@ impl Fetcher {
         }
     }
 
-    /// The newest version of a tool inside packages of the npm registry that a request allows, by the registry's word.
+    /// Whether a tool inside packages of the npm registry is still what a request gives, by the registry's word.
     ///
     /// # Errors
-    /// If there is none.
-    pub fn newest_of_npm(
+    /// If the registry can't be asked.
+    pub fn standing_of_npm(
         &self,
         request: &ToolRequest,
         package: &str,
         settings: &NpmSettings,
-    ) -> Result<semver::Version, ToolFetchError> {
-        Ok(self.newest(request, package, settings)?.0)
-    }
-
-    /// The newest version of a package that a request allows.
-    fn newest(
-        &self,
-        request: &ToolRequest,
-        package: &str,
-        settings: &NpmSettings,
-    ) -> Result<(semver::Version, Release), ToolFetchError> {
+        locked: &LockedTool<'_>,
+    ) -> Result<Standing, ToolFetchError> {
         self.log_in(settings);
-        let all = self.releases(package, settings)?;
-        let parsed = |(text, said): (String, Value)| {
-            let withdrawn = said.get("deprecated").is_some_and(|why| !matches!(why, Value::Bool(false)));
-            let number = semver::Version::parse(&text).ok().or_else(|| semver_of(&text))?;
-            Some((number, withdrawn, Release { package: package.to_owned(), version: text, said }))
+        let all = match self.releases(package, settings) {
+            Ok(all) => all,
+            Err(error) => return nothing_left(error.into()),
         };
-        let mut versions: Vec<_> = all.into_iter().filter_map(parsed).collect();
-        // One that its publisher advises against only where there is no other.
-        versions.sort_by(|a, b| (a.1, &b.0).cmp(&(b.1, &a.0)));
-        let newest = versions.iter().take(3).map(|(number, ..)| number.to_string()).collect();
-        let fits = versions.into_iter().find(|(number, ..)| request.requirement.matches(number));
-        let (number, _, release) = fits.ok_or_else(|| ToolFetchError::Version {
-            what: format!("package {package}"),
-            wanted: request.version.clone(),
-            newest,
-        })?;
-        Ok((number, release))
+        let said = all.iter().find(|(text, _)| number(text).as_ref() == Some(locked.version));
+        if let Some(why) = said.and_then(|(_, said)| withdrawn(said)) {
+            return Ok(Standing::Withdrawn { why });
+        }
+        match newest(request, package, all) {
+            Ok((number, _)) => Ok(locked.standing(&number, [])),
+            Err(error) => nothing_left(error),
+        }
     }
 
     /// What the registry answers for the file of a package that a lock names.

@@ -3,11 +3,12 @@
 //! Two questions. [`Fetcher::standing`]: would locking again give the same? [`Fetcher::answers`]: does each locked address
 //! still have what was locked? A size that agrees proves nothing of the bytes, one that differs does; only fetching knows more.
 
-use crate::error::{Failure, FetchError, Reason};
+use crate::error::{Failure, FetchError, Reason, SourceFailure, SourceFailures};
 use crate::fetcher::{Fetcher, Want, Wanted};
 use crate::http;
 use crate::many;
 use crate::net::Ask;
+use std::io;
 use trainlock_store::Session;
 use trainlock_types::{Digest, ImageReference, SourceUrl};
 use url::Url;
@@ -26,6 +27,18 @@ pub enum Standing {
         locked: String,
         /// The same of what is there now.
         now: String,
+    },
+    /// The same, and there is a newer one, which the request may allow: only locking again can tell.
+    Newer {
+        /// The locked version.
+        locked: String,
+        /// The newest that there is.
+        now: String,
+    },
+    /// The source no longer has it, nor anything else that the request allows.
+    Gone {
+        /// What it says, in words.
+        why: String,
     },
     /// The same, and its publisher no longer wants it to be used.
     Withdrawn {
@@ -75,7 +88,7 @@ impl Found {
 
 impl Standing {
     /// What a stated size says.
-    fn of_size(locked: u64, (stated, page): (Option<u64>, bool)) -> Standing {
+    pub(crate) fn of_size(locked: u64, (stated, page): (Option<u64>, bool)) -> Standing {
         match stated {
             Some(size) if size == locked => Standing::Same { by: "size" },
             _ if page => Standing::Moved { locked: format!("{locked} bytes"), now: "an HTML page".to_owned() },
@@ -94,16 +107,24 @@ impl Standing {
 }
 
 impl Fetcher {
-    /// Whether a source gives now what is locked of it. Of plain addresses the first one is asked.
+    /// Whether a source gives now what is locked of it. Of plain addresses the first that answers counts, as for locking.
     ///
     /// # Errors
     /// If it can't be asked.
     pub fn standing(&self, session: &Session, want: &Want) -> Result<Standing, FetchError> {
-        match (&want.content, want.sources.first()) {
-            (Wanted::Many(wanted), _) => self.standing_of_many(session, &want.name, wanted),
-            (content, Some(url)) => Ok(Standing::of_size(fetched_size(content), self.stated(&want.name, url)?)),
-            (_, None) => Ok(Standing::Unknown { why: "it has no address".to_owned() }),
+        let size = match &want.content {
+            Wanted::Many(wanted) => return or_gone(self.standing_of_many(session, &want.name, wanted)),
+            content => fetched_size(content),
+        };
+        let mut failures = Vec::new();
+        for url in &want.sources {
+            match self.stated(&want.name, url) {
+                Ok(stated) => return Ok(Standing::of_size(size, stated)),
+                Err(FetchError::Sources { failures: SourceFailures(found), .. }) => failures.extend(found),
+                Err(error) => return Err(error),
+            }
         }
+        or_gone(Err(FetchError::Sources { name: want.name.clone(), failures: SourceFailures(failures) }))
     }
 
     /// The same of many, at once and in their order.
@@ -139,14 +160,17 @@ impl Fetcher {
 
     /// The best of what the addresses of one file have, of which so many bytes are locked; without the addresses.
     pub(crate) fn found_at(&self, want: &Want, size: u64) -> Result<Found, FetchError> {
-        let mut found = Found::Unknown("it has no address".to_owned());
+        let mut best = Found::Unknown("it has no address".to_owned());
         for url in &want.sources {
-            found = self.answer(&want.name, url, size)?.found;
-            if let Found::Agrees(_) = found {
-                break;
+            let found = self.answer(&want.name, url, size)?.found;
+            // One that has something else says more than one that can't be reached.
+            match (&best, found) {
+                (_, found @ Found::Agrees(_)) => return Ok(found),
+                (Found::Differs(_), _) => {}
+                (_, found) => best = found,
             }
         }
-        Ok(found)
+        Ok(best)
     }
 
     /// Whether an address answers with a file, of whose size nothing is locked.
@@ -166,7 +190,14 @@ impl Fetcher {
             SourceUrl::File(file) => {
                 let path = file.to_file_path().unwrap_or_default();
                 let found = fs_err::metadata(&path).map(|found| (Some(found.len()), false));
-                found.map_err(|error| many::contents(name, error.to_string(), None))
+                found.map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                        let failure =
+                            SourceFailure { url: file.to_string(), reason: Reason::NoFile, earlier: Vec::new() };
+                        FetchError::Sources { name: name.to_owned(), failures: SourceFailures(vec![failure]) }
+                    }
+                    _ => many::contents(name, error.to_string(), None),
+                })
             }
             _ => Ok((None, false)),
         }
@@ -187,25 +218,24 @@ impl Fetcher {
         }
     }
 
-    /// The digest of what an image's reference names now.
+    /// Whether an image's reference still names what is locked of it.
     ///
     /// # Errors
-    /// If the registry can't be asked, or has no such image.
-    pub fn image_now(&self, image: &ImageReference) -> Result<Digest, FetchError> {
-        self.image_manifest(image, &image.target())
+    /// If the registry can't be asked.
+    pub fn image_standing(&self, image: &ImageReference, locked: &Digest) -> Result<Standing, FetchError> {
+        let words = |digest: &Digest| format!("sha256:{digest}");
+        or_gone(self.image_manifest(image, &image.target()).map(|now| match now == *locked {
+            true => Standing::Same { by: "digest" },
+            false => Standing::Moved { locked: words(locked), now: words(&now) },
+        }))
     }
+}
 
-    /// What the registry answers for a locked image.
-    ///
-    /// # Errors
-    /// If the user interrupts.
-    pub fn image_answer(&self, image: &ImageReference, locked: &Digest) -> Result<Answer, FetchError> {
-        let found = match self.image_manifest(image, &format!("sha256:{locked}")) {
-            Ok(_) => Found::Agrees("digest"),
-            Err(error) if error.is_verification() => Found::Differs("another manifest than is locked".to_owned()),
-            Err(error) => fails(error)?,
-        };
-        Ok(Answer { url: image.to_string(), found })
+/// What a source that has nothing of the kind any more says is an answer as well.
+pub(crate) fn or_gone(standing: Result<Standing, FetchError>) -> Result<Standing, FetchError> {
+    match standing {
+        Err(error) if error.is_gone() => Ok(Standing::Gone { why: error.why() }),
+        other => other,
     }
 }
 
@@ -213,13 +243,8 @@ impl Fetcher {
 pub(crate) fn fails(error: FetchError) -> Result<Found, FetchError> {
     match &error {
         FetchError::Interrupted { .. } | FetchError::Store { .. } => Err(error),
-        FetchError::Sources { failures, .. } => {
-            let reasons: Vec<String> = failures.0.iter().map(|failure| failure.reason.to_string()).collect();
-            Ok(Found::Fails(reasons.join("; ")))
-        }
-        FetchError::Contents { reason, .. } => Ok(Found::Fails(reason.clone())),
         FetchError::Offline { .. } => Ok(Found::Unknown(Reason::Offline.to_string())),
-        _ => Ok(Found::Fails(error.to_string())),
+        _ => Ok(Found::Fails(error.why())),
     }
 }
 

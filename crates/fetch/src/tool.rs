@@ -31,6 +31,53 @@ pub struct FoundTool {
     pub stated: bool,
 }
 
+/// A tool as it is locked.
+#[derive(Debug, Clone)]
+pub struct LockedTool<'a> {
+    /// Its version.
+    pub version: &'a semver::Version,
+    /// The file of each platform.
+    pub files: BTreeMap<Platform, &'a PinnedFile>,
+}
+
+impl LockedTool<'_> {
+    /// What the newest version that is allowed says of it, with the digest and size in bytes that are stated of its file for each
+    /// platform.
+    pub(crate) fn standing(
+        &self,
+        newest: &semver::Version,
+        stated: impl IntoIterator<Item = (Platform, Option<Digest>, Option<u64>)>,
+    ) -> Standing {
+        if newest != self.version {
+            return Standing::Moved { locked: self.version.to_string(), now: newest.to_string() };
+        }
+        for (platform, sha256, size) in stated {
+            let Some(file) = self.files.get(&platform) else { continue };
+            let (locked, now) = match (sha256, size) {
+                (Some(now), _) if now != file.sha256 => {
+                    (format!("sha256 {}", file.sha256.short()), format!("sha256 {}", now.short()))
+                }
+                (_, Some(now)) if now != file.size => (format!("{} bytes", file.size), format!("{now} bytes")),
+                _ => continue,
+            };
+            let words = |what| format!("{newest} for {platform} ({what})");
+            return Standing::Moved { locked: words(locked), now: words(now) };
+        }
+        Standing::Same { by: "version" }
+    }
+}
+
+/// What there is of a tool that nothing is left of.
+pub(crate) fn nothing_left(error: ToolFetchError) -> Result<Standing, ToolFetchError> {
+    match error {
+        ToolFetchError::Fetch(error) => Ok(standing::or_gone(Err(error))?),
+        ToolFetchError::Version { .. } | ToolFetchError::Platform { .. } => {
+            Ok(Standing::Gone { why: error.to_string() })
+        }
+        other => Err(other),
+    }
+}
+
 /// Why there is no such tool.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolFetchError {
@@ -182,18 +229,41 @@ impl Fetcher {
         Ok(FoundTool { version, artifacts, stated })
     }
 
-    /// The newest version of a tool inside wheels that a request allows, by the index's word.
+    /// Whether a tool inside wheels is still what a request gives, by the index's word.
     ///
     /// # Errors
-    /// If there is none.
-    pub fn newest_of_wheels(
+    /// If the index can't be asked.
+    pub fn standing_of_wheels(
         &self,
         request: &ToolRequest,
         package: &str,
         index: &IndexSettings,
-    ) -> Result<semver::Version, ToolFetchError> {
-        let files = self.index_files(index, package)?;
-        Ok(choose(request, package, &files)?.0)
+        locked: &LockedTool<'_>,
+    ) -> Result<Standing, ToolFetchError> {
+        let files = match self.index_files(index, package) {
+            Ok(files) => files,
+            Err(error) => return nothing_left(without_index(error, index).into()),
+        };
+        let is_locked = |file: &&IndexFile| locked.files.values().any(|pinned| pinned.file == file.file);
+        let withdrawn = || files.iter().filter(is_locked).find_map(|file| file.yanked.clone());
+        match (choose(request, package, &files), withdrawn()) {
+            (_, Some(why)) => Ok(Standing::Withdrawn { why }),
+            (Ok((version, chosen)), None) => {
+                // Of two files of one version for a platform the index may have got the better one later.
+                let other = chosen.iter().find_map(|(platform, file)| {
+                    let locked = locked.files.get(platform).filter(|locked| locked.file != file.file)?;
+                    Some(Standing::Moved { locked: locked.file.clone(), now: file.file.clone() })
+                });
+                match other.filter(|_| version == *locked.version) {
+                    Some(other) => Ok(other),
+                    None => {
+                        let stated = chosen.iter().map(|(platform, file)| (*platform, file.sha256, file.size));
+                        Ok(locked.standing(&version, stated))
+                    }
+                }
+            }
+            (Err(error), None) => nothing_left(error),
+        }
     }
 
     /// The file of an index's package that a lock names, as something to be fetched. All indexes are asked until one has it: its
@@ -286,38 +356,20 @@ impl Fetcher {
         self.found_at(&want, file.size)
     }
 
-    /// Whether the index still has a locked file of a package, and its publisher still wants it to be used.
-    ///
-    /// # Errors
-    /// If it can't be asked.
-    pub(crate) fn index_standing(
-        &self,
-        index: &IndexSettings,
-        package: &str,
-        file: &PinnedFile,
-    ) -> Result<Standing, FetchError> {
-        let files = self.index_files(index, package)?;
-        let Some(now) = files.into_iter().find(|now| now.file == file.file) else {
-            return Ok(Standing::Moved { locked: file.file.clone(), now: "no such file".to_owned() });
-        };
-        let words = |digest: Digest| format!("sha256 {}", digest.short());
-        Ok(match (now.sha256, now.yanked) {
-            (Some(found), _) if found != file.sha256 => {
-                Standing::Moved { locked: words(file.sha256), now: words(found) }
-            }
-            (_, Some(why)) => Standing::Withdrawn { why },
-            (Some(_), None) => Standing::Same { by: "digest" },
-            (None, None) => Standing::Same { by: "file name" },
-        })
-    }
-
     /// Of each locked file, with its package and where that is looked for, whether the index still has it, and its publisher still
-    /// wants it to be used.
-    pub fn index_standings(&self, files: &[(&IndexSettings, &str, &PinnedFile)]) -> Vec<Result<Standing, FetchError>> {
-        let standing = |index, package, file| {
-            self.index_standing(index, package, file).map_err(|error| without_index(error, index))
-        };
-        self.each(files, |(index, package, file)| standing(*index, package, file))
+    /// wants it to be used; then what `newer` says of all files that the index has of the package.
+    pub fn index_standings(
+        &self,
+        files: &[(&IndexSettings, &str, &PinnedFile)],
+        newer: impl Fn(&PinnedFile, &[IndexFile]) -> Option<(String, String)> + Sync,
+    ) -> Vec<Result<Standing, FetchError>> {
+        self.each(files, |(index, package, file)| {
+            let listed = self.index_files(index, package).map_err(|error| without_index(error, index));
+            standing::or_gone(listed.map(|listed| match (index_standing(&listed, file), newer(file, &listed)) {
+                (Standing::Same { .. }, Some((locked, now))) => Standing::Newer { locked, now },
+                (standing, _) => standing,
+            }))
+        })
     }
 
     /// Of each locked file, with its package and where that is looked for, what the index answers for it.
@@ -470,6 +522,20 @@ impl Fetcher {
     ) -> Result<(Digest, u64), FetchError> {
         let expect = crate::receive::Expect { sha256, size: None, checksum: None };
         self.download(session, name, &[SourceUrl::Http(url.clone().into())], expect)
+    }
+}
+
+/// Whether an index still has a locked file among those of its package, and its publisher still wants it to be used.
+pub(crate) fn index_standing(files: &[IndexFile], file: &PinnedFile) -> Standing {
+    let Some(now) = files.iter().find(|now| now.file == file.file) else {
+        return Standing::Gone { why: format!("the package index no longer has {}", file.file) };
+    };
+    let words = |digest: Digest| format!("sha256 {}", digest.short());
+    match (now.sha256, &now.yanked) {
+        (Some(found), _) if found != file.sha256 => Standing::Moved { locked: words(file.sha256), now: words(found) },
+        (_, Some(why)) => Standing::Withdrawn { why: why.clone() },
+        (Some(_), None) => Standing::Same { by: "digest" },
+        (None, None) => Standing::Same { by: "file name" },
     }
 }
 
@@ -653,7 +719,7 @@ mod tests {
 
     fn file(name: &str) -> IndexFile {
         let url = url::Url::parse("https://i.org/f").unwrap();
-        IndexFile { file: name.to_owned(), url, sha256: None, size: None, yanked: None }
+        IndexFile { file: name.to_owned(), url, sha256: None, size: None, yanked: None, requires_python: None }
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(crate) struct Failure {
 }
 
 /// One thing that is wrong.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Problem {
     /// It has a place in a file.
     Placed(Diagnostic),

@@ -35,6 +35,8 @@ struct State {
     html: bool,
     /// What was asked for.
     requests: Vec<String>,
+    /// The bytes of files that were sent.
+    sent: usize,
 }
 
 /// uv's wheel: its name and bytes.
@@ -116,6 +118,13 @@ impl Index {
     }
 }
 
+impl Index {
+    /// The bytes of files that were sent since the last question.
+    pub(crate) fn sent(&self) -> usize {
+        std::mem::take(&mut self.state.lock().unwrap().sent)
+    }
+}
+
 impl Drop for Index {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::SeqCst);
@@ -160,11 +169,21 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
             page(&state, &path, header("accept").unwrap_or_default())
         }
     };
+    // A part is given where one byte is asked for.
+    let whole = body.len();
+    let (status, body) = match header("range").as_deref() {
+        Some("bytes=0-0") if status == 200 && whole > 1 => (206, Arc::new(body[..1].to_vec())),
+        _ => (status, body),
+    };
+    if path.starts_with("/files/") && method != "HEAD" {
+        state.lock().unwrap().sent += body.len();
+    }
+    let part = if status == 206 { format!("Content-Range: bytes 0-0/{whole}\r\n") } else { String::new() };
     let challenge = if status == 401 { "WWW-Authenticate: Basic realm=\"index\"\r\n" } else { "" };
     let length = body.len();
     write!(
         stream,
-        "HTTP/1.1 {status} Told\r\nConnection: close\r\nContent-Type: {media}\r\nContent-Length: {length}\r\n{challenge}\r\n"
+        "HTTP/1.1 {status} Told\r\nConnection: close\r\nContent-Type: {media}\r\nContent-Length: {length}\r\n{part}{challenge}\r\n"
     )?;
     if method != "HEAD" {
         stream.write_all(&body)?;

@@ -287,6 +287,87 @@ fn what_is_withdrawn_is_locked_only_where_the_manifest_means_it() {
 }
 
 #[test]
+fn what_the_index_has_now() {
+    let server = FaultServer::start();
+    server.serve("/a.csv", "a");
+    let data = format!("[data]\na = {{ url = \"{}\" }}\n", server.url("/a.csv"));
+    let context = project(&with_packages(&format!("{data}[python]\ndependencies = [\"demo<3\"]\n"), "demo"));
+    let Some(index) = demo(&context) else { return };
+    run(&context, &index.url(""), &["lock"]).expect(0);
+    index.sent();
+    let base = format!(
+        "base-2.0-py3-none-manylinux2014_{}.whl",
+        if cfg!(target_arch = "aarch64") { "aarch64" } else { "x86_64" }
+    );
+    let file = "demo-1.0-py3-none-any.whl";
+    let ask = |index: &str, command: &str, code: i32| -> Vec<serde_json::Value> {
+        let ran = run(&context, index, &[command, "--json", "--config", "fetch.retries=0"]).expect(code);
+        ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let said = |lines: &[serde_json::Value], key: &str, name: &str| -> Vec<String> {
+        let line = lines.iter().find(|line| line[key] == name && line["copies"].is_null());
+        let line = line.unwrap_or_else(|| panic!("{name}: {lines:#?}"));
+        ["state", "locked", "now", "by", "why"].iter().filter_map(|k| line[*k].as_str().map(str::to_owned)).collect()
+    };
+    let outdated = |code| ask(&index.url(""), "outdated", code);
+    // Nothing changed. Of no file more than a byte is asked for, and by `audit` alone.
+    let same = outdated(0);
+    for (name, by) in [("demo 1.0", "digest"), ("base 2.0", "digest"), ("uv", "version"), ("a", "size")] {
+        assert_eq!(said(&same, "name", name), ["same", by]);
+    }
+    assert_eq!(index.sent(), 0);
+    let audit = ask(&index.url(""), "audit", 0);
+    for name in ["package demo 1.0", "package base 2.0", "tool uv"] {
+        assert_eq!(said(&audit, "input", name), ["agrees", "size"]);
+    }
+    assert!(index.sent() <= 3);
+    // Newer versions, as far as what asks for them allows.
+    for version in ["2.0", "3.0", "2.1rc1"] {
+        let new = format!("demo-{version}-py3-none-any.whl");
+        index.add("demo", &new, wheel(context.root(), &new, &[]));
+    }
+    let new = base.replace("-2.0-", "-2.5-");
+    index.add("base", &new, wheel(context.root(), &new, &[]));
+    let found = outdated(0);
+    assert_eq!(said(&found, "name", "demo 1.0"), ["newer", "1.0", "2.0"]);
+    assert_eq!(said(&found, "name", "base 2.0"), ["newer", "2.0", "2.5"]);
+    let table = run(&context, &index.url(""), &["outdated"]).expect(0);
+    assert!(table.stderr.contains("2 as locked, 0 outdated, 2 with newer versions"), "{}", table.stderr);
+    // And `update` does what was announced.
+    let lock = context.read("train.lock");
+    run(&context, &index.url(""), &["update"]).expect(0);
+    assert_eq!(said(&outdated(0), "name", "demo 2.0"), ["same", "digest"]);
+    context.write("train.lock", lock);
+    // Withdrawn; another file of this name; gone.
+    index.change("demo", file, |f| f.yanked = Some("a bad day"));
+    assert_eq!(said(&outdated(0), "name", "demo 1.0"), ["withdrawn", "a bad day"]);
+    let other = wheel(context.root(), file, &["base"]);
+    index.change("demo", file, |f| (f.sha256, f.yanked) = (Some(Digest::of(&other).to_hex()), None));
+    assert_eq!(said(&outdated(0), "name", "demo 1.0")[0], "moved");
+    assert_eq!(said(&ask(&index.url(""), "audit", 4), "input", "package demo 1.0")[0], "differs");
+    index.delete("demo", file);
+    index.delete("base", &base);
+    let found = outdated(0);
+    for name in ["demo 1.0", "base 2.0"] {
+        assert_eq!(said(&found, "name", name)[0], "gone");
+    }
+    let found = ask(&index.url(""), "audit", 0);
+    assert_eq!(said(&found, "input", "package demo 1.0")[0], "fails");
+    // The index is down; others are asked all the same.
+    let (url, port) = (index.url(""), index.port());
+    drop(index);
+    let found = ask(&url, "outdated", 1);
+    assert_eq!(
+        (&said(&found, "name", "demo 1.0")[0], &said(&found, "name", "a")[0]),
+        (&"failed".into(), &"same".into())
+    );
+    assert!(!format!("{found:?}").contains(&port), "{found:#?}");
+    let found = ask(&url, "audit", 0);
+    assert_eq!(said(&found, "input", "package base 2.0")[0], "fails");
+    assert_eq!(said(&found, "input", "data a")[0], "agrees");
+}
+
+#[test]
 fn an_index_that_states_little_and_one_that_lies() {
     let manifest = with_packages("[python]\ndependencies = [\"demo\"]\n", "demo");
     let context = project(&manifest);

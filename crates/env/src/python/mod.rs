@@ -13,7 +13,7 @@ mod select;
 pub use layout::{Environment, has_programs};
 pub use pieces::pieces;
 pub use pylock::{Locked, LockedFile, PylockError};
-pub use select::{Candidate, SelectError, Selected, Target};
+pub use select::{Candidate, Offered, SelectError, Selected, Target};
 
 use fs_err as fs;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,8 +1,9 @@
 //! Which of the locked packages and files are for one machine.
 
-use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, MarkerTree};
+use pep508_rs::pep440_rs::{Version, VersionSpecifiers};
+use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, MarkerTree, Requirement, VerbatimUrl, VersionOrUrl};
 use std::str::FromStr;
-use trainlock_types::{Libc, PinnedFile, Platform, WheelName};
+use trainlock_types::{Libc, PinnedFile, Platform, WheelName, normalized_package};
 
 /// A locked package.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,15 @@ pub struct Selected {
     pub version: String,
     /// Its file.
     pub file: PinnedFile,
+}
+
+/// A file that an index has of a package.
+#[derive(Debug, Clone, Copy)]
+pub struct Offered<'a> {
+    /// Its name.
+    pub file: &'a str,
+    /// The versions of Python that it is for (PEP 440), where the index says it.
+    pub requires_python: Option<&'a str>,
 }
 
 /// What decides which packages and files are taken.
@@ -133,6 +143,49 @@ impl Target {
         Ok(selected)
     }
 
+    /// The newest version above the locked one that a wheel of a package has for this machine, and that these requirements (PEP 508;
+    /// those of other packages say nothing of it) allow. None if there is none, or if hashes decide. Whether all other packages
+    /// allow it too only resolving can tell.
+    pub fn newer<'a>(
+        &self,
+        package: &str,
+        locked: &str,
+        offered: impl IntoIterator<Item = Offered<'a>>,
+        requirements: &[&str],
+    ) -> Option<String> {
+        let locked = Version::from_str(locked).ok()?;
+        let python = &self.markers.python_full_version().version;
+        let mut bounds = Vec::new();
+        for text in requirements {
+            let (bare, hashes) = text.split_once(" --hash=").map_or((*text, false), |(bare, _)| (bare, true));
+            let Ok(requirement) = Requirement::<VerbatimUrl>::from_str(bare) else { continue };
+            if normalized_package(requirement.name.as_ref()) != package
+                || !requirement.marker.evaluate(&self.markers, &[])
+            {
+                continue;
+            }
+            match requirement.version_or_url {
+                _ if hashes => return None,
+                Some(VersionOrUrl::VersionSpecifier(specifiers)) => bounds.push(specifiers),
+                Some(VersionOrUrl::Url(_)) => return None,
+                None => {}
+            }
+        }
+        let allowed = |version: &Version| {
+            *version > locked
+                && (!version.any_prerelease() || locked.any_prerelease())
+                && bounds.iter().all(|specifiers| specifiers.contains(version))
+        };
+        let version = |one: Offered<'_>| {
+            let wheel = WheelName::parse(one.file)?;
+            wheel.rank(self.platform, self.libc, self.python)?;
+            let for_python = |text| VersionSpecifiers::from_str(text).is_ok_and(|s| s.contains(python));
+            let version = Version::from_str(wheel.version).ok().filter(&allowed)?;
+            one.requires_python.is_none_or(for_python).then_some(version)
+        };
+        offered.into_iter().filter_map(version).max().map(|version| version.to_string())
+    }
+
     /// Whether a marker holds here; none if it can't be read.
     pub fn holds(&self, marker: &str) -> Option<bool> {
         MarkerTree::from_str(marker).ok().map(|tree| tree.evaluate(&self.markers, &[]))
@@ -213,6 +266,30 @@ mod tests {
         assert!(
             select(Platform::LinuxAarch64, "glibc 2.36").unwrap_err().to_string().contains("numpy 2.4.6 has no wheel")
         );
+    }
+
+    #[test]
+    fn versions_above_the_locked_one() {
+        let target = Target::new(Platform::LinuxX86_64, "glibc 2.36", "3.11.7").unwrap();
+        let offered = |file, requires_python| Offered { file, requires_python };
+        let all = [
+            offered("a_b-1.0-py3-none-any.whl", None),
+            offered("a_b-1.10-py3-none-any.whl", Some(">=3.9")),
+            offered("a_b-1.9-py3-none-any.whl", None),
+            offered("a_b-2.0-py3-none-win_amd64.whl", None),
+            offered("a_b-2.1-py3-none-any.whl", Some(">=3.12")),
+            offered("a_b-2.2rc1-py3-none-any.whl", None),
+            offered("a_b-3.0.tar.gz", None),
+        ];
+        let newer = |locked, requirements: &[&str]| target.newer("a-b", locked, all, requirements);
+        assert_eq!(newer("1.0", &[]).as_deref(), Some("1.10"));
+        assert_eq!(newer("1.0", &["A_b[x]<1.10", "other==1"]).as_deref(), Some("1.9"));
+        assert_eq!(newer("1.0", &["a.b==1.*; python_version < '3'"]).as_deref(), Some("1.10"));
+        assert_eq!(newer("2.2a1", &[]).as_deref(), Some("2.2rc1"));
+        for (locked, requirements) in [("1.10", &[][..]), ("1.0", &["a-b==1.0"]), ("1.0", &["a-b>=1 --hash=sha256:00"])]
+        {
+            assert_eq!(newer(locked, requirements), None, "{locked}");
+        }
     }
 
     #[test]

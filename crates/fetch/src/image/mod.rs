@@ -13,10 +13,11 @@ use crate::error::{FetchError, IMAGE, Reason};
 use crate::fetcher::{Fetcher, open, unpack_error};
 use crate::many;
 use crate::receive::{Expect, Progress};
+use crate::standing::{Answer, Found, fails};
 use layers::Root;
 use registry::Repository;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use trainlock_store::{Session, Store, StoreError};
 use trainlock_types::{Digest, ImageReference, Platform, SourceUrl};
@@ -153,6 +154,51 @@ impl Fetcher {
     /// The digest of the manifest, or of the index of manifests, that a registry has under a tag or digest.
     pub(crate) fn image_manifest(&self, image: &ImageReference, target: &str) -> Result<Digest, FetchError> {
         Ok(Repository::open(self, image)?.manifest(target)?.0)
+    }
+
+    /// What the registry answers for a locked image: for what was named, the manifest of each platform, and the configuration and
+    /// layers that it names.
+    ///
+    /// # Errors
+    /// If the user interrupts.
+    pub fn image_answers(
+        &self,
+        image: &ImageReference,
+        locked: &Digest,
+        platforms: &BTreeMap<Platform, (Digest, u64)>,
+    ) -> Result<Vec<Answer>, FetchError> {
+        let at = |digest: &Digest| format!("{image} sha256:{digest}");
+        let repository = match Repository::open(self, image) {
+            Ok(repository) => repository,
+            Err(error) => return Ok(vec![Answer { url: image.to_string(), found: fails(error)? }]),
+        };
+        let mut answers = Vec::new();
+        let mut blobs: BTreeMap<Digest, u64> = BTreeMap::new();
+        let manifests: BTreeSet<&Digest> =
+            std::iter::once(locked).chain(platforms.values().map(|(digest, _)| digest)).collect();
+        for digest in manifests {
+            let found = match repository.manifest(&format!("sha256:{digest}")) {
+                Ok((_, body)) => {
+                    // What was named may be an index, which has no layers of its own.
+                    if let Ok((config, layers)) = manifest("", &body) {
+                        blobs.extend(std::iter::once(config).chain(layers));
+                    }
+                    Found::Agrees("digest")
+                }
+                Err(error) if error.is_verification() => Found::Differs("another manifest than is locked".to_owned()),
+                Err(error) => fails(error)?,
+            };
+            answers.push(Answer { url: at(digest), found });
+        }
+        let blobs: Vec<(Digest, u64)> = blobs.into_iter().collect();
+        let name = format!("{IMAGE}{image}");
+        let of_blob = |(digest, size): &(Digest, u64)| {
+            let source = SourceUrl::Http(repository.blob(digest).into());
+            let Answer { found, .. } = self.answer(&name, &source, *size)?;
+            Ok(Answer { url: at(digest), found })
+        };
+        answers.extend(self.each(&blobs, of_blob).into_iter().collect::<Result<Vec<_>, FetchError>>()?);
+        Ok(answers)
     }
 
     /// Brings all bytes of an image's manifest (digest, and size in bytes) into the store, each verified: the manifest, the

@@ -5,7 +5,7 @@
 //! computed. A file set is seen at its paths in the archive.
 
 use super::description::{self, Place};
-use super::{Files, Found, Item, ManyWanted, Question, Source, contents};
+use super::{Files, Found, Item, ManyWanted, Question, Source, contents, now};
 use crate::error::FetchError;
 use crate::receive::Expect;
 use crate::standing::{Answer, Found as Says, Standing};
@@ -72,12 +72,17 @@ impl Source for Croissant<'_> {
         Ok(Found { resolved: None, by: Some(by), files: Files::Listed(items) })
     }
 
-    // What lies in archives is only known once they are there: so it is the description that is looked at.
+    // What lies in archives is only known once they are there: so it is the description that is looked at, and then the addresses.
     fn standing(&self, question: &Question<'_>, wanted: &ManyWanted) -> Result<Standing, FetchError> {
-        let now = Digest::of(&description::now(question, &self.place(question)?)?);
+        let place = self.place(question)?;
+        let text = description::now(question, &place)?;
+        let now = Digest::of(&text);
         let locked = wanted.by.map_or(now, |(digest, _)| digest);
         let words = |digest: Digest| format!("sha256 {}", digest.short());
-        Ok(Standing::of_revision("description", &words(locked), &words(now)))
+        match Standing::of_revision("description", &words(locked), &words(now)) {
+            Standing::Same { .. } => now::by_addresses(question, wanted, &addresses(question, &place, &text)?),
+            other => Ok(other),
+        }
     }
 
     fn answers(&self, question: &Question<'_>, wanted: &ManyWanted) -> Result<Vec<Answer>, FetchError> {
@@ -91,9 +96,7 @@ impl Source for Croissant<'_> {
             return Ok(vec![Answer { url, found: Says::Differs("another description than is locked".to_owned()) }]);
         }
         let mut answers = vec![Answer { url, found: Says::Agrees("digest") }];
-        let nodes = nodes(&String::from_utf8_lossy(&now)).map_err(|reason| contents(question.name, reason, None))?;
-        let outer: Vec<&Node> = nodes.iter().filter(|node| node.within.is_empty()).collect();
-        let items = outer.iter().map(|node| node.item(&place, question)).collect::<Result<Vec<Item>, _>>()?;
+        let items = addresses(question, &place, &now)?;
         let listed: BTreeMap<&RelPath, u64> =
             wanted.listing.iter().flat_map(|l| l.entries()).map(|entry| (&entry.path, entry.size)).collect();
         let fetcher = question.fetcher;
@@ -176,6 +179,12 @@ impl Node {
             sources: vec![source],
         })
     }
+}
+
+/// The files of a description that lie at addresses of their own, archives too.
+fn addresses(question: &Question<'_>, place: &Place, text: &[u8]) -> Result<Vec<Item>, FetchError> {
+    let nodes = nodes(&String::from_utf8_lossy(text)).map_err(|reason| contents(question.name, reason, None))?;
+    nodes.iter().filter(|node| node.within.is_empty()).map(|node| node.item(place, question)).collect()
 }
 
 /// The `url` that a git repository is better named by.

@@ -275,7 +275,8 @@ impl Doi<'_> {
         let url = at(&of(RESOLVER), ["api", "handles"].into_iter().chain(doi.split('/')));
         let hint = "look for a misspelling: DOIs are written as `doi:10.5281/zenodo.N`".to_owned();
         let Some(handle) = ask::<Handle>(question, &url)? else {
-            return Err(contents(question.name, format!("there is no DOI `{doi}`"), Some(hint)));
+            let reason = format!("there is no DOI `{doi}`");
+            return Err(FetchError::Gone { name: question.name.to_owned(), reason, hint });
         };
         let leads_to =
             handle.values.iter().find(|value| value.kind == "URL").and_then(|value| value.data.value.as_str());
@@ -306,7 +307,8 @@ fn no_record(question: &Question<'_>, what: &str) -> FetchError {
         Some(_) => format!("{what} is locked, and is not there any more"),
         None => format!("there is no {what}"),
     };
-    contents(question.name, reason, Some("look at its page: it may have been withdrawn".to_owned()))
+    let hint = "look at its page: it may have been withdrawn".to_owned();
+    FetchError::Gone { name: question.name.to_owned(), reason, hint }
 }
 
 /// The item of a file that a repository has.

@@ -4,13 +4,25 @@ use super::{Chosen, Files, Found, Item, Locked, ManyWanted, Question, globs, sou
 use crate::error::FetchError;
 use crate::fetcher::Fetcher;
 use crate::standing::{Answer, Found as Says, Standing, fails};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use trainlock_store::Session;
-use trainlock_types::{Entry, EntryKind, LISTING_IN_LOCK, Listing, RelPath, SourceUrl};
+use trainlock_types::{DataSource, Entry, EntryKind, LISTING_IN_LOCK, Listing, RelPath, SourceUrl};
 
 /// What of an address with its revision is the revision: the commit behind the `@`, else all of it.
 pub(super) fn revision(resolved: &str) -> &str {
     resolved.rsplit_once('@').map_or(resolved, |(_, revision)| revision)
+}
+
+/// Where a data set comes from, as a whole, as it may be shown.
+fn address(wanted: &ManyWanted) -> String {
+    match (&wanted.resolved, &wanted.source) {
+        (Some(resolved), _) => resolved.clone(),
+        (None, DataSource::Url { url, .. }) => url.redacted(),
+        (None, DataSource::Croissant(place)) => {
+            SourceUrl::parse(place).map_or_else(|_| place.clone(), |url| url.redacted())
+        }
+        (None, DataSource::Path(path) | DataSource::Pooch { registry: path, .. }) => path.to_string(),
+    }
 }
 
 /// What a listing now says, beside the locked one.
@@ -34,18 +46,81 @@ pub(super) fn by_listing(question: &Question<'_>, wanted: &ManyWanted, found: Fo
         });
     };
     let there: BTreeMap<&RelPath, &Item> = items.iter().map(|item| (&item.path, *item)).collect();
-    let is_gone = |entry: &&Entry| !there.contains_key(&entry.path);
-    let gone = listing.entries().iter().filter(is_gone).count();
-    let kept: Vec<(&Entry, &&Item)> =
-        listing.entries().iter().filter_map(|entry| Some((entry, there.get(&entry.path)?))).collect();
-    let changed = kept.iter().filter(|(entry, item)| differs(entry, item).is_some()).count();
-    let added = there.len() - kept.len();
-    if gone + changed + added == 0 {
-        return Ok(Standing::Same { by: "listing" });
+    let mut news = News::default();
+    for entry in listing.entries() {
+        match there.get(&entry.path) {
+            None => news.gone.push(entry.path.to_string()),
+            Some(item) if differs(entry, item).is_some() => news.changed.push(entry.path.to_string()),
+            Some(_) => {}
+        }
     }
-    let counts = [(added, "added"), (changed, "changed"), (gone, "gone")];
-    let now: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-    Ok(Standing::Moved { locked: format!("{} files", wanted.count), now: now.join(", ") })
+    let known: BTreeSet<&RelPath> = listing.entries().iter().map(|entry| &entry.path).collect();
+    news.added.extend(there.keys().filter(|path| !known.contains(*path)).map(ToString::to_string));
+    Ok(news.standing("listing", wanted.count))
+}
+
+/// Files that are not as they were.
+#[derive(Default)]
+struct News {
+    added: Vec<String>,
+    changed: Vec<String>,
+    gone: Vec<String>,
+}
+
+impl News {
+    /// In words, beside so many files that are locked.
+    fn standing(self, by: &'static str, locked: u64) -> Standing {
+        if self.gone.len() as u64 == locked && locked > 0 && self.added.is_empty() {
+            return Standing::Gone { why: format!("none of the {locked} files is there any more") };
+        }
+        let words = |(files, what): (Vec<String>, &str)| {
+            let more = if files.len() > 3 { ", …" } else { "" };
+            let named = files.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+            (!files.is_empty()).then(|| format!("{} {what} ({named}{more})", files.len()))
+        };
+        let all = [(self.added, "added"), (self.changed, "changed"), (self.gone, "gone")];
+        let now: Vec<String> = all.into_iter().filter_map(words).collect();
+        if now.is_empty() {
+            return Standing::Same { by };
+        }
+        let locked = if locked == 1 { "1 file".to_owned() } else { format!("{locked} files") };
+        Standing::Moved { locked, now: now.join(", ") }
+    }
+}
+
+/// What addresses state now of files that a description names, each beside the size in bytes that is locked of it, where one is.
+/// What a description is silent about may change behind its back.
+pub(super) fn by_addresses(
+    question: &Question<'_>,
+    wanted: &ManyWanted,
+    items: &[Item],
+) -> Result<Standing, FetchError> {
+    let Some(listing) = listing(question, wanted)? else {
+        return Ok(Standing::Same { by: "description" });
+    };
+    let sizes: BTreeMap<&RelPath, u64> = listing.entries().iter().map(|entry| (&entry.path, entry.size)).collect();
+    let fetcher = question.fetcher;
+    let asked: Vec<&Item> = items.iter().filter(|item| question.chosen.has(&item.path)).take(LISTING_IN_LOCK).collect();
+    let answers = fetcher.each(&asked, |item| {
+        let Some(source) = item.sources.first() else { return Ok(None) };
+        Ok(Some(match fetcher.stated(question.name, source) {
+            // The size of an archive stands in no lock.
+            Ok(stated) => {
+                sizes.get(&item.path).map_or(Standing::Same { by: "answer" }, |size| Standing::of_size(*size, stated))
+            }
+            Err(error) if error.is_gone() => Standing::Gone { why: error.why() },
+            Err(error) => return Err(error),
+        }))
+    });
+    let mut news = News::default();
+    for (item, answer) in asked.iter().zip(answers) {
+        match answer? {
+            Some(Standing::Gone { .. }) => news.gone.push(item.path.to_string()),
+            Some(Standing::Moved { locked, now }) => news.changed.push(format!("{}: {locked} -> {now}", item.path)),
+            _ => {}
+        }
+    }
+    Ok(news.standing("description and sizes", wanted.count))
 }
 
 /// In what a listed file is not the locked one, in words.
@@ -68,7 +143,7 @@ fn listing(question: &Question<'_>, wanted: &ManyWanted) -> Result<Option<Listin
 /// What is listed at the locked revision, beside the lock; and of so many files as may stand in a lock what each address answers.
 pub(super) fn of_each(question: &Question<'_>, wanted: &ManyWanted, found: Found) -> Result<Vec<Answer>, FetchError> {
     let url = wanted.resolved.clone().unwrap_or_default();
-    let one = |found| Ok(vec![Answer { url: url.clone(), found }]);
+    let one = |found| Ok(vec![Answer { url: address(wanted), found }]);
     let Files::Listed(items) = found.files else {
         return one(Says::Unknown("it would have to be fetched to know".to_owned()));
     };
@@ -118,7 +193,7 @@ impl Fetcher {
         name: &str,
         wanted: &ManyWanted,
     ) -> Result<Vec<Answer>, FetchError> {
-        let one = |found| vec![Answer { url: wanted.resolved.clone().unwrap_or_default(), found }];
+        let one = |found| vec![Answer { url: address(wanted), found }];
         let Some(source) = source(&wanted.source, &self.settings) else {
             return Ok(one(Says::Unknown("this kind of source is not asked".to_owned())));
         };

@@ -4,8 +4,9 @@
 //! comment, a hash is a SHA-256 unless its function stands before a colon (`md5:…`).
 
 use super::description::{self, Place};
-use super::{Files, Found, Item, Question, Source, contents};
+use super::{Files, Found, Item, ManyWanted, Question, Source, contents, now};
 use crate::error::FetchError;
+use crate::standing::Standing;
 use trainlock_types::{Checksum, Digest, RelPath, SourceUrl};
 use url::Url;
 
@@ -27,6 +28,18 @@ impl Source for Pooch<'_> {
             items.extend(item);
         }
         Ok(Found { resolved: None, by: Some(by), files: Files::Listed(items) })
+    }
+
+    fn standing(&self, question: &Question<'_>, wanted: &ManyWanted) -> Result<Standing, FetchError> {
+        let found = self.look(question)?;
+        let items = match &found.files {
+            Files::Listed(items) => items.clone(),
+            Files::Whole(_) => Vec::new(),
+        };
+        match now::by_listing(question, wanted, found)? {
+            Standing::Same { .. } => now::by_addresses(question, wanted, &items),
+            other => Ok(other),
+        }
     }
 }
 

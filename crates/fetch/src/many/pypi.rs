@@ -9,6 +9,7 @@ use crate::error::FetchError;
 use crate::fetcher::{Want, Wanted};
 use crate::index::{IndexFile, IndexSettings};
 use crate::standing::{Answer, Standing};
+use crate::tool::index_standing;
 use trainlock_types::{Digest, PinnedFile, RelPath, SourceUrl, WheelName, normalized_package};
 
 /// An address `pypi:NAME@VERSION`.
@@ -63,17 +64,20 @@ impl Source for Pypi<'_> {
 
     fn standing(&self, question: &Question<'_>, wanted: &ManyWanted) -> Result<Standing, FetchError> {
         let (package, version) = self.parts();
-        let files = question.fetcher.index_files(index_of(question)?, package)?;
+        let index = index_of(question)?;
+        let files = question.fetcher.index_files(index, package);
+        let files = files.map_err(|error| question.fetcher.without_index(error, index))?;
         let pinned = locked_file(question, wanted)?;
         let locked = pinned.file.as_str();
         let Some(now) = choose(&files, package, version) else {
-            let now = format!("no file of version {version}");
-            return Ok(Standing::Moved { locked: locked.to_owned(), now });
+            return Ok(Standing::Gone {
+                why: format!("the package index has no file of {package} {version} any more"),
+            });
         };
         if now.file != locked {
             return Ok(Standing::Moved { locked: locked.to_owned(), now: now.file.clone() });
         }
-        question.fetcher.index_standing(index_of(question)?, package, &pinned)
+        Ok(index_standing(&files, &pinned))
     }
 
     fn answers(&self, question: &Question<'_>, wanted: &ManyWanted) -> Result<Vec<Answer>, FetchError> {
@@ -181,7 +185,7 @@ mod tests {
 
     fn file(name: &str) -> IndexFile {
         let url = url::Url::parse("https://i.org/f").unwrap();
-        IndexFile { file: name.to_owned(), url, sha256: None, size: None, yanked: None }
+        IndexFile { file: name.to_owned(), url, sha256: None, size: None, yanked: None, requires_python: None }
     }
 
     #[test]

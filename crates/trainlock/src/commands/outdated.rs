@@ -1,7 +1,7 @@
 //! `trainlock outdated`.
 
 use crate::cli::{Global, LockOptions, Select};
-use crate::equip::index_for;
+use crate::equip::{Builds, UV, index_for, newer_package};
 use crate::exit::{Exit, Failure, Problem};
 use crate::locking;
 use crate::project::{self, Project};
@@ -10,9 +10,12 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use trainlock_env::python::Selected;
-use trainlock_fetch::{FetchError, Fetcher, IndexSettings, Standing, ToolFetchError, Want};
+use trainlock_fetch::{FetchError, Fetcher, IndexFile, IndexSettings, LockedTool, Standing, ToolFetchError, Want};
 use trainlock_lock::{Lock, Reason, satisfies, tool_satisfies};
-use trainlock_types::{DataSource, FetchedTool, ImageReference, Name, RelPath, ToolFrom, ToolProvider, ToolRequest};
+use trainlock_store::Session;
+use trainlock_types::{
+    DataSource, FetchedTool, ImageReference, Name, PinnedFile, Platform, RelPath, ToolFrom, ToolProvider, ToolRequest,
+};
 
 /// Show which pins are no longer what train.toml's requests give
 ///
@@ -25,6 +28,9 @@ use trainlock_types::{DataSource, FetchedTool, ImageReference, Name, RelPath, To
 pub(crate) struct Args {
     #[command(flatten)]
     select: Select,
+    /// Refused: only the sources know
+    #[arg(long)]
+    offline: bool,
 }
 
 /// What was asked about one pin.
@@ -35,6 +41,10 @@ struct Row {
 }
 
 pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure> {
+    if args.offline {
+        return Err(Failure::new(Exit::Invalid, "`outdated` asks the sources of what is locked, which needs the network")
+            .hint("`trainlock status` says without it what train.toml asks for and train.lock does not have; `trainlock audit --offline` counts the copies of each input"));
+    }
     let mut project = Project::open(global)?;
     let members = project.select(&args.select)?;
     if !project.workspace.root.join("train.lock").is_file() {
@@ -46,13 +56,11 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
     for row in &rows {
         row.print(ui);
     }
-    let count = |is: fn(&Standing) -> bool| rows.iter().filter(|row| row.standing.as_ref().is_ok_and(is)).count();
-    let same = count(|standing| matches!(standing, Standing::Same { .. }));
-    let open = count(|standing| matches!(standing, Standing::Unknown { .. }));
-    let moved = count(|standing| matches!(standing, Standing::Moved { .. } | Standing::Withdrawn { .. }));
-    let problems: Vec<Problem> = rows.into_iter().filter_map(|row| row.standing.err()).collect();
-    let more: String = [(open, "not known"), (problems.len(), "not asked")]
+    let count = |state: &[&str]| rows.iter().filter(|row| state.contains(&row.state())).count();
+    let (same, moved) = (count(&["same"]), count(&["moved", "withdrawn", "gone"]));
+    let more: String = [("newer", "with newer versions"), ("unknown", "not known"), ("failed", "not asked")]
         .iter()
+        .map(|(state, what)| (count(&[state]), what))
         .filter(|(n, _)| *n > 0)
         .map(|(n, what)| format!(", {n} {what}"))
         .collect();
@@ -60,6 +68,7 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
     if project.cancel().is_thrown() {
         return Err(Failure::new(Exit::Interrupted, "interrupted"));
     }
+    let problems: Vec<Problem> = rows.into_iter().filter_map(|row| row.standing.err()).collect();
     if problems.is_empty() { Ok(Exit::Done) } else { Err(Failure { code: Exit::Failed, problems }) }
 }
 
@@ -109,7 +118,7 @@ impl Asking<'_> {
             rows.sort_by(|a, b| a.name.cmp(&b.name));
             for request in &wanted.tools {
                 if selected.contains(&request.member.as_ref()) || request.member.is_none() {
-                    rows.extend(self.tool(&fetcher, request));
+                    rows.extend(self.tool(&session, &fetcher, request));
                 }
             }
             rows.extend(self.packages(&fetcher)?);
@@ -121,8 +130,8 @@ impl Asking<'_> {
         Ok(rows)
     }
 
-    /// A fetched tool: whether a newer version satisfies the requirement.
-    fn tool(&self, fetcher: &Fetcher, request: &ToolRequest) -> Option<Row> {
+    /// A fetched tool: whether it is what the request gives.
+    fn tool(&self, session: &Session, fetcher: &Fetcher, request: &ToolRequest) -> Option<Row> {
         let ToolProvider::Fetched(fetched) = &request.provider else { return None };
         let pin = self.lock.tool(request.member.as_ref(), &request.name)?;
         // An interpreter of the machine is nobody's to move.
@@ -133,76 +142,120 @@ impl Asking<'_> {
         if tool_satisfies(pin, request).iter().any(Reason::relocks) {
             return Some(Row::stale("tool", name));
         }
-        let standing = match self.newest(fetcher, request, fetched) {
-            Ok(Some(now)) if now == pin.version => Ok(Standing::Same { by: "version" }),
-            Ok(Some(now)) => Ok(Standing::Moved { locked: pin.version.to_string(), now: now.to_string() }),
-            Ok(None) => Ok(Standing::Unknown { why: "this kind of source is not asked".to_owned() }),
-            Err(problem) => Err(problem),
-        };
+        let files = pin.artifacts.iter().map(|(platform, artifact)| (*platform, &artifact.file)).collect();
+        let locked = LockedTool { version: &pin.version, files };
+        let standing = self.tool_standing(session, fetcher, (request, fetched), &locked);
         Some(Row { kind: "tool", name, standing })
     }
 
-    fn newest(
+    fn tool_standing(
         &self,
+        session: &Session,
         fetcher: &Fetcher,
-        request: &ToolRequest,
-        fetched: &FetchedTool,
-    ) -> Result<Option<semver::Version>, Problem> {
+        (request, fetched): (&ToolRequest, &FetchedTool),
+        locked: &LockedTool<'_>,
+    ) -> Result<Standing, Problem> {
         let of_tool = |error: ToolFetchError| problem(&error, error.hint());
+        let of_fetch = |error: FetchError| match error.is_gone() {
+            true => Ok(Standing::Gone { why: error.why() }),
+            false => Err(problem(&error, error.hint())),
+        };
+        let unknown = |why: &str| Ok(Standing::Unknown { why: why.to_owned() });
         match (fetched.from, &fetched.index, &fetched.repo) {
             (ToolFrom::Pypi, ..) => {
                 let package = fetched.package.as_deref().unwrap_or(&request.name);
-                let index = self.index()?;
-                fetcher.newest_of_wheels(request, package, &index).map(Some).map_err(of_tool)
+                let index = self.project.package_index().map_err(first)?;
+                fetcher.standing_of_wheels(request, package, &index, locked).map_err(of_tool)
             }
             (ToolFrom::Npm, ..) => {
                 let package = fetched.package.as_deref().unwrap_or(&request.name);
                 let settings = self.project.npm.settings().map_err(|error| problem(&error, error.hint()))?;
-                fetcher.newest_of_npm(request, package, settings).map(Some).map_err(of_tool)
+                fetcher.standing_of_npm(request, package, settings, locked).map_err(of_tool)
             }
             (ToolFrom::Index, Some(list), _) => {
                 let text = match url::Url::parse(list) {
-                    Ok(url) if matches!(url.scheme(), "http" | "https") => fetcher
-                        .text(&format!("the list of tool {}", request.name), &url)
-                        .map_err(|error| problem(&error, error.hint()))?,
+                    Ok(url) if matches!(url.scheme(), "http" | "https") => {
+                        match fetcher.text(&format!("the list of tool {}", request.name), &url) {
+                            Ok(text) => text,
+                            Err(error) => return of_fetch(error),
+                        }
+                    }
                     _ => {
                         let path = RelPath::root().resolve(list).map_err(|error| problem(&error, None))?;
                         let path = path.on(&self.project.workspace.root);
                         fs_err::read_to_string(path).map_err(|error| problem(&error, None))?
                     }
                 };
-                fetcher.newest_of_list(request, list, &text).map(Some).map_err(of_tool)
+                fetcher.standing_of_list(request, (list, &text), locked).map_err(of_tool)
             }
             (ToolFrom::Github, _, Some(repo)) => {
-                fetcher.newest_of_releases(request, &self.project.settings.forge, repo).map(Some).map_err(of_tool)
+                let api = &self.project.settings.forge;
+                fetcher.standing_of_releases(request, (api, repo), &fetched.asset, locked).map_err(of_tool)
             }
-            _ => Ok(None),
+            (ToolFrom::Python, ..) => {
+                let resolver = self.lock.tools.iter().find(|pin| pin.name.as_str() == UV);
+                let index = IndexSettings::default();
+                let workshop = self.project.workshop(session, fetcher, &index, false);
+                // What is not there yet is not brought for this.
+                let resolver = match resolver.and_then(|pin| Some((pin, pin.artifacts.get(&Platform::host())?))) {
+                    Some((pin, artifact)) => {
+                        let file = &artifact.file;
+                        let there = self.project.store.object(&file.sha256, Some(file.size));
+                        there.map_err(|error| problem(&error, None))?.map(|_| pin)
+                    }
+                    None => None,
+                };
+                match workshop.list_of_builds(resolver).map_err(|error| problem(&error, error.hint()))? {
+                    Builds::Listed(builds) => Ok(fetcher.standing_of_builds(request, &builds, locked)),
+                    Builds::Unlisted(why) => unknown(why),
+                    Builds::Unreachable(error) => of_fetch(error),
+                    Builds::NotAsked => unknown(
+                        "nothing on this machine lists the builds of Python: the uv that is locked is not in the store",
+                    ),
+                    Builds::Never => unknown("UV_PYTHON_DOWNLOADS says that builds of Python are not to be fetched"),
+                }
+            }
+            _ => unknown("this kind of source is not asked"),
         }
     }
 
-    /// The packages of this machine: whether their files are still there. Which versions would be chosen now only resolving them
-    /// again can tell.
+    /// The packages of this machine: whether their files are still there, and whether there are newer versions.
     fn packages(&self, fetcher: &Fetcher) -> Result<Vec<Row>, Failure> {
         let (_, packages) = self.project.equipment_files(self.lock, self.members)?;
         if packages.is_empty() {
             return Ok(Vec::new());
         }
-        let index = self.project.package_index()?;
+        let index = self.project.package_index();
         let mut files = BTreeMap::new();
+        let mut rows = Vec::new();
+        let name = |one: &Selected| format!("{} {}", one.name, one.version);
         for (pin, selected) in &packages {
             for one in selected {
-                files.entry(one.file.sha256).or_insert((index_for(&index, &one.name, &pin.index)?, one));
+                if files.contains_key(&one.file.sha256) {
+                    continue;
+                }
+                let found = match &index {
+                    Ok(index) => index_for(index, &one.name, &pin.index).map_err(|error| problem(&error, error.hint())),
+                    Err(failure) => Err(first_of(failure)),
+                };
+                match found {
+                    Ok(index) => drop(files.insert(one.file.sha256, (index, *pin, one))),
+                    Err(problem) => rows.push(Row { kind: "package", name: name(one), standing: Err(problem) }),
+                }
             }
         }
         let questions: Vec<_> =
-            files.values().map(|(index, one)| (index.as_ref(), one.name.as_str(), &one.file)).collect();
-        let row = |(one, standing): (&Selected, Result<Standing, FetchError>)| Row {
-            kind: "package",
-            name: format!("{} {}", one.name, one.version),
-            standing: standing.map_err(|error| problem(&error, None)),
+            files.values().map(|(index, _, one)| (index.as_ref(), one.name.as_str(), &one.file)).collect();
+        let newer = |file: &PinnedFile, listed: &[IndexFile]| {
+            let (_, pin, one) = files.get(&file.sha256)?;
+            Some((one.version.clone(), newer_package(self.lock, pin, one, listed)?))
         };
-        let standings = fetcher.index_standings(&questions);
-        let mut rows: Vec<Row> = files.values().map(|(_, one)| *one).zip(standings).map(row).collect();
+        let standings = fetcher.index_standings(&questions, newer);
+        rows.extend(files.values().zip(standings).map(|((.., one), standing)| Row {
+            kind: "package",
+            name: name(one),
+            standing: standing.map_err(|error| problem(&error, error.hint())),
+        }));
         rows.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(rows)
     }
@@ -210,29 +263,23 @@ impl Asking<'_> {
     /// An image: whether its tag still names what is locked.
     fn image(&self, fetcher: &Fetcher, image: &ImageReference) -> Option<Row> {
         let pin = self.lock.image(image)?;
-        let standing = match image.digest() {
-            Some(_) => Ok(Standing::Same { by: "digest" }),
-            None => fetcher.image_now(image).map_err(|error| problem(&error, error.hint())).map(|now| {
-                let words = |digest| format!("sha256:{digest}");
-                match now == pin.digest {
-                    true => Standing::Same { by: "digest" },
-                    false => Standing::Moved { locked: words(pin.digest), now: words(now) },
-                }
-            }),
-        };
+        let standing = fetcher.image_standing(image, &pin.digest);
+        let standing = standing.map_err(|error| problem(&error, error.hint()));
         Some(Row { kind: "image", name: image.to_string(), standing })
     }
+}
 
-    fn index(&self) -> Result<IndexSettings, Problem> {
-        let failed = |failure: Failure| failure.problems.into_iter().next();
-        self.project.package_index().map_err(|failure| {
-            failed(failure).unwrap_or_else(|| Problem::Plain {
-                message: "there is no package index".to_owned(),
-                causes: Vec::new(),
-                hints: Vec::new(),
-            })
-        })
-    }
+/// What a failure says first.
+fn first(failure: Failure) -> Problem {
+    first_of(&failure)
+}
+
+fn first_of(failure: &Failure) -> Problem {
+    failure.problems.first().cloned().unwrap_or_else(|| Problem::Plain {
+        message: "there is no package index".to_owned(),
+        causes: Vec::new(),
+        hints: Vec::new(),
+    })
 }
 
 /// An error as it is shown, with what to do about it.
@@ -250,18 +297,34 @@ impl Row {
         Row { kind, name, standing: Ok(Standing::Unknown { why }) }
     }
 
+    /// In a word, as in JSON.
+    fn state(&self) -> &'static str {
+        match &self.standing {
+            Ok(Standing::Same { .. }) => "same",
+            Ok(Standing::Moved { .. }) => "moved",
+            Ok(Standing::Newer { .. }) => "newer",
+            Ok(Standing::Gone { .. }) => "gone",
+            Ok(Standing::Withdrawn { .. }) => "withdrawn",
+            Ok(Standing::Unknown { .. }) => "unknown",
+            Err(_) => "failed",
+        }
+    }
+
     fn print(&self, ui: &Ui) {
         let Row { kind, name, standing } = self;
         if ui.json() {
-            let (state, by, locked, now, why) = match standing {
-                Ok(Standing::Same { by }) => ("same", Some(*by), None, None, None),
-                Ok(Standing::Moved { locked, now }) => ("moved", None, Some(locked), Some(now), None),
-                Ok(Standing::Withdrawn { why }) => ("withdrawn", None, None, None, Some(why.clone())),
-                Ok(Standing::Unknown { why }) => ("unknown", None, None, None, Some(why.clone())),
-                Err(problem) => ("failed", None, None, None, Some(in_a_line(problem))),
+            let (by, locked, now, why) = match standing {
+                Ok(Standing::Same { by }) => (Some(*by), None, None, None),
+                Ok(Standing::Moved { locked, now } | Standing::Newer { locked, now }) => {
+                    (None, Some(locked), Some(now), None)
+                }
+                Ok(Standing::Withdrawn { why } | Standing::Gone { why } | Standing::Unknown { why }) => {
+                    (None, None, None, Some(why.clone()))
+                }
+                Err(problem) => (None, None, None, Some(in_a_line(problem))),
             };
             ui.print_json(&json!({
-                "kind": kind, "name": name, "state": state, "by": by, "locked": locked, "now": now, "why": why,
+                "kind": kind, "name": name, "state": self.state(), "by": by, "locked": locked, "now": now, "why": why,
             }));
             return;
         }
@@ -269,6 +332,10 @@ impl Row {
             Ok(Standing::Same { by }) if ui.verbose() => format!("as locked ({by})"),
             Ok(Standing::Same { .. }) => return,
             Ok(Standing::Moved { locked, now }) => format!("{} -> {}", short(locked), short(now)),
+            Ok(Standing::Newer { locked, now }) => {
+                format!("{locked} -> {now}, if all that asks for it allows it")
+            }
+            Ok(Standing::Gone { why }) => format!("gone: {}", why.escape_debug()),
             Ok(Standing::Withdrawn { why }) if why.is_empty() => "withdrawn by its publisher".to_owned(),
             Ok(Standing::Withdrawn { why }) => format!("withdrawn by its publisher ({})", why.escape_debug()),
             Ok(Standing::Unknown { why }) => format!("not known: {why}"),

@@ -6,12 +6,26 @@ use crate::project::Project;
 use crate::ui::Ui;
 use trainlock_env::python::{PythonError, list_builds};
 use trainlock_env::{HostTool, HostTools, Place};
-use trainlock_fetch::{PythonBuild, Want, Wanted, python_builds};
+use trainlock_fetch::{FetchError, PythonBuild, Want, Wanted, python_builds};
 use trainlock_lock::{HashFrom, ToolPin};
 use trainlock_types::{Digest, FetchedTool, PinnedFile, Platform, SourceUrl, ToolFrom, ToolProvider, ToolRequest};
 
 /// Builds with what is stated of them, and who states it.
 type Stated = (Vec<(PythonBuild, Digest)>, HashFrom);
+
+/// What is known of which builds there are.
+pub(crate) enum Builds {
+    /// These.
+    Listed(Vec<PythonBuild>),
+    /// Nothing, and why not.
+    Unlisted(&'static str),
+    /// Nothing: the list did not come.
+    Unreachable(FetchError),
+    /// Nobody is there to be asked.
+    NotAsked,
+    /// They are not to be fetched.
+    Never,
+}
 
 impl Workshop<'_> {
     /// The builds that a request is locked to; none where the machine's interpreter serves: it is so wanted, nothing says
@@ -22,23 +36,44 @@ impl Workshop<'_> {
         resolver: Option<&ToolPin>,
         ui: &Ui,
     ) -> Result<Option<Stated>, EquipError> {
-        if self.python.never || self.offline {
-            return Ok(None);
-        }
         let told = |why: &str| {
             ui.note("Using", format!("the {} of this machine: {why}", request.name));
             Ok(None)
         };
+        let builds = match self.list_of_builds(resolver)? {
+            Builds::Listed(builds) => builds,
+            Builds::Unlisted(why) => return told(why),
+            Builds::Unreachable(_) => return told("the list that UV_PYTHON_DOWNLOADS_JSON_URL names can't be read"),
+            Builds::NotAsked | Builds::Never => return Ok(None),
+        };
+        match self.fetcher.stated_builds(request, &builds, self.python.mirror.as_ref()) {
+            Ok(Some((builds, true))) => Ok(Some((builds, HashFrom::Index))),
+            Ok(Some((builds, false))) => Ok(Some((builds, HashFrom::Publisher))),
+            Ok(None) => told(&format!("there is no build that satisfies `{}`", request.version)),
+            Err(_) => told("the published builds of Python can't be reached"),
+        }
+    }
+
+    /// The builds that there are, as the list says that the user names, else `resolver`.
+    pub(crate) fn list_of_builds(&self, resolver: Option<&ToolPin>) -> Result<Builds, EquipError> {
+        if self.python.never || self.offline {
+            return Ok(Builds::Never);
+        }
         let text = match (&self.python.list, resolver) {
             (Some(list), _) => {
                 let url = url::Url::parse(list).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-                let text = match url {
-                    Some(url) => self.fetcher.text("the list of builds of Python", &url).ok(),
-                    None => fs_err::read_to_string(list.strip_prefix("file://").unwrap_or(list)).ok(),
-                };
-                match text {
-                    Some(text) => text,
-                    None => return told("the list that UV_PYTHON_DOWNLOADS_JSON_URL names can't be read"),
+                match url {
+                    Some(url) => match self.fetcher.text("the list of builds of Python", &url) {
+                        Ok(text) => text,
+                        Err(error) => return Ok(Builds::Unreachable(error)),
+                    },
+                    None => match fs_err::read_to_string(list.strip_prefix("file://").unwrap_or(list)) {
+                        Ok(text) => text,
+                        Err(_) => {
+                            let why = "the list that UV_PYTHON_DOWNLOADS_JSON_URL names can't be read";
+                            return Ok(Builds::Unlisted(why));
+                        }
+                    },
                 }
             }
             (None, Some(uv)) if uv.artifacts.contains_key(&Platform::host()) => {
@@ -49,19 +84,14 @@ impl Workshop<'_> {
                 match listed {
                     Ok(text) => text,
                     // One of the machine's own choosing may not know the command.
-                    Err(PythonError::Uv(_)) => return told("uv lists no builds of Python"),
+                    Err(PythonError::Uv(_)) => return Ok(Builds::Unlisted("uv lists no builds of Python")),
                     Err(source) => return Err(EquipError::Python { what: "list the builds of Python", source }),
                 }
             }
-            (None, _) => return Ok(None),
+            (None, _) => return Ok(Builds::NotAsked),
         };
-        let Some(builds) = python_builds(&text) else { return told("what lists the builds of Python is no such list") };
-        match self.fetcher.stated_builds(request, &builds, self.python.mirror.as_ref()) {
-            Ok(Some((builds, true))) => Ok(Some((builds, HashFrom::Index))),
-            Ok(Some((builds, false))) => Ok(Some((builds, HashFrom::Publisher))),
-            Ok(None) => told(&format!("there is no build that satisfies `{}`", request.version)),
-            Err(_) => told("the published builds of Python can't be reached"),
-        }
+        let none = Builds::Unlisted("what lists the builds of Python is no such list");
+        Ok(python_builds(&text).map_or(none, Builds::Listed))
     }
 
     /// Brings a locked build.

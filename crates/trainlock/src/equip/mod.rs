@@ -6,8 +6,9 @@ mod index;
 mod npm;
 mod python;
 
+pub(crate) use builds::Builds;
 pub(crate) use npm::Npm;
-pub(crate) use python::resolve_packages;
+pub(crate) use python::{newer_package, resolve_packages};
 
 use crate::exit::{Exit, Failure, Problem};
 use crate::project::{self, Project};
@@ -575,17 +576,7 @@ impl Project {
         let session = self.store.session()?;
         let (events, display) = ui.events();
         let fetcher = Fetcher::new(self.fetch_settings(offline), events);
-        let variables = &self.settings.uv_variables;
-        let workshop = Workshop {
-            store: &self.store,
-            session: &session,
-            fetcher: &fetcher,
-            index: &index,
-            npm: &self.npm,
-            python: &self.settings.python,
-            variables,
-            offline,
-        };
+        let workshop = self.workshop(&session, &fetcher, &index, offline);
         let mut built = 0;
         for ((name, _), equipment) in open {
             let member = self.workspace.members.iter().find(|m| m.name == *name);
@@ -642,6 +633,18 @@ impl Project {
         Ok(())
     }
 
+    /// All that fetching and building takes, for one command.
+    pub(crate) fn workshop<'a>(
+        &'a self,
+        session: &'a Session,
+        fetcher: &'a Fetcher,
+        index: &'a IndexSettings,
+        offline: bool,
+    ) -> Workshop<'a> {
+        let (python, variables) = (&self.settings.python, &self.settings.uv_variables);
+        Workshop { store: &self.store, session, fetcher, index, npm: &self.npm, python, variables, offline }
+    }
+
     /// Brings into the store what steps of these members are equipped with on this machine, under any profile; nothing is installed.
     pub(crate) fn bring_equipment(
         &self,
@@ -670,10 +673,7 @@ impl Project {
         {
             let (events, _display) = ui.events();
             let fetcher = Fetcher::new(self.fetch_settings(offline), events);
-            let variables = &self.settings.uv_variables;
-            let (store, session, fetcher, index, npm) = (&self.store, &session, &fetcher, &index, &self.npm);
-            let python = &self.settings.python;
-            let workshop = Workshop { store, session, fetcher, index, npm, python, variables, offline };
+            let workshop = self.workshop(&session, &fetcher, &index, offline);
             for pin in tools {
                 let _ = self.tool_or_host(&workshop, pin, ui)?;
             }

@@ -6,15 +6,18 @@ use crate::exit::Exit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use trainlock_env::python::{
-    Candidate, Environment, Installed, Locked, LockedFile, PythonError, SelectError, Selected, Target, Uv,
+    Candidate, Environment, Installed, Locked, LockedFile, Offered, PythonError, SelectError, Selected, Target, Uv,
     environment_key, piece_key, pieces,
 };
 use trainlock_env::{HostTools, Machine, Packages, Place};
+use trainlock_fetch::IndexFile;
 use trainlock_lock::{Lock, PackagePin, PythonPin, ToolPin};
 use trainlock_manifest::{Member, Workspace};
 use trainlock_resolve::{PythonAnswer, ResolveWith};
 use trainlock_store::{PutError, StoreError, Tree};
-use trainlock_types::{Digest, Listing, Name, PinnedFile, Platform, PythonRequest, WheelName, requirement_name};
+use trainlock_types::{
+    Digest, Listing, Name, PinnedFile, Platform, PythonRequest, WheelName, is_python, requirement_name,
+};
 
 impl Workshop<'_> {
     /// Digests and sizes of files of which uv did not say both: of indexes that do not state them. What no index states is that of the
@@ -227,6 +230,21 @@ pub(super) fn packages_key(version: &str, resolver: &ToolPin, selected: &[Select
 pub(super) fn selected(lock: &Lock, python: &PythonPin, version: &str) -> Result<Vec<Selected>, SelectError> {
     let target = Target::new(Platform::host(), &Machine::libc_here(), version)?;
     target.select(lock.packages(python.member.as_ref(), python.profile.as_ref()).map(candidate))
+}
+
+/// The newest version above the locked one that an index has for this machine, and that what asks for the package allows; not of
+/// packages whose versions another tool's lock decides.
+pub(crate) fn newer_package(lock: &Lock, pin: &PythonPin, one: &Selected, listed: &[IndexFile]) -> Option<String> {
+    if pin.taken.is_some() {
+        return None;
+    }
+    let of_member = |tool: &&ToolPin| tool.member == pin.member && is_python(&tool.name);
+    let version = lock.tools.iter().find(of_member)?.version.to_string();
+    let target = Target::new(Platform::host(), &Machine::libc_here(), &version).ok()?;
+    let offered = listed.iter().filter(|file| file.yanked.is_none());
+    let offered = offered.map(|file| Offered { file: &file.file, requires_python: file.requires_python.as_deref() });
+    let requirements: Vec<&str> = pin.dependencies.iter().chain(&pin.constraints).map(String::as_str).collect();
+    target.newer(&one.name, &one.version, offered, &requirements)
 }
 
 /// A locked package, for choosing a file.

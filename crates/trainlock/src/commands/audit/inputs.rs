@@ -2,12 +2,12 @@
 
 use super::{Report, Section, count};
 use crate::equip::index_for;
-use crate::exit::Failure;
+use crate::exit::{Failure, Problem};
 use crate::locking::{shown, unstable_addresses};
 use crate::project::{self, Project};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use trainlock_fetch::{Answer, FetchError, Fetcher, Found, Settings, Want, Wanted};
+use trainlock_fetch::{Answer, Fetcher, Found, Settings, Want, Wanted};
 use trainlock_lock::{Content, DataPin, Lock, Reason, ToolPin, satisfies};
 use trainlock_manifest::Data;
 use trainlock_types::{DataSource, PinnedFile, Platform, SourceUrl, ToolFrom, ToolProvider};
@@ -56,6 +56,7 @@ fn addresses(
         let mut wants: Vec<Want> = pins.iter().map(|(data, pin)| project::want(pin, &data.request.source)).collect();
         wants.iter_mut().for_each(|want| want.name = format!("data {}", want.name));
         // Of other platforms too: a teammate's machine may need them.
+        let mut builds = Vec::new();
         let mut of_index = BTreeMap::new();
         let mut of_npm: Vec<(&ToolPin, &PinnedFile)> = Vec::new();
         for pin in tools {
@@ -63,12 +64,18 @@ fn addresses(
             let package = fetched.package.as_deref().unwrap_or(&pin.name);
             for artifact in pin.artifacts.values() {
                 let file = &artifact.file;
+                let want = |source| Want {
+                    name: format!("tool {}", pin.name),
+                    sources: vec![source],
+                    content: Wanted::File { sha256: file.sha256, size: file.size },
+                };
                 match SourceUrl::parse(&file.file) {
-                    Ok(source) => wants.push(Want {
-                        name: format!("tool {}", pin.name),
-                        sources: vec![source],
-                        content: Wanted::File { sha256: file.sha256, size: file.size },
-                    }),
+                    Ok(published) if fetched.from == ToolFrom::Python => {
+                        let mirror = project.settings.python.mirror.as_ref();
+                        let want = want(fetcher.build_source(&published, mirror));
+                        builds.push((published, want));
+                    }
+                    Ok(source) => wants.push(want(source)),
                     Err(_) if fetched.from == ToolFrom::Npm => of_npm.push((pin, file)),
                     Err(_) => {
                         drop(of_index.insert(file.sha256, (format!("tool {}", pin.name), package, file, &[][..])))
@@ -78,7 +85,7 @@ fn addresses(
         }
         for (pin, selected) in &packages {
             for one in selected {
-                let name = format!("package {}", one.name);
+                let name = format!("package {} {}", one.name, one.version);
                 of_index.entry(one.file.sha256).or_insert((name, one.name.as_str(), &one.file, &pin.index[..]));
             }
         }
@@ -86,32 +93,50 @@ fn addresses(
             let answers = answers.map_err(|error| project::fetch_failure(&[error]))?;
             answers.iter().for_each(|answer| asked.say(&want.name, answer));
         }
-        if !of_index.is_empty() {
-            let index = project.package_index()?;
-            let mut indexes = Vec::new();
-            for (_, package, _, names) in of_index.values() {
-                indexes.push(index_for(&index, package, names)?);
-            }
-            let questions: Vec<_> = of_index
-                .values()
-                .zip(&indexes)
-                .map(|((_, package, file, _), index)| (index.as_ref(), *package, *file))
-                .collect();
-            for ((name, _, file, _), found) in of_index.values().zip(fetcher.index_answers(&questions)) {
-                let found = found.map_err(|error| project::fetch_failure(&[error]))?;
-                asked.say(name, &Answer { url: file.file.clone(), found });
+        for (published, want) in builds {
+            let answers = fetcher.answers(&session, &want).map_err(|error| project::fetch_failure(&[error]))?;
+            for Answer { found, .. } in answers {
+                // A mirror's address is nobody's business.
+                asked.say(&want.name, &Answer { url: published.redacted(), found });
             }
         }
+        // What is not configured keeps nothing else from being asked.
+        let all = if of_index.is_empty() { None } else { Some(project.package_index()) };
+        let mut questions = Vec::new();
+        let mut names = Vec::new();
+        for (name, package, file, only) in of_index.values() {
+            let index = match &all {
+                Some(Ok(all)) => index_for(all, package, only).map_err(|error| error.to_string()),
+                Some(Err(failure)) => Err(in_words(failure)),
+                None => continue,
+            };
+            match index {
+                Ok(index) => {
+                    names.push((name, *file));
+                    questions.push((index, *package, *file));
+                }
+                Err(why) => asked.say(name, &Answer { url: file.file.clone(), found: Found::Fails(why) }),
+            }
+        }
+        let questions: Vec<_> =
+            questions.iter().map(|(index, package, file)| (index.as_ref(), *package, *file)).collect();
+        for ((name, file), found) in names.into_iter().zip(fetcher.index_answers(&questions)) {
+            let found = found.map_err(|error| project::fetch_failure(&[error]))?;
+            asked.say(name, &Answer { url: file.file.clone(), found });
+        }
         for (pin, file) in of_npm {
-            let settings = project.npm.settings().map_err(Failure::from)?;
-            let found = fetcher.npm_answer(settings, file).map_err(|error| project::fetch_failure(&[error]))?;
+            let found = match project.npm.settings() {
+                Ok(settings) => fetcher.npm_answer(settings, file).map_err(|error| project::fetch_failure(&[error]))?,
+                Err(error) => Found::Fails(error.to_string()),
+            };
             asked.say(&format!("tool {}", pin.name), &Answer { url: file.file.clone(), found });
         }
         for (image, _) in project.images(lock, members) {
             let Some(pin) = lock.image(image) else { continue };
-            let answer =
-                fetcher.image_answer(image, &pin.digest).map_err(|e: FetchError| project::fetch_failure(&[e]))?;
-            asked.say("image", &answer);
+            let answers = fetcher.image_answers(image, &pin.digest, &pin.platforms);
+            for answer in answers.map_err(|error| project::fetch_failure(&[error]))? {
+                asked.say("image", &answer);
+            }
         }
     }
     session.finish(false)?;
@@ -122,6 +147,15 @@ fn addresses(
         asked.report.say(Section::Addresses, &json!({}), &format!("{addresses} {words}"));
     }
     Ok(())
+}
+
+/// What a failure says first.
+fn in_words(failure: &Failure) -> String {
+    match failure.problems.first() {
+        Some(Problem::Plain { message, .. }) => message.clone(),
+        Some(Problem::Placed(diagnostic)) => diagnostic.message.clone(),
+        None => String::new(),
+    }
 }
 
 /// What was asked.
@@ -180,7 +214,17 @@ fn copies(
     for (data, pin) in pins {
         let stored = match &pin.content {
             Content::File { sha256, size } => project.store.object(sha256, Some(*size))?.is_some(),
-            Content::Tree { tree, .. } => project.store.has_tree(tree),
+            Content::Tree { tree, listing, .. } => {
+                let mut all = project.store.has_tree(tree);
+                if let (false, Some(listing)) = (all, listing) {
+                    // While it is locked its files come one by one.
+                    all = true;
+                    for entry in listing.entries() {
+                        all &= project.store.object(&entry.sha256, Some(entry.size))?.is_some();
+                    }
+                }
+                all
+            }
         };
         let want = project::want(pin, &data.request.source);
         let mut hosts: BTreeSet<String> = want.sources.iter().filter_map(|url| host(project, url)).collect();
