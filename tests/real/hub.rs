@@ -125,6 +125,10 @@ impl Hub {
         (words, tiny)
     }
 
+    fn run(&self, context: &TestContext, args: &[&str]) -> Ran {
+        Ran::of(context.command(args).env("HF_ENDPOINT", &self.url))
+    }
+
     /// What the hub was asked for.
     fn log(&self) -> String {
         fs_err::read_to_string(self.folder.join("log")).unwrap()
@@ -216,4 +220,92 @@ fn the_hubs_own_library_is_refused_what_is_not_locked() {
     run(&["fix", "--yes"]).expect(0);
     run(&["train"]).expect(0);
     assert_eq!(context.read("out"), "{}");
+}
+
+/// Whether a store has bytes.
+fn has(context: &TestContext, bytes: &[u8]) -> bool {
+    let store = trainlock_store::Store::open(&context.store()).unwrap();
+    store.object(&Digest::of(bytes), Some(bytes.len() as u64)).unwrap().is_some()
+}
+
+#[test]
+fn a_hub_that_moves_on_and_loses_a_repository() {
+    let context = project("");
+    let Some(hub) = Hub::start(&context) else { return };
+    let (words, tiny) = hub.publish_both();
+    let data = "[data]\nwords = { url = \"hf://datasets/lab/words\", rev = \"v1\", files = [\"train/*.csv\"] }\ntiny = { url = \"hf://lab/tiny\", rev = \"main\" }\n";
+    let step = "[steps.join]\nrun = \"cat data/words/train/*.csv data/tiny/weights/model.bin >out\"\ninputs = [\"data/words/\", \"data/tiny/\"]\noutputs = [\"out\"]\n";
+    write_manifest(&context, &format!("{data}\n{step}"));
+    let run = |args: &[&str]| hub.run(&context, args);
+    let empty = || fs_err::remove_dir_all(context.store()).unwrap();
+
+    // What the hub states the SHA-256 of is not fetched to be locked.
+    run(&["lock"]).expect(0);
+    let (lock, big) = (context.read("train.lock"), Digest::of(&weights()).to_hex());
+    for text in [&*format!("hf://datasets/lab/words@{words}"), &format!("hf://lab/tiny@{tiny}"), "train/ä b.csv", &big]
+    {
+        assert!(lock.contains(text), "{text}\n{lock}");
+    }
+    assert!(!lock.contains("README") && !lock.contains("127.0.0.1"), "{lock}");
+    assert!(!hub.log().contains("model.bin") && hub.log().contains("config.json"), "{}", hub.log());
+    assert!(!has(&context, &weights()) && has(&context, b"{}\n"));
+    empty();
+    fs_err::remove_file(context.project().join("train.lock")).unwrap();
+    run(&["lock"]).expect(0);
+    assert_eq!(context.read("train.lock"), lock);
+
+    run(&["train", "--locked"]).expect(0);
+    assert_eq!(context.read_bytes("out"), [b"a,b\n1,2\n", "ü\n".as_bytes(), &weights()].concat());
+    run(&["seal"]).expect(0);
+    run(&["verify"]).expect(0);
+    let lock = context.read("train.lock");
+
+    // The branch moves: what is locked is what comes, until something else is asked for.
+    let moved: Vec<u8> = weights().into_iter().rev().collect();
+    let second = hub.publish("models/lab/tiny", &[("weights/model.bin", &moved)]);
+    hub.publish("datasets/lab/words", &[("train/x.csv", b"changed\n")]);
+    run(&["lock", "--check"]).expect(0);
+    empty();
+    run(&["fetch", "--locked", "--link"]).expect(0);
+    assert_eq!(context.read_bytes("data/tiny/weights/model.bin"), weights());
+    assert_eq!(context.read("data/words/train/x.csv"), "a,b\n1,2\n");
+    let outdated = run(&["outdated"]).expect(0);
+    assert!(outdated.stdout.contains(&format!("{} -> {}", &tiny[..12], &second[..12])), "{}", outdated.stdout);
+    assert!(!outdated.stdout.contains(&words[..12]), "a tag stays: {}", outdated.stdout);
+    let updated = run(&["update"]).expect(0);
+    assert!(updated.stderr.contains("tiny") && !updated.stderr.contains("words"), "{}", updated.stderr);
+    assert_eq!(context.read("train.lock").matches(&second).count(), 1);
+    run(&["fetch", "--locked", "--link"]).expect(0);
+    assert_eq!(context.read_bytes("data/tiny/weights/model.bin"), moved);
+
+    // What is not there: a revision, and then the repository.
+    let with = |from: &str, to: &str| {
+        context.write("train.toml", context.read("train.toml").replace(from, to));
+        run(&["lock"]).expect(1).stderr
+    };
+    let told = with("rev = \"v1\"", "rev = \"v2\"");
+    for text in ["`words`", "no revision `v2`", "did you mean `v1`"] {
+        assert!(told.contains(text), "{text}\n{told}");
+    }
+    let told = with("rev = \"v2\", files = [\"train/*.csv\"]", "rev = \"v1\", files = [\"train/*.parquet\"]");
+    assert!(told.contains("no file matches train/*.parquet") && told.contains("it has 4 files"), "{told}");
+    let away = context.root().join("away");
+    fs_err::rename(hub.at("models/lab/tiny"), &away).unwrap();
+    context.write("train.toml", context.read("train.toml").replace("*.parquet", "*.csv"));
+    context.write("train.lock", &lock);
+    empty();
+    let gone = run(&["fetch", "--locked"]).expect(1);
+    for text in ["`tiny`", "the hub has no model `lab/tiny`", &format!("look for it at {}/lab/tiny:", hub.url)] {
+        assert!(gone.stderr.contains(text), "{text}\n{}", gone.stderr);
+    }
+    let outdated = run(&["outdated"]);
+    assert!(outdated.stderr.contains("no model `lab/tiny`"), "{}{}", outdated.stdout, outdated.stderr);
+    fs_err::remove_file(context.project().join("train.lock")).unwrap();
+    let gone = run(&["lock"]).expect(1);
+    assert!(gone.stderr.contains("the hub has no model `lab/tiny`"), "{}", gone.stderr);
+    // It is there again.
+    fs_err::rename(&away, hub.at("models/lab/tiny")).unwrap();
+    context.write("train.lock", &lock);
+    run(&["fetch", "--locked"]).expect(0);
+    assert!(has(&context, &weights()));
 }

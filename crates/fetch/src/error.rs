@@ -1,6 +1,7 @@
 //! What can go wrong while fetching. Addresses in errors are redacted.
 
 use crate::ArchiveError;
+use crate::refusal::HubRefusal;
 use crate::replace::REPLACED;
 use std::fmt;
 use std::io;
@@ -144,6 +145,7 @@ impl FetchError {
             FetchError::Contents { hint, .. } => hint.clone(),
             FetchError::Gone { hint, .. } => Some(hint.clone()),
             FetchError::Sources { name, failures } => failures.0.iter().find_map(|failure| match &failure.reason {
+                Reason::Hub { refusal, sent, .. } => Some(refusal.hint(failure.page(), *sent)),
                 Reason::Denied { sent: true, .. } => Some(format!(
                     "the credentials for {} were refused: look at TRAINLOCK_AUTH_…, at [auth] in the configuration file, and at netrc, in this order",
                     failure.host()
@@ -240,9 +242,19 @@ pub struct SourceFailure {
 }
 
 impl SourceFailure {
+    /// The one that was really asked.
+    fn asked(&self) -> &str {
+        self.url.split_once(REPLACED).map_or(self.url.as_str(), |(_, other)| other.trim_end_matches(')'))
+    }
+
+    /// The repository's page, of a file of the hub.
+    fn page(&self) -> &str {
+        let url = self.asked();
+        url.split_once("/resolve/").map_or(url, |(page, _)| page)
+    }
+
     fn host(&self) -> &str {
-        // The one that was really asked.
-        let url = self.url.split_once(REPLACED).map_or(self.url.as_str(), |(_, other)| other);
+        let url = self.asked();
         let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
         rest.split(['/', ':', '?']).next().unwrap_or_default()
     }
@@ -349,6 +361,18 @@ pub enum Reason {
     Denied {
         /// The status.
         status: u16,
+        /// Whether credentials were sent.
+        sent: bool,
+    },
+    /// The Hugging Face hub refuses, and says why.
+    #[error("{refusal} (status {status}{}{said})", if .said.is_empty() { "" } else { ": " })]
+    Hub {
+        /// Why.
+        refusal: HubRefusal,
+        /// The status.
+        status: u16,
+        /// What it says itself; empty if it says nothing.
+        said: String,
         /// Whether credentials were sent.
         sent: bool,
     },

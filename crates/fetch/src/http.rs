@@ -151,6 +151,9 @@ fn first_gap(file: &Receive<'_>) -> Option<(u64, Option<u64>)> {
 pub(crate) fn check_status(head: &Head) -> Result<(), Reason> {
     match head.status {
         200 => Ok(()),
+        status if let Some((refusal, said)) = &head.refusal => {
+            Err(Reason::Hub { refusal: *refusal, status, said: said.clone(), sent: head.sent_login })
+        }
         status @ (404 | 410) => Err(Reason::NotFound(status)),
         status @ (401 | 403 | 407) => Err(Reason::Denied { status, sent: head.sent_login }),
         status => Err(Reason::Status { status, retry_after: head.retry_after }),

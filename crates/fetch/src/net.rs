@@ -7,6 +7,7 @@ use crate::auth::{Auth, Secret};
 use crate::budget::{Budget, Permit, Rate};
 use crate::error::{Failure, Reason};
 use crate::object::{self, Listed, Place, Stores};
+use crate::refusal::{HubRefusal, words};
 use crate::replace;
 use crate::retry::retry_after;
 use crate::settings::Settings;
@@ -98,6 +99,8 @@ pub(crate) struct Head {
     pub(crate) challenges: Vec<String>,
     /// Whether credentials were sent.
     pub(crate) sent_login: bool,
+    /// Why the Hugging Face hub refuses, with its words.
+    pub(crate) refusal: Option<(HubRefusal, String)>,
     /// The version of an object.
     pub(crate) version: Option<String>,
 }
@@ -357,6 +360,7 @@ impl Shared {
             etag: coming.etag,
             modified: None,
             sent_login: false,
+            refusal: None,
             version: coming.version,
             challenges: Vec::new(),
         };
@@ -520,8 +524,20 @@ fn head(status: StatusCode, response: &reqwest::Response, sent_login: bool) -> H
             .filter_map(|v| Some(v.to_str().ok()?.to_owned()))
             .collect(),
         sent_login,
+        refusal: refusal(status, &text),
         version: None,
     }
+}
+
+/// Why the hub refuses, if it is the hub that does.
+fn refusal(status: StatusCode, text: &dyn Fn(HeaderName) -> Option<String>) -> Option<(HubRefusal, String)> {
+    // What may pass is no refusal, whatever is said of it.
+    if !status.is_client_error() || matches!(status.as_u16(), 408 | 425 | 429) {
+        return None;
+    }
+    let [code, message] = ["x-error-code", "x-error-message"].map(|name| text(HeaderName::from_static(name)));
+    let refusal = HubRefusal::of(code.as_deref(), message.as_deref())?;
+    Some((refusal, words(message.as_deref().unwrap_or_default())))
 }
 
 /// An error, its cause, that one's cause, and so on.

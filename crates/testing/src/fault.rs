@@ -49,6 +49,8 @@ pub enum Fault {
     Html,
     /// Answers with this status and no body.
     Status(u16),
+    /// Answers with this status, these headers and no body.
+    Headers(u16, Vec<(&'static str, String)>),
     /// Answers with 401 and a `WWW-Authenticate` of this text.
     Challenge(String),
     /// Answers with this status and a `Retry-After` of this text.

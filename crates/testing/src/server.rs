@@ -416,6 +416,10 @@ fn act(
             send(out, page, sent)?;
         }
         Fault::Challenge(text) => Answer::new(401).with("WWW-Authenticate", text).length(0).write(out)?,
+        Fault::Headers(status, headers) => {
+            let answer = Answer::new(*status).length(0);
+            headers.iter().fold(answer, |answer, (name, value)| answer.with(name, value)).write(out)?;
+        }
         Fault::Status(status) => Answer::new(*status).length(0).write(out)?,
         Fault::RetryAfter(status, after) => Answer::new(*status).length(0).with("Retry-After", after).write(out)?,
         Fault::RetryAt(status, seconds) => {

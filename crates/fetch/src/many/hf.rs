@@ -8,7 +8,8 @@
 use super::now::revision;
 use super::{Files, Found, Item, Locked, ManyWanted, Question, Source, contents};
 use crate::error::{FetchError, Reason};
-use crate::page::Page;
+use crate::page::{Page, redacted};
+use crate::refusal::HubRefusal;
 use crate::standing::Standing;
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -90,15 +91,13 @@ impl Source for Hf<'_> {
             let page = question
                 .fetcher
                 .page(question.name, &url, "application/json")
-                .map_err(|error| self.explained(question, error, &commit))?;
+                .map_err(|error| self.of_repository(question, error, &commit))?;
             let listed: Vec<Listed> = self.read(question, &page)?;
             for file in listed.into_iter().filter(|entry| entry.kind == "file") {
                 items.push(self.item(question, file, &commit)?);
             }
-            match page.next.and_then(|next| url.join(&next).ok()) {
-                // Another host would be given the token of this one's name.
-                Some(next) if next.origin() == url.origin() => url = next,
-                Some(_) => return Err(contents(question.name, "the hub's listing goes on at another server", None)),
+            match page.next {
+                Some(next) => url = self.next(question, &url, &next)?,
                 None => {
                     let resolved = Some(format!("{}@{commit}", self.address));
                     return Ok(Found { resolved, by: None, files: Files::Listed(items) });
@@ -117,6 +116,29 @@ impl Source for Hf<'_> {
             None => self.commit(question)?,
         };
         Ok(Standing::of_revision("commit", locked, &now))
+    }
+
+    fn explained(&self, question: &Question<'_>, error: FetchError) -> FetchError {
+        let FetchError::Sources { failures, .. } = &error else { return error };
+        let is_missing = |reason: &Reason| match reason {
+            Reason::NotFound(_) => true,
+            Reason::Hub { refusal, .. } => {
+                matches!(refusal, HubRefusal::NoRepository | HubRefusal::NoRevision | HubRefusal::NoEntry)
+            }
+            _ => false,
+        };
+        let commit = question.locked.as_ref().and_then(commit_of);
+        let Some(commit) = commit.filter(|_| failures.0.iter().any(|failure| is_missing(&failure.reason))) else {
+            return error;
+        };
+        let api = self.api(&["revision", &commit]);
+        match question.fetcher.page(question.name, &api, "application/json") {
+            Ok(_) => error,
+            Err(of_all) => match self.of_repository(question, of_all, &commit) {
+                of_all @ FetchError::Contents { .. } => of_all,
+                _ => error,
+            },
+        }
     }
 
     fn place(&self, locked: &Locked<'_>, path: &RelPath) -> Option<Vec<SourceUrl>> {
@@ -170,13 +192,30 @@ impl Hf<'_> {
         let page = question
             .fetcher
             .page(question.name, &self.api(&["revision", rev]), "application/json")
-            .map_err(|error| self.explained(question, error, rev))?;
+            .map_err(|error| self.of_repository(question, error, rev))?;
         let Revision { sha } = self.read(question, &page)?;
         if is_commit(&sha) {
             Ok(sha)
         } else {
             Err(contents(question.name, format!("the hub names `{sha}` as a commit, which is none"), None))
         }
+    }
+
+    /// Where a listing goes on, which `link` of the page at `url` names.
+    fn next(&self, question: &Question<'_>, url: &Url, link: &str) -> Result<Url, FetchError> {
+        let wrong = |reason: String| contents(question.name, reason, None);
+        let next = url.join(link).map_err(|_| wrong("the hub's listing goes on at no address".to_owned()))?;
+        let is_at = |server: &Url| next.origin() == server.origin();
+        // Of a mirror that is asked in the hub's place, its own pages are as good.
+        if is_at(url) || question.fetcher.settings.replace.of(url).is_some_and(|mirror| is_at(&mirror)) {
+            return Ok(next);
+        }
+        // And what it passes on of the hub's words means itself.
+        let own = next.as_str().strip_prefix(HUB).filter(|rest| rest.starts_with('/'));
+        let own =
+            own.and_then(|rest| Url::parse(&format!("{}{rest}", self.endpoint.as_str().trim_end_matches('/'))).ok());
+        // Another host would be given what is meant for this one.
+        own.ok_or_else(|| wrong(format!("the hub's listing goes on at another server: {}", redacted(&next))))
     }
 
     fn read<T: for<'d> Deserialize<'d>>(&self, question: &Question<'_>, page: &Page) -> Result<T, FetchError> {
@@ -200,12 +239,23 @@ impl Hf<'_> {
     }
 
     /// An error of the API in terms of the repository.
-    fn explained(&self, question: &Question<'_>, error: FetchError, rev: &str) -> FetchError {
+    fn of_repository(&self, question: &Question<'_>, error: FetchError, rev: &str) -> FetchError {
         let FetchError::Sources { failures, .. } = &error else { return error };
         let (id, is_data) = self.id();
         let what = if is_data { "data set" } else { "model" };
         let page = self.at(is_data.then_some("datasets").into_iter().chain(id.split('/')));
-        match failures.0.first().map(|failure| &failure.reason) {
+        let reason = failures.0.first().map(|failure| &failure.reason);
+        match reason {
+            Some(
+                reason @ Reason::Hub {
+                    refusal: refusal @ (HubRefusal::Gated | HubRefusal::Disabled | HubRefusal::BadToken),
+                    sent,
+                    ..
+                },
+            ) => {
+                let reason = format!("the hub gives no access to the {what} `{id}`: {reason}");
+                contents(question.name, reason, Some(refusal.hint(page.as_str(), *sent)))
+            }
             Some(Reason::Denied { sent, .. }) => {
                 let hint = match sent {
                     true => format!(
@@ -217,14 +267,26 @@ impl Hf<'_> {
                 };
                 contents(question.name, format!("the hub gives no access to the {what} `{id}`"), Some(hint))
             }
-            Some(Reason::NotFound(_)) => {
+            Some(Reason::NotFound(_) | Reason::Hub { .. }) => {
                 let names = self.names(question);
                 if names.is_empty() {
-                    let hint = Some(format!("look for it at {page}"));
-                    return contents(question.name, format!("the hub has no {what} `{id}`"), hint);
+                    let none = format!("the hub has no {what} `{id}`");
+                    return match reason {
+                        Some(Reason::Hub { sent, .. }) => {
+                            let hint = HubRefusal::NoRepository.hint(page.as_str(), *sent);
+                            contents(question.name, format!("{none}, or keeps it private"), Some(hint))
+                        }
+                        _ => contents(question.name, none, Some(format!("look for it at {page}"))),
+                    };
                 }
                 let near = nearest(rev, names.iter().map(String::as_str)).or_else(|| names.first().map(String::as_str));
-                let hint = near.map(|near| format!("did you mean `{near}`? It has {}", names.join(", ")));
+                let hint = match question.locked {
+                    Some(_) => Some(format!(
+                        "its history was rewritten, perhaps; to take what is there now: trainlock update {}",
+                        question.name
+                    )),
+                    None => near.map(|near| format!("did you mean `{near}`? It has {}", names.join(", "))),
+                };
                 contents(question.name, format!("the {what} `{id}` has no revision `{rev}`"), hint)
             }
             _ => error,

@@ -55,6 +55,11 @@ pub(crate) trait Source: Sync {
         now::of_each(question, wanted, self.look(question)?)
     }
 
+    /// An error of fetching a locked file, in terms of what it is a file of: all of that may be gone.
+    fn explained(&self, _question: &Question<'_>, error: FetchError) -> FetchError {
+        error
+    }
+
     /// Where a file lies at the locked revision, for kinds that know it without asking.
     fn place(&self, _locked: &Locked<'_>, _path: &RelPath) -> Option<Vec<SourceUrl>> {
         None
@@ -303,12 +308,13 @@ impl Fetcher {
         };
         let chosen = Chosen::new(name, globs(&wanted.source))?;
         let locked = Locked { resolved: wanted.resolved.as_deref(), by: wanted.by };
+        let question = Question { fetcher: self, session, name, chosen: &chosen, locked: Some(locked) };
         let look = || {
             if self.settings.offline {
                 let url = wanted.resolved.clone().unwrap_or_default();
                 return Err(FetchError::Offline { name: name.to_owned(), url });
             }
-            source.look(&Question { fetcher: self, session, name, chosen: &chosen, locked: Some(locked) })
+            source.look(&question)
         };
         let listing = match &wanted.listing {
             Some(listing) => Some(listing.clone()),
@@ -378,7 +384,7 @@ impl Fetcher {
             })
             .collect();
         for result in self.each(&wants, |item| self.one(session, name, item)) {
-            result?;
+            result.map_err(|error| source.explained(&question, error))?;
         }
         session.tree_from_objects(&listing).map(drop).map_err(|error| put_error(name, error))
     }

@@ -1,6 +1,8 @@
 //! Sources of many files, each against a server that plays its part: what is locked, what comes back later, and what
 //! is said when it is no longer that.
 
+mod hub;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -19,17 +21,16 @@ impl Place {
         Place { root: TempDir::new().unwrap(), server: FaultServer::start() }
     }
 
-    fn fetcher(&self) -> Fetcher {
+    fn settings(&self) -> Settings {
         let index =
             IndexSettings { indexes: vec![self.server.url("/simple/").parse().unwrap()], ..IndexSettings::default() };
-        let settings = Settings {
+        Settings {
             retries: 0,
             package_index: Ok(index),
             root: self.root.path().to_owned(),
             hub: self.server.url("").parse().unwrap(),
             ..Settings::default()
-        };
-        Fetcher::new(settings, Events::none())
+        }
     }
 
     fn session(&self, store: &str) -> Session {
@@ -44,9 +45,13 @@ impl Place {
     }
 
     fn resolve(&self, source: &DataSource) -> Result<Resolved, FetchError> {
+        self.resolve_with(self.settings(), source)
+    }
+
+    fn resolve_with(&self, settings: Settings, source: &DataSource) -> Result<Resolved, FetchError> {
         let to = RelPath::parse("data/a").unwrap();
         let request = DataRequest { member: None, name: Name::entry("a").unwrap(), source: source.clone(), to };
-        self.fetcher().resolve_all(&self.session("one"), &[&request]).remove(0)
+        Fetcher::new(settings, Events::none()).resolve_all(&self.session("one"), &[&request]).remove(0)
     }
 
     /// Locks, and brings what was locked into another store; its paths, and the same again without the listing.
@@ -62,7 +67,7 @@ impl Place {
     fn bring(&self, store: &str, many: &ManyWanted) -> Result<(), FetchError> {
         let want = Want { name: "a".into(), sources: vec![], content: Wanted::Many(Box::new(many.clone())) };
         let session = self.session(store);
-        let result = self.fetcher().bring_all(&session, &[want]).remove(0);
+        let result = Fetcher::new(self.settings(), Events::none()).bring_all(&session, &[want]).remove(0);
         assert_eq!(session.store().has_tree(&many.tree), result.is_ok());
         result
     }
@@ -250,104 +255,6 @@ fn what_a_pooch_registry_lists() {
     let error = chain(&place.bring("four", &wanted(&source, &resolved, true)).unwrap_err());
     assert!(error.contains("not the one that was locked") && error.contains("trainlock lock"), "{error}");
     assert!(chain(&place.resolve(&source).unwrap_err()).contains("line 1 of `registry.txt`"));
-}
-
-/// A server that answers as the hub does: a large file with its SHA-256, a small one with git's hash, in two pages.
-fn hub(place: &Place, commit: &str, rev: &str) {
-    let server = &place.server;
-    let big = Digest::of(b"big").to_hex();
-    let api = "/api/datasets/o/n";
-    server.serve(&format!("{api}/revision/{rev}"), format!(r#"{{"sha": "{commit}", "private": false}}"#));
-    let first = format!(
-        r#"[{{"type": "directory", "path": "train", "oid": "x", "size": 0}},
-            {{"type": "file", "path": "train/big.parquet", "oid": "x", "size": 130, "lfs": {{"oid": "{big}", "size": 3, "pointerSize": 130}}}}]"#
-    );
-    server.script(
-        &format!("{api}/tree/{commit}"),
-        first,
-        [Fault::Link(format!("<{}>; rel=\"next\"", server.url("/page/2")))],
-    );
-    let oid = git_blob(b"small");
-    server.serve("/page/2", format!(r#"[{{"type": "file", "path": "read me.md", "oid": "{oid}", "size": 5}}]"#));
-    server.serve(&format!("/datasets/o/n/resolve/{commit}/train/big.parquet"), "big");
-    server.serve(&format!("/datasets/o/n/resolve/{commit}/read%20me.md"), "small");
-}
-
-/// By git itself.
-fn git_blob(bytes: &[u8]) -> String {
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("blob");
-    fs_err::write(&file, bytes).unwrap();
-    let out = std::process::Command::new("git").args(["hash-object", "--no-filters"]).arg(&file).output().unwrap();
-    String::from_utf8(out.stdout).unwrap().trim().to_owned()
-}
-
-#[test]
-fn a_repository_of_the_hub() {
-    let place = Place::new();
-    let (first, second) = ("1".repeat(40), "2".repeat(40));
-    hub(&place, &first, "main");
-    let source = url("hf://datasets/o/n", &[]);
-    let resolved = place.resolve(&source).unwrap();
-    assert_eq!(resolved.source, Some(format!("hf://datasets/o/n@{first}")));
-    assert_eq!(paths(&resolved), ["read me.md", "train/big.parquet"]);
-    let big = format!("/datasets/o/n/resolve/{first}/train/big.parquet");
-    assert!(place.server.requests(&big).is_empty(), "its hash is stated: it is not fetched to be locked");
-    assert_eq!(place.there_and_back(&source), ["read me.md", "train/big.parquet"]);
-    assert_eq!(place.server.requests(&big).len(), 2, "once for each store");
-    assert_eq!(paths(&place.resolve(&url("hf://datasets/o/n", &["train/*.parquet"])).unwrap()), ["train/big.parquet"]);
-
-    // The branch moves on: what is locked stays what it is.
-    let locked = wanted(&source, &resolved, true);
-    hub(&place, &second, "main");
-    assert_eq!(place.resolve(&source).unwrap().source, Some(format!("hf://datasets/o/n@{second}")));
-    place.bring("four", &locked).unwrap();
-    // Other bytes than the lock names, and than git's hash says.
-    place.server.serve(&big, "bad");
-    assert!(place.bring("five", &locked).unwrap_err().is_verification());
-    place.server.serve(&format!("/datasets/o/n/resolve/{second}/read%20me.md"), "smell");
-    fs_err::remove_dir_all(place.root.path().join("one")).unwrap();
-    let error = place.resolve(&source).unwrap_err();
-    assert!(error.is_verification() && chain(&error).contains("sha1:"), "{}", chain(&error));
-}
-
-#[test]
-fn what_the_hub_refuses() {
-    let place = Place::new();
-    let at = |rev: Option<&str>| match url("hf://datasets/o/n", &[]) {
-        DataSource::Url { url, files, .. } => DataSource::Url {
-            url,
-            files,
-            rev: rev.map(str::to_owned),
-            mirrors: vec![],
-            checksum: None,
-            size: None,
-            extract: None,
-            unpack: false,
-        },
-        _ => unreachable!(),
-    };
-    let said = |rev| chain(&place.resolve(&at(rev)).unwrap_err());
-    assert!(said(None).contains("no data set `o/n`"), "{}", said(None));
-    place.server.serve("/api/datasets/o/n/refs", r#"{"branches": [{"name": "main"}], "tags": [{"name": "v1.0"}]}"#);
-    let text = said(Some("v1.1"));
-    assert!(text.contains("no revision `v1.1`") && text.contains("did you mean `v1.0`"), "{text}");
-    place.server.script("/api/datasets/o/n/revision/main", "", [Fault::Status(403)]);
-    let text = said(None);
-    assert!(text.contains("gives no access") && text.contains("HF_TOKEN"), "{text}");
-    place.server.serve("/api/datasets/o/n/revision/main", "<html>");
-    assert!(said(None).contains("does not answer as the hub does"), "{}", said(None));
-    // A listing that leads elsewhere would take the token along.
-    let commit = "3".repeat(40);
-    hub(&place, &commit, "main");
-    let elsewhere = format!("<{}>; rel=\"next\"", place.server.other_host_url("/page/2"));
-    let tree = format!("/api/datasets/o/n/tree/{commit}");
-    place.server.script(&tree, "[]", [Fault::Link(elsewhere)]);
-    assert!(said(None).contains("at another server"), "{}", said(None));
-    // One that never ends is not taken for a whole one.
-    let round = format!("<{}>; rel=\"next\"", place.server.url(&tree));
-    place.server.script(&tree, "[]", [Fault::Link(round)]);
-    assert!(said(None).contains("leads back"), "{}", said(None));
 }
 
 /// Runs git in a folder, as nobody in particular.
