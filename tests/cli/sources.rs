@@ -580,3 +580,117 @@ fn tools_of_lists_and_releases() {
     let [of_list, of_release] = ask(1);
     assert_eq!((of_list.0.as_str(), of_release.0.as_str()), ("failed", "same"));
 }
+
+const OLD: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+const NEW: &str = "Sun, 06 Nov 1994 08:59:37 GMT";
+const NOW: &str = "Sun, 06 Nov 1994 10:00:00 GMT";
+
+/// As many bytes, and others: the server says so, on a machine that never had them too.
+#[test]
+fn bytes_that_changed_and_not_their_number() {
+    let server = FaultServer::start();
+    let tag = |letter: &str| Fault::Tag(format!("\"{}\"", letter.repeat(32)));
+    server.script("/tagged.csv", "one", [tag("a")]);
+    server.script("/dated.csv", "one", [Fault::Dated(OLD, NOW)]);
+    // A page that is made anew each time, an address of a host's own kind, a weak tag.
+    server.script("/made.csv", "one", [Fault::Dated(NOW, NOW)]);
+    server.script("/host.csv", "one", [Fault::Tag("\"65f2a1b0-3\"".to_owned())]);
+    server.script("/weak.csv", "one", [Fault::Tag(format!("W/\"{}\"", "a".repeat(32)))]);
+    let mut manifest = "[data]\n".to_owned();
+    for name in ["tagged", "dated", "made", "host", "weak"] {
+        manifest += &format!("{name} = {{ url = \"{}\" }}\n", server.url(&format!("/{name}.csv")));
+    }
+    let sha256 = Digest::of(b"one");
+    manifest += &format!(
+        "stated = {{ url = \"{}\", checksum = \"sha256:{sha256}\", to = \"data/stated.csv\" }}\n",
+        server.url("/tagged.csv")
+    );
+    manifest += "[steps.s]\nrun = \"cat data/tagged.csv > out\"\ninputs = [\"data/tagged.csv\"]\noutputs = [\"out\"]\n";
+    let ours = Ours::new(&manifest, &[]);
+    ours.run(&["train"]).expect(0);
+    let lock = ours.context.read("train.lock");
+    let hints = |lock: &str| -> Vec<String> {
+        let is_hint = |line: &&str| line.starts_with("etag") || line.starts_with("modified");
+        lock.lines().filter(is_hint).map(str::to_owned).collect()
+    };
+    let first = format!("etag = \"{}\"", "a".repeat(32));
+    assert_eq!(hints(&lock), [format!("modified = \"{OLD}\""), first.clone()]);
+    // The same upstream, the same bytes.
+    fs_err::remove_file(ours.context.project().join("train.lock")).unwrap();
+    fs_err::remove_dir_all(ours.context.store()).unwrap();
+    ours.run(&["lock"]).expect(0);
+    assert_eq!(ours.context.read("train.lock"), lock);
+    ours.all_is_as_locked(6);
+    let ran = ours.run(&["outdated", "--json"]).expect(0);
+    assert_eq!(outdated(&ran, "tagged"), is("same", "size and validator"));
+    assert_eq!(outdated(&ran, "made"), is("same", "size"));
+
+    fs_err::remove_dir_all(ours.context.store()).unwrap();
+    server.script("/tagged.csv", "two", [tag("b")]);
+    server.script("/dated.csv", "two", [Fault::Dated(NEW, NOW)]);
+    server.script("/made.csv", "two", [Fault::Dated(NOW, NOW)]);
+    let ran = ours.run(&["outdated", "--json"]).expect(0);
+    let tags = format!("ETag {} -> ETag {}", "a".repeat(32), "b".repeat(32));
+    assert_eq!(outdated(&ran, "tagged"), is("suspect", &tags));
+    assert_eq!(outdated(&ran, "dated"), is("suspect", &format!("changed {OLD} -> changed {NEW}")));
+    assert_eq!((outdated(&ran, "made").0, outdated(&ran, "stated").0), ("same".to_owned(), "same".to_owned()));
+    let table = ours.run(&["outdated"]).expect(0);
+    assert!(table.stdout.contains("may have changed") && table.stderr.contains("2 outdated"), "{}", table.stdout);
+    let ran = ours.run(&["audit", "--json"]).expect(0);
+    assert_eq!(audited(&ran, "data dated", ""), is("suspect", &format!("changed {NEW}, and changed {OLD} is locked")));
+    ours.run(&["audit", "--strict"]).expect(1);
+    assert!(server.bytes("/tagged.csv") <= 8, "a byte each time");
+
+    // Put there again, the same: `update` takes the server's word anew, and nothing else changes or runs.
+    server.script("/tagged.csv", "one", [tag("c")]);
+    server.script("/dated.csv", "one", [Fault::Dated(NEW, NOW)]);
+    server.script("/made.csv", "one", [Fault::Ok]);
+    let told = ours.run(&["update"]).expect(0);
+    assert!(!told.stderr.contains("Locked data"), "{}", told.stderr);
+    let after = ours.context.read("train.lock");
+    assert_eq!(hints(&after), [format!("modified = \"{NEW}\""), first.replace("aaaa", "cccc")]);
+    ours.run(&["train", "--locked"]).expect(0);
+    assert_eq!(crate::count(&ours.context, "s"), 1);
+    // A server that says nothing now, and a lock of before, which says nothing: sizes are compared, and it stays as it is.
+    server.serve("/tagged.csv", "one");
+    let ran = ours.run(&["outdated", "--json"]).expect(0);
+    assert_eq!(outdated(&ran, "tagged"), is("same", "size"));
+    let before: String = after.lines().filter(|line| hints(line).is_empty()).map(|line| format!("{line}\n")).collect();
+    ours.context.write("train.lock", &before);
+    for args in [&["lock", "--check"][..], &["lock"], &["train", "--locked"]] {
+        ours.run(args).expect(0);
+    }
+    assert_eq!((ours.context.read("train.lock"), crate::count(&ours.context, "s")), (before, 1));
+}
+
+/// What a server says of its bytes is that server's: mirrors and what stands in an address' place say nothing of it.
+#[test]
+fn a_servers_word_is_its_own() {
+    let (server, mirror) = (FaultServer::start(), FaultServer::start());
+    let tag = |letter: &str| Fault::Tag(format!("\"{}\"", letter.repeat(32)));
+    server.script("/a.csv", "a", [tag("a")]);
+    mirror.script("/a.csv", "a", [tag("b")]);
+    let manifest = format!(
+        "[data]\na = {{ url = \"{}\", mirrors = [\"{}\"] }}\n",
+        server.url("/a.csv"),
+        mirror.other_host_url("/a.csv")
+    );
+    let ours = Ours::new(&manifest, &[]);
+    ours.run(&["lock"]).expect(0);
+    let lock = ours.context.read("train.lock");
+    assert!(lock.contains("etag = \"aaaa"), "{lock}");
+    let ran = ours.run(&["audit", "--json"]).expect(0);
+    assert_eq!(audited(&ran, "data a", "127.0.0.1"), is("agrees", "size and validator"));
+    assert_eq!(audited(&ran, "data a", "localhost"), is("agrees", "size"));
+    // The same bytes from the mirror: what the address itself said stays.
+    server.script("/a.csv", "", [Fault::Status(404)]);
+    ours.run(&["update"]).expect(0);
+    assert_eq!(ours.context.read("train.lock"), lock);
+    fs_err::remove_file(ours.context.project().join("train.lock")).unwrap();
+    ours.run(&["lock"]).expect(0);
+    assert!(!ours.context.read("train.lock").contains("etag"), "{lock}");
+    let replaced =
+        Ours::new("[data]\na = { url = \"https://example.org/a.csv\" }\n", &[("https://example.org", &mirror)]);
+    replaced.run(&["lock"]).expect(0);
+    assert!(!replaced.context.read("train.lock").contains("etag"), "{}", replaced.context.read("train.lock"));
+}

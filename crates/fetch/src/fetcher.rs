@@ -5,7 +5,7 @@ use crate::error::{Failure, FetchError, Mismatch, Reason, SourceFailure, SourceF
 use crate::many::{self, ManyWanted};
 use crate::net::Net;
 use crate::object::Listed;
-use crate::receive::{Expect, Progress, Receive};
+use crate::receive::{Expect, Marks, Progress, Receive};
 use crate::retry::backoff;
 use crate::settings::Settings;
 use crate::tree::{self, UnpackError};
@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use trainlock_store::{LockGuard, Session, StoreError, Tree};
-use trainlock_types::{DataRequest, DataSource, Digest, Event, Events, Listing, RelPath, SourceUrl};
+use trainlock_types::{DataRequest, DataSource, Digest, Event, Events, Listing, RelPath, SourceUrl, Validator};
 use url::Url;
 
 /// Fetches data. Nothing is set up before the first byte is needed from a network.
@@ -39,6 +39,8 @@ pub struct Resolved {
     pub archive: Option<(Digest, u64)>,
     /// The version of each object of a listing, in its order, where the bucket keeps versions; empty otherwise.
     pub versions: Vec<String>,
+    /// What the server of a plain address said of the bytes; none where a SHA-256 is stated, or they came from elsewhere.
+    pub validator: Option<Validator>,
 }
 
 /// What a data set is made of.
@@ -218,13 +220,15 @@ impl Fetcher {
                 .map(|path| (sha256, path)),
             None => None,
         };
-        let (sha256, size, version) = match there {
+        let (sha256, size, marks) = match there {
             Some((sha256, path)) => {
-                (sha256, fs_err::metadata(&path).map_err(|e| unreadable(name, &path, e))?.len(), None)
+                (sha256, fs_err::metadata(&path).map_err(|e| unreadable(name, &path, e))?.len(), Marks::default())
             }
-            None => self.download_version(session, name, &request.sources, request.expect)?,
+            None => self.download_marked(session, name, &request.sources, request.expect)?,
         };
-        let source = version.and_then(|v| request.sources.first()?.at_version(&v)).map(|url| url.to_string());
+        // What is there already is not asked for: then the lock must not say more where it was not.
+        let validator = marks.validator.filter(|_| request.expect.digest().is_none());
+        let source = marks.version.and_then(|v| request.sources.first()?.at_version(&v)).map(|url| url.to_string());
         let unpacked = match request.extract {
             Some(member) => {
                 let (sha256, size) = self.extract(session, name, &request.sources, (sha256, size), member, None)?;
@@ -236,10 +240,11 @@ impl Fetcher {
             }
             None => {
                 let content = Content::File { sha256, size };
-                return Ok(Resolved { source, content, archive: None, versions: Vec::new() });
+                return Ok(Resolved { source, content, archive: None, versions: Vec::new(), validator });
             }
         };
-        Ok(Resolved { source, content: unpacked, archive: Some((sha256, size)), versions: Vec::new() })
+        let archive = Some((sha256, size));
+        Ok(Resolved { source, content: unpacked, archive, versions: Vec::new(), validator })
     }
 
     fn bring(&self, session: &Session, want: &Want) -> Result<(), FetchError> {
@@ -305,26 +310,34 @@ impl Fetcher {
         sources: &[SourceUrl],
         expect: Expect<'_>,
     ) -> Result<(Digest, u64), FetchError> {
-        self.download_version(session, name, sources, expect).map(|(sha256, size, _)| (sha256, size))
+        self.download_marked(session, name, sources, expect).map(|(sha256, size, _)| (sha256, size))
     }
 
-    /// The same, with the version of the object that came, where its bucket keeps versions.
-    pub(crate) fn download_version(
+    /// The same, with what the first source said of it besides.
+    pub(crate) fn download_marked(
         &self,
         session: &Session,
         name: &str,
         sources: &[SourceUrl],
         expect: Expect<'_>,
-    ) -> Result<(Digest, u64, Option<String>), FetchError> {
+    ) -> Result<(Digest, u64, Marks), FetchError> {
         let mut progress = Progress::start(&self.events, self.next_id(), name, "fetch", expect.size);
         let mut failures = Vec::new();
         for (i, source) in sources.iter().enumerate() {
             match self.source(session, source, expect, &mut progress) {
                 Ok((sha256, size)) => {
-                    // A mirror's versions are its own.
-                    let version = progress.version.take().filter(|_| i == 0);
+                    // A mirror's are its own; so is what is read in the place of an address.
+                    let mut marks = std::mem::take(&mut progress.marks);
+                    if i > 0 {
+                        marks = Marks::default();
+                    }
+                    if let SourceUrl::Http(url) = source
+                        && self.settings.replace.of(url).is_some()
+                    {
+                        marks.validator = None;
+                    }
                     progress.finish(Some(sha256));
-                    return Ok((sha256, size, version));
+                    return Ok((sha256, size, marks));
                 }
                 Err((Failure::Source(reason), earlier)) => {
                     failures.push(SourceFailure { url: self.settings.replace.shown(source), reason, earlier })

@@ -3,10 +3,10 @@
 use crate::error::{Failure, Reason};
 use crate::net::{Ask, BUFFERS_AHEAD, Came, Head, Net};
 use crate::parts::Parts;
-use crate::receive::{Expect, Origin, Progress, Receive};
+use crate::receive::{Expect, Marks, Origin, Progress, Receive};
 use tokio::sync::mpsc;
 use trainlock_store::Session;
-use trainlock_types::{Digest, SourceUrl};
+use trainlock_types::{Digest, SourceUrl, Validator};
 use url::Url;
 
 /// Smaller files are not worth resuming: in bytes.
@@ -52,7 +52,10 @@ pub(crate) fn fetch(
         Some((_, Came::End(Err(failure)))) => return Err(failure),
         _ => return Err(Failure::Interrupted),
     };
-    progress.version.clone_from(&head.version);
+    progress.marks = Marks { version: head.version.clone(), validator: None };
+    if matches!(url.scheme(), "http" | "https") {
+        progress.marks.validator = head.validator();
+    }
     let resumes = head.status == 206;
     let mut origin = Origin { url: shown, size: head.length, etag: head.etag.clone(), modified: head.modified.clone() };
     if resumes {
@@ -112,13 +115,40 @@ pub(crate) fn fetch(
     }
 }
 
-/// What an answer states of the whole file that it has: its size in bytes, if it does, and whether it looks like a page instead.
-pub(crate) fn stated(url: &Url, head: &Head) -> Result<(Option<u64>, bool), Reason> {
-    check_status(head)?;
-    let name = file_name(url);
-    // The length of an encoded body is not that of the file.
-    let encoded = encoding(head).is_some_and(|encoding| !is_own_encoding(&name, &encoding));
-    Ok((head.length.filter(|_| !encoded), is_page(&name, head)))
+/// What an answer states of the whole file that it has.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stated {
+    /// Its size in bytes.
+    pub(crate) size: Option<u64>,
+    /// Whether it looks like a page instead.
+    pub(crate) page: bool,
+    /// The header `ETag`.
+    pub(crate) etag: Option<String>,
+    /// The header `Last-Modified`.
+    pub(crate) modified: Option<String>,
+}
+
+impl Stated {
+    /// What an answer states; of a part, of the whole.
+    pub(crate) fn of(url: &Url, head: &Head) -> Result<Stated, Reason> {
+        let (etag, modified) = (head.etag.clone(), head.modified.clone());
+        if head.status == 206 {
+            return Ok(Stated { size: head.range.map(|(_, total)| total), page: false, etag, modified });
+        }
+        check_status(head)?;
+        let name = file_name(url);
+        // The length of an encoded body is not that of the file.
+        let encoded = encoding(head).is_some_and(|encoding| !is_own_encoding(&name, &encoding));
+        Ok(Stated { size: head.length.filter(|_| !encoded), page: is_page(&name, head), etag, modified })
+    }
+
+    /// What is said now in the place of what was said while locking.
+    pub(crate) fn validator(&self, locked: &Validator) -> Option<Validator> {
+        match locked {
+            Validator::Tag(_) => Some(Validator::Tag(Validator::bare_tag(self.etag.as_deref()?).to_owned())),
+            Validator::Modified(_) => Some(Validator::Modified(self.modified.clone()?)),
+        }
+    }
 }
 
 fn file_name(url: &Url) -> String {

@@ -9,7 +9,7 @@ use crate::error::{Failure, Reason};
 use crate::object::{self, Listed, Place, Stores};
 use crate::refusal::{HubRefusal, words};
 use crate::replace;
-use crate::retry::retry_after;
+use crate::retry::{http_date, retry_after};
 use crate::settings::Settings;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -33,7 +33,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
-use trainlock_types::SourceUrl;
+use trainlock_types::{SourceUrl, Validator};
 use url::Url;
 
 /// Bytes are handed over in buffers of about this size.
@@ -103,6 +103,16 @@ pub(crate) struct Head {
     pub(crate) refusal: Option<(HubRefusal, String)>,
     /// The version of an object.
     pub(crate) version: Option<String>,
+    /// Whether the time of the last change is not that of the answer itself (RFC 9110, section 8.8.2.2: a minute).
+    pub(crate) settled: bool,
+}
+
+impl Head {
+    /// What names the bytes: a tag that looks like a digest, else the time of the last change.
+    pub(crate) fn validator(&self) -> Option<Validator> {
+        let modified = || self.modified.clone().filter(|_| self.settled).map(Validator::Modified);
+        self.etag.as_deref().and_then(Validator::of_tag).or_else(modified)
+    }
 }
 
 /// Where the bytes of an answer come from.
@@ -362,6 +372,7 @@ impl Shared {
             sent_login: false,
             refusal: None,
             version: coming.version,
+            settled: false,
             challenges: Vec::new(),
         };
         Ok((head, Flow::Object(coming.place, coming.stream)))
@@ -526,6 +537,7 @@ fn head(status: StatusCode, response: &reqwest::Response, sent_login: bool) -> H
         sent_login,
         refusal: refusal(status, &text),
         version: None,
+        settled: is_settled(text(LAST_MODIFIED).as_deref(), text(DATE).as_deref()),
     }
 }
 
@@ -538,6 +550,12 @@ fn refusal(status: StatusCode, text: &dyn Fn(HeaderName) -> Option<String>) -> O
     let [code, message] = ["x-error-code", "x-error-message"].map(|name| text(HeaderName::from_static(name)));
     let refusal = HubRefusal::of(code.as_deref(), message.as_deref())?;
     Some((refusal, words(message.as_deref().unwrap_or_default())))
+}
+
+/// Whether the time of a last change lies a minute or more before that of the answer.
+fn is_settled(modified: Option<&str>, date: Option<&str>) -> bool {
+    let times = modified.and_then(http_date).zip(date.and_then(http_date));
+    times.is_some_and(|(modified, date)| modified + 60 <= date)
 }
 
 /// An error, its cause, that one's cause, and so on.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::digest::DynDigest;
 use std::io::Write as _;
 use trainlock_store::{ObjectWriter, PutError, Session, StoreError};
-use trainlock_types::{Algorithm, Checksum, Digest, Event, Events};
+use trainlock_types::{Algorithm, Checksum, Digest, Event, Events, Validator};
 
 /// What is known of a file before it comes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -67,8 +67,17 @@ pub(crate) struct Progress<'a> {
     name: &'a str,
     bytes: u64,
     told: u64,
-    /// The version of the object that came, where its bucket keeps versions.
+    /// What the source said of the file.
+    pub(crate) marks: Marks,
+}
+
+/// What a source says of a file besides its bytes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Marks {
+    /// The version of the object, where its bucket keeps versions.
     pub(crate) version: Option<String>,
+    /// What names the bytes at a plain address.
+    pub(crate) validator: Option<Validator>,
 }
 
 /// How many bytes come between two events.
@@ -84,7 +93,7 @@ impl<'a> Progress<'a> {
         size: Option<u64>,
     ) -> Progress<'a> {
         events.emit(Event::TransferStarted { id, name: name.to_owned(), action, size });
-        Progress { events, id, name, bytes: 0, told: 0, version: None }
+        Progress { events, id, name, bytes: 0, told: 0, marks: Marks::default() }
     }
 
     /// Tells, not too often, that so many bytes came.

@@ -25,7 +25,7 @@ pub(crate) fn retry_after(header: &str, date: Option<&str>) -> Option<Duration> 
 
 /// Seconds since the beginning of 1970 of a date as HTTP servers write it (RFC 9110, IMF-fixdate):
 /// `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn http_date(text: &str) -> Option<u64> {
+pub(crate) fn http_date(text: &str) -> Option<u64> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let [_, day, month, year, time, "GMT"] = text.split(' ').collect::<Vec<_>>()[..] else {
         return None;

@@ -5,12 +5,12 @@
 
 use crate::error::{Failure, FetchError, Reason, SourceFailure, SourceFailures};
 use crate::fetcher::{Fetcher, Want, Wanted};
-use crate::http;
+use crate::http::Stated;
 use crate::many;
 use crate::net::Ask;
 use std::io;
 use trainlock_store::Session;
-use trainlock_types::{Digest, ImageReference, SourceUrl};
+use trainlock_types::{Digest, ImageReference, SourceUrl, Validator};
 use url::Url;
 
 /// What a source gives now, beside what is locked.
@@ -26,6 +26,13 @@ pub enum Standing {
         /// What is locked, in a word: a commit, a version, a size.
         locked: String,
         /// The same of what is there now.
+        now: String,
+    },
+    /// As many bytes, of which the server says something else than when they were locked: they may be others.
+    Suspect {
+        /// What it said.
+        locked: String,
+        /// What it says now.
         now: String,
     },
     /// The same, and there is a newer one, which the request may allow: only locking again can tell.
@@ -68,6 +75,8 @@ pub enum Found {
     Agrees(&'static str),
     /// It answers with something else than is locked, in words.
     Differs(String),
+    /// It answers with as many bytes as are locked, and says something else of them than it did: in words.
+    Suspect(String),
     /// It does not give it any more, or could not be asked: why, in words.
     Fails(String),
     /// It answers and does not say what could be compared, or is not asked: why, in words.
@@ -75,11 +84,15 @@ pub enum Found {
 }
 
 impl Found {
-    /// What a stated size says.
-    fn of_size(locked: u64, (stated, page): (Option<u64>, bool)) -> Found {
-        match stated {
-            Some(size) if size == locked => Found::Agrees("size"),
-            _ if page => Found::Differs("an HTML page, as log-ins and quotas answer with".to_owned()),
+    /// What is stated of a file, of which so many bytes are locked, and what the server said of them.
+    fn of_file(locked: u64, validator: Option<&Validator>, stated: &Stated) -> Found {
+        match stated.size {
+            Some(size) if size == locked => match validator.and_then(|v| Some((v, stated.validator(v)?))) {
+                Some((locked, now)) if *locked == now => Found::Agrees("size and validator"),
+                Some((locked, now)) => Found::Suspect(format!("{now}, and {locked} is locked")),
+                None => Found::Agrees("size"),
+            },
+            _ if stated.page => Found::Differs("an HTML page, as log-ins and quotas answer with".to_owned()),
             Some(size) => Found::Differs(format!("{size} bytes, and {locked} are locked")),
             None => Found::Unknown("it does not state the size".to_owned()),
         }
@@ -87,11 +100,15 @@ impl Found {
 }
 
 impl Standing {
-    /// What a stated size says.
-    pub(crate) fn of_size(locked: u64, (stated, page): (Option<u64>, bool)) -> Standing {
-        match stated {
-            Some(size) if size == locked => Standing::Same { by: "size" },
-            _ if page => Standing::Moved { locked: format!("{locked} bytes"), now: "an HTML page".to_owned() },
+    /// What is stated of a file, of which so many bytes are locked, and what the server said of them.
+    pub(crate) fn of_file(locked: u64, validator: Option<&Validator>, stated: &Stated) -> Standing {
+        match stated.size {
+            Some(size) if size == locked => match validator.and_then(|v| Some((v, stated.validator(v)?))) {
+                Some((locked, now)) if *locked == now => Standing::Same { by: "size and validator" },
+                Some((locked, now)) => Standing::Suspect { locked: locked.to_string(), now: now.to_string() },
+                None => Standing::Same { by: "size" },
+            },
+            _ if stated.page => Standing::Moved { locked: format!("{locked} bytes"), now: "an HTML page".to_owned() },
             Some(size) => Standing::Moved { locked: format!("{locked} bytes"), now: format!("{size} bytes") },
             None => Standing::Unknown { why: "the server does not state the size".to_owned() },
         }
@@ -107,19 +124,25 @@ impl Standing {
 }
 
 impl Fetcher {
-    /// Whether a source gives now what is locked of it. Of plain addresses the first that answers counts, as for locking.
+    /// Whether a source gives now what is locked of it. Of plain addresses the first that answers counts, as for locking;
+    /// `validator` is what the first one said of the bytes.
     ///
     /// # Errors
     /// If it can't be asked.
-    pub fn standing(&self, session: &Session, want: &Want) -> Result<Standing, FetchError> {
+    pub fn standing(
+        &self,
+        session: &Session,
+        want: &Want,
+        validator: Option<&Validator>,
+    ) -> Result<Standing, FetchError> {
         let size = match &want.content {
             Wanted::Many(wanted) => return or_gone(self.standing_of_many(session, &want.name, wanted)),
             content => fetched_size(content),
         };
         let mut failures = Vec::new();
-        for url in &want.sources {
+        for (i, url) in want.sources.iter().enumerate() {
             match self.stated(&want.name, url) {
-                Ok(stated) => return Ok(Standing::of_size(size, stated)),
+                Ok(stated) => return Ok(Standing::of_file(size, validator.filter(|_| i == 0), &stated)),
                 Err(FetchError::Sources { failures: SourceFailures(found), .. }) => failures.extend(found),
                 Err(error) => return Err(error),
             }
@@ -128,31 +151,56 @@ impl Fetcher {
     }
 
     /// The same of many, at once and in their order.
-    pub fn standings(&self, session: &Session, wants: &[Want]) -> Vec<Result<Standing, FetchError>> {
-        self.each(wants, |want| self.standing(session, want))
+    pub fn standings(
+        &self,
+        session: &Session,
+        wants: &[(Want, Option<&Validator>)],
+    ) -> Vec<Result<Standing, FetchError>> {
+        self.each(wants, |(want, validator)| self.standing(session, want, *validator))
     }
 
-    /// What each address of something locked answers now.
+    /// What each address of something locked answers now; `validator` is what the first one said of the bytes.
     ///
     /// # Errors
     /// If the user interrupts.
-    pub fn answers(&self, session: &Session, want: &Want) -> Result<Vec<Answer>, FetchError> {
+    pub fn answers(
+        &self,
+        session: &Session,
+        want: &Want,
+        validator: Option<&Validator>,
+    ) -> Result<Vec<Answer>, FetchError> {
         let size = match &want.content {
             Wanted::Many(wanted) => return self.answers_of_many(session, &want.name, wanted),
             content => fetched_size(content),
         };
-        want.sources.iter().map(|url| self.answer(&want.name, url, size)).collect()
+        let validators = std::iter::once(validator).chain(std::iter::repeat(None));
+        let all = want.sources.iter().zip(validators);
+        all.map(|(url, validator)| self.answer_of(&want.name, url, size, validator)).collect()
     }
 
     /// The same of many, at once and in their order.
-    pub fn all_answers(&self, session: &Session, wants: &[Want]) -> Vec<Result<Vec<Answer>, FetchError>> {
-        self.each(wants, |want| self.answers(session, want))
+    pub fn all_answers(
+        &self,
+        session: &Session,
+        wants: &[(Want, Option<&Validator>)],
+    ) -> Vec<Result<Vec<Answer>, FetchError>> {
+        self.each(wants, |(want, validator)| self.answers(session, want, *validator))
     }
 
     /// What one address answers, of which so many bytes are locked.
     pub(crate) fn answer(&self, name: &str, url: &SourceUrl, size: u64) -> Result<Answer, FetchError> {
+        self.answer_of(name, url, size, None)
+    }
+
+    fn answer_of(
+        &self,
+        name: &str,
+        url: &SourceUrl,
+        size: u64,
+        validator: Option<&Validator>,
+    ) -> Result<Answer, FetchError> {
         let found = match self.stated(name, url) {
-            Ok(stated) => Found::of_size(size, stated),
+            Ok(stated) => Found::of_file(size, validator, &stated),
             Err(error) => fails(error)?,
         };
         Ok(Answer { url: url.redacted(), found })
@@ -176,20 +224,21 @@ impl Fetcher {
     /// Whether an address answers with a file, of whose size nothing is locked.
     pub(crate) fn answer_at_all(&self, name: &str, url: &SourceUrl) -> Result<Answer, FetchError> {
         let found = match self.stated(name, url) {
-            Ok((_, true)) => Found::of_size(0, (None, true)),
+            Ok(stated) if stated.page => Found::of_file(0, None, &Stated { size: None, ..stated }),
             Ok(_) => Found::Agrees("answer"),
             Err(error) => fails(error)?,
         };
         Ok(Answer { url: url.redacted(), found })
     }
 
-    /// The size in bytes that an address states of its file, and whether it is a page instead, by asking for one byte.
-    pub(crate) fn stated(&self, name: &str, url: &SourceUrl) -> Result<(Option<u64>, bool), FetchError> {
+    /// What an address states of its file, by asking for one byte.
+    pub(crate) fn stated(&self, name: &str, url: &SourceUrl) -> Result<Stated, FetchError> {
         match url {
             SourceUrl::Http(url) => self.tried(name, url, || self.stated_at(url)),
             SourceUrl::File(file) => {
                 let path = file.to_file_path().unwrap_or_default();
-                let found = fs_err::metadata(&path).map(|found| (Some(found.len()), false));
+                let found =
+                    fs_err::metadata(&path).map(|found| Stated { size: Some(found.len()), ..Stated::default() });
                 found.map_err(|error| match error.kind() {
                     io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
                         let failure =
@@ -199,23 +248,20 @@ impl Fetcher {
                     _ => many::contents(name, error.to_string(), None),
                 })
             }
-            _ => Ok((None, false)),
+            _ => Ok(Stated::default()),
         }
     }
 
-    fn stated_at(&self, url: &Url) -> Result<(Option<u64>, bool), Failure> {
+    fn stated_at(&self, url: &Url) -> Result<Stated, Failure> {
         let net = self.net()?;
         // Some servers answer HEAD otherwise than GET, and addresses that are signed are signed for GET.
         let (head, _body, _going) = net.get(url, Ask { range: Some((0, Some(1))), ..Ask::default() })?;
-        match head.status {
-            206 => Ok((head.range.map(|(_, total)| total), false)),
-            // Of an empty file no byte can be given.
-            416 => {
-                let (head, _body, _going) = net.get(url, Ask::default())?;
-                Ok(http::stated(url, &head)?)
-            }
-            _ => Ok(http::stated(url, &head)?),
+        // Of an empty file no byte can be given.
+        if head.status == 416 {
+            let (head, _body, _going) = net.get(url, Ask::default())?;
+            return Ok(Stated::of(url, &head)?);
         }
+        Ok(Stated::of(url, &head)?)
     }
 
     /// Whether an image's reference still names what is locked of it.

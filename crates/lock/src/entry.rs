@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use trainlock_types::{
     DataSource, Digest, Entry, FetchedTool, Listing, Name, Params, PinnedFile, Platform, RelPath, SourceUrl, TakenKind,
-    TakenLock, ToolFrom, ToolMatch, ToolProvider, Value,
+    TakenLock, ToolFrom, ToolMatch, ToolProvider, Validator, Value,
 };
 
 /// A block's known keys, while it is read.
@@ -64,6 +64,8 @@ raw!(RawData {
     count = "count",
     listing = "listing",
     versions = "versions",
+    etag = "etag",
+    modified = "modified",
 });
 
 raw!(RawTool {
@@ -176,6 +178,12 @@ impl RawData<'_, '_> {
         if !versions.is_empty() && versions.len() != listed {
             return invalid(&header.span, "`versions` are as many as the lines of `listing`");
         }
+        let validator = match (self.etag, self.modified) {
+            (Some(tag), None) => Some(Validator::Tag(text(tag)?.into_owned())),
+            (None, Some(date)) => Some(Validator::Modified(text(date)?.into_owned())),
+            (None, None) => None,
+            (Some(_), Some(_)) => return invalid(&header.span, "`etag` and `modified` stand for each other"),
+        };
         Ok(DataPin {
             member: self.member.map(member).transpose()?,
             name: parsed(need(header, self.name, "name")?, Name::entry)?,
@@ -184,6 +192,7 @@ impl RawData<'_, '_> {
             content,
             archive,
             versions,
+            validator,
             extra,
         })
     }

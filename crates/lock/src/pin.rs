@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use trainlock_types::{
     DataRequest, DataSource, Digest, ImageReference, LISTING_IN_LOCK, Listing, Name, Params, PinnedFile, Platform,
-    PythonRequest, RelPath, TakenLock, ToolProvider, ToolRequest,
+    PythonRequest, RelPath, TakenLock, ToolProvider, ToolRequest, Validator,
 };
 
 /// A lock. The root project is member `None` where an entry belongs to a member; tables of params
@@ -51,6 +51,9 @@ pub struct DataPin {
     /// The version of each object of the listing, in its order, where the bucket keeps versions; empty otherwise. By them the
     /// objects are found again; what they hold the listing says.
     pub versions: Vec<String>,
+    /// What the server said of the bytes at the address when they were fetched, where no stated SHA-256 made that needless. A
+    /// hint: nothing is decided by it.
+    pub validator: Option<Validator>,
     /// Lines of its block that this version does not know, as they stand.
     pub extra: String,
 }
@@ -390,6 +393,7 @@ impl DataPin {
             content: content.for_lock(),
             archive,
             versions: Vec::new(),
+            validator: None,
             extra: String::new(),
         }
     }
@@ -399,6 +403,11 @@ impl DataPin {
         DataPin { versions, ..self }
     }
 
+    /// The same pin with what the server said of the bytes.
+    pub fn with_validator(self, validator: Option<Validator>) -> DataPin {
+        DataPin { validator, ..self }
+    }
+
     /// Where its block stands: the order of the file.
     pub fn place(&self) -> (&Name, Option<&Name>) {
         (&self.name, self.member.as_ref())
@@ -406,6 +415,11 @@ impl DataPin {
 
     /// The same pin, with the request's fields written anew.
     pub fn with_request(&self, request: &DataRequest) -> DataPin {
+        // Where a SHA-256 is stated there is none: it may be locked without asking the server.
+        let is_stated = matches!(
+            &request.source,
+            DataSource::Url { checksum: Some(checksum), .. } if checksum.sha256().is_some()
+        );
         DataPin {
             member: self.member.clone(),
             name: self.name.clone(),
@@ -414,6 +428,7 @@ impl DataPin {
             content: self.content.clone(),
             archive: self.archive,
             versions: self.versions.clone(),
+            validator: self.validator.clone().filter(|_| !is_stated),
             extra: self.extra.clone(),
         }
     }

@@ -14,6 +14,7 @@
 //!   that a member may be called `seed`. Params name every project, the root's too;
 //! - what a level means stands in `[determinism.switches.ARCHITECTURE]` (members':
 //!   `[determinism.members.NAME.switches.ARCHITECTURE]`): its own name, then the variables;
+//! - data has `etag` or `modified` behind what it holds, where the server said so of the bytes: a hint;
 //! - a result has a line an output, `<sha256>[+x|/] <size> <path>` (`/`: a folder's listing), a line an output
 //!   whose container may differ while its content is the same, `<sha256 of the content> <path>`, and a line a metric,
 //!   `<number> <name>`;
@@ -32,7 +33,9 @@ use crate::{
     ToolPin, VERSION,
 };
 use std::fmt::Write as _;
-use trainlock_types::{DataSource, Digest, Params, PinnedFile, Platform, SourceUrl, ToolMatch, ToolProvider, quoted};
+use trainlock_types::{
+    DataSource, Digest, Params, PinnedFile, Platform, SourceUrl, ToolMatch, ToolProvider, Validator, quoted,
+};
 
 const HEAD: &str = "\
 # Written by trainlock: what train.toml asks for, pinned by content. Commit this file.
@@ -176,6 +179,11 @@ fn data(out: &mut String, pin: &DataPin) {
             }
             texts(out, "versions", &pin.versions);
         }
+    }
+    match &pin.validator {
+        Some(Validator::Tag(tag)) => text(out, "etag", tag),
+        Some(Validator::Modified(date)) => text(out, "modified", date),
+        None => {}
     }
     unknown(out, &pin.extra);
 }

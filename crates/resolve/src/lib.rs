@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use trainlock_lock::{Content, Determinism, HashFrom, PackagePin, Switches, ToolArtifact, ToolPin};
 use trainlock_types::{
-    DataRequest, Digest, ImageReference, Name, Params, Platform, PythonRequest, RelPath, ToolRequest,
+    DataRequest, Digest, ImageReference, Name, Params, Platform, PythonRequest, RelPath, ToolRequest, Validator,
 };
 
 /// An error of a provider.
@@ -60,6 +60,8 @@ pub struct DataAnswer {
     pub archive: Option<(Digest, u64)>,
     /// The version of each object of the listing, in its order, where the bucket keeps versions.
     pub versions: Vec<String>,
+    /// What the server said of the bytes at the address.
+    pub validator: Option<Validator>,
 }
 
 /// Whoever can find out what is there now.

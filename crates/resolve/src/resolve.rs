@@ -104,8 +104,9 @@ pub fn resolve(
         assert_eq!(answers.len(), requests.len(), "a provider answers each request");
         for (i, answer) in asked.into_iter().zip(answers) {
             match answer {
-                Ok(DataAnswer { resolved, content, archive, versions }) => {
-                    let pin = DataPin::new(data[i].request, resolved, content.clone(), archive).with_versions(versions);
+                Ok(DataAnswer { resolved, content, archive, versions, validator }) => {
+                    let pin = DataPin::new(data[i].request, resolved, content.clone(), archive);
+                    let pin = pin.with_versions(versions).with_validator(validator);
                     let reasons = satisfies(&pin, data[i].request);
                     if !reasons.is_empty() {
                         errors.push(ResolveError::Answer { subject: data[i].subject(), reasons });
@@ -307,6 +308,8 @@ impl Entry<'_> {
         if let Some(old) = self.old.filter(|old| facts(old) == facts(&pin)) {
             pin.content.clone_from(&old.content);
             pin.extra.clone_from(&old.extra);
+            // From a mirror the same bytes come without what the address itself says of them.
+            pin.validator = pin.validator.take().or_else(|| old.validator.clone());
         }
         self.verdict = Verdict::Found(Box::new((pin, full)));
     }

@@ -74,6 +74,7 @@ impl Provider for World {
                 archive: unpack.then(|| (Digest::of(b"archive"), 7)),
                 content,
                 versions: Vec::new(),
+                validator: None,
             })
         };
         requests.iter().map(answer).collect()
@@ -451,6 +452,7 @@ fn an_archive_packed_anew_is_named_as_such() {
                 content: Content::tree(tree(300, "x")),
                 archive: Some((Digest::of(&[self.0]), 1)),
                 versions: Vec::new(),
+                validator: None,
             };
             requests.iter().map(|_| Ok(answer())).collect()
         }

@@ -73,6 +73,8 @@ pub enum Fault {
     Tag(String),
     /// Sends the body with this `Last-Modified`.
     Modified(String),
+    /// Sends the body with this `Last-Modified` and this `Date`.
+    Dated(&'static str, &'static str),
     /// Sends the body with this `Content-Type`.
     Type(&'static str),
     /// Answers as it should to this `Authorization`, with 401 to others.

@@ -305,6 +305,7 @@ fn act(
         Fault::Ok
         | Fault::Tag(_)
         | Fault::Modified(_)
+        | Fault::Dated(..)
         | Fault::Type(_)
         | Fault::Link(_)
         | Fault::Drip(..)
@@ -325,6 +326,7 @@ fn act(
             let answer = match fault {
                 Fault::Tag(tag) | Fault::Slow(tag) => answer.with("ETag", tag),
                 Fault::Modified(date) => answer.with("Last-Modified", date),
+                Fault::Dated(modified, date) => answer.with("Last-Modified", modified).with("Date", date),
                 Fault::Link(link) => answer.with("Link", link),
                 Fault::Type(media) => answer.with("Content-Type", media),
                 _ => answer,

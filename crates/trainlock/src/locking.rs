@@ -455,12 +455,12 @@ impl Provider for Sources<'_> {
         };
         let answer = |resolved: Result<trainlock_fetch::Resolved, FetchError>| {
             let resolved = resolved?;
-            let content = match resolved.content {
+            let trainlock_fetch::Resolved { source, content, archive, versions, validator } = resolved;
+            let content = match content {
                 trainlock_fetch::Content::File { sha256, size } => Content::File { sha256, size },
                 trainlock_fetch::Content::Tree { listing, .. } => Content::tree(listing),
             };
-            let (resolved, archive, versions) = (resolved.source, resolved.archive, resolved.versions);
-            Ok(DataAnswer { resolved, content, archive, versions })
+            Ok(DataAnswer { resolved: source, content, archive, versions, validator })
         };
         workshop.fetcher.resolve_all(workshop.session, requests).into_iter().map(answer).collect()
     }

@@ -17,6 +17,7 @@ mod source;
 mod stability;
 mod text;
 mod units;
+mod validator;
 mod value;
 
 pub use diagnostic::{Diagnostic, SourceText};
@@ -39,4 +40,5 @@ pub use source::{Address, SourceUrl, UrlError, hub_id};
 pub use stability::{Advice, unstable};
 pub use text::{percent_decoded, position_of};
 pub use units::{HumanDuration, HumanSize, UnitError, parse_duration, parse_size};
+pub use validator::Validator;
 pub use value::{Params, Value, quoted};

@@ -250,7 +250,13 @@ impl Fetcher {
             }
         };
         let (digest, size, count) = (listing.digest(), listing.size(), listing.count());
-        Ok(Resolved { source: resolved, content: Content::Tree { digest, size, count, listing }, archive, versions })
+        Ok(Resolved {
+            source: resolved,
+            content: Content::Tree { digest, size, count, listing },
+            archive,
+            versions,
+            validator: None,
+        })
     }
 
     /// The listing of these items; what has no stated SHA-256 is fetched to know it. With the version of each object, if all have one.
@@ -288,7 +294,7 @@ impl Fetcher {
         }
         let expect = Expect { sha256: item.sha256, size: item.size, checksum: item.checksum.as_ref() };
         let label = format!("{name}/{}", item.path);
-        let (sha256, size, version) = self.download_version(session, &label, &item.sources, expect)?;
+        let (sha256, size, marks) = self.download_marked(session, &label, &item.sources, expect)?;
         if let Some(expected) = &item.blob {
             let found = blob_hash(session, &sha256, size).map_err(|e| store(name, e))?;
             if found != *expected {
@@ -298,7 +304,7 @@ impl Fetcher {
                 return Err(FetchError::Unpacked { name: label, url, mismatch });
             }
         }
-        Ok((sha256, size, version))
+        Ok((sha256, size, marks.version))
     }
 
     /// Brings a locked data set into the store as a tree.

@@ -105,9 +105,9 @@ pub(super) fn by_addresses(
         let Some(source) = item.sources.first() else { return Ok(None) };
         Ok(Some(match fetcher.stated(question.name, source) {
             // The size of an archive stands in no lock.
-            Ok(stated) => {
-                sizes.get(&item.path).map_or(Standing::Same { by: "answer" }, |size| Standing::of_size(*size, stated))
-            }
+            Ok(stated) => sizes
+                .get(&item.path)
+                .map_or(Standing::Same { by: "answer" }, |size| Standing::of_file(*size, None, &stated)),
             Err(error) if error.is_gone() => Standing::Gone { why: error.why() },
             Err(error) => return Err(error),
         }))

@@ -51,6 +51,11 @@ fn data_comes_goes_and_changes() {
         ]
     );
     assert!(words(&old, &old).is_empty());
+    // What a server says of the bytes is no input.
+    let hint = |line: &str| file("a", "https://x.org/a", A, 3) + line;
+    for (old, new) in [("", "etag = \"1\"\n"), ("etag = \"1\"\n", "etag = \"2\"\n"), ("modified = \"x\"\n", "")] {
+        assert!(words(&hint(old), &hint(new)).is_empty());
+    }
     // The new publisher's statement may be one that the old content does not hold: no difference of its own.
     let stated = |sha256| file("a", "https://x.org/a", sha256, 3) + &format!("checksum = \"sha256:{sha256}\"\n");
     assert_eq!(words(&stated(A), &stated(B)).len(), 1);

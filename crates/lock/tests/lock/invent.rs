@@ -10,7 +10,7 @@ use trainlock_lock::{
 };
 use trainlock_types::{
     Algorithm, Checksum, DataSource, Digest, Entry, EntryKind, FetchedTool, Listing, Name, Params, PinnedFile,
-    Platform, RelPath, SourceUrl, TakenKind, TakenLock, ToolFrom, ToolMatch, ToolProvider, Value,
+    Platform, RelPath, SourceUrl, TakenKind, TakenLock, ToolFrom, ToolMatch, ToolProvider, Validator, Value,
 };
 
 /// Few names, so that the same name comes up in several members.
@@ -120,11 +120,21 @@ pub(crate) fn data() -> impl Strategy<Value = DataPin> {
             source,
             resolved,
             versions: versions(&content),
+            validator: validator(&content),
             content,
             archive,
             extra: String::new(),
         },
     )
+}
+
+/// A hint of each kind, and none.
+fn validator(content: &Content) -> Option<Validator> {
+    match content.size() % 3 {
+        0 => Some(Validator::Tag(content.digest().to_hex())),
+        1 => Some(Validator::Modified("Sun, 06 Nov 1994 08:49:37 GMT".to_owned())),
+        _ => None,
+    }
 }
 
 /// A version for each line of a listing of an odd number of them.
@@ -340,6 +350,7 @@ pub(crate) fn files(names: impl IntoIterator<Item = String>, salt: &str) -> Lock
             content: Content::File { sha256, size: 1000 + name.len() as u64 },
             archive: None,
             versions: Vec::new(),
+            validator: None,
             extra: String::new(),
         }
     };

@@ -18,7 +18,8 @@ use trainlock_types::RelPath;
 /// Sources: Python files among the inputs are read for unseeded generators, unsorted listings, threads that sum in any
 /// order, and the like. `# trainlock: ignore[rule]` on a line silences a rule there.
 ///
-/// Addresses: every locked address is asked whether it still has as many bytes as are locked; nothing is downloaded.
+/// Addresses: every locked address is asked whether it still has as many bytes as are locked, and says the same of them; nothing is
+/// downloaded.
 ///
 /// Copies: on how many hosts each input lies, and whether this machine's store has it.
 ///

@@ -15,12 +15,13 @@ use trainlock_lock::{Lock, Reason, satisfies, tool_satisfies};
 use trainlock_store::Session;
 use trainlock_types::{
     DataSource, FetchedTool, ImageReference, Name, PinnedFile, Platform, RelPath, ToolFrom, ToolProvider, ToolRequest,
+    Validator,
 };
 
 /// Show which pins are no longer what train.toml's requests give
 ///
-/// Asks each source for its commit, version, digest or size, and downloads nothing: of a plain address a size that is still
-/// the same is all that can be known. Nothing is written; `trainlock update NAME` moves a pin.
+/// Asks each source for its commit, version, digest or size, and downloads nothing: of a plain address its size, and what its
+/// server says of the bytes, are all that can be known. Nothing is written; `trainlock update NAME` moves a pin.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  trainlock outdated        # what would move\n  trainlock outdated -v     # the others too"
@@ -57,7 +58,7 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
         row.print(ui);
     }
     let count = |state: &[&str]| rows.iter().filter(|row| state.contains(&row.state())).count();
-    let (same, moved) = (count(&["same"]), count(&["moved", "withdrawn", "gone"]));
+    let (same, moved) = (count(&["same"]), count(&["moved", "suspect", "withdrawn", "gone"]));
     let more: String = [("newer", "with newer versions"), ("unknown", "not known"), ("failed", "not asked")]
         .iter()
         .map(|(state, what)| (count(&[state]), what))
@@ -96,7 +97,7 @@ impl Asking<'_> {
         {
             let (events, _display) = self.ui.events();
             let fetcher = Fetcher::new(self.project.fetch_settings(false), events);
-            let mut wants: Vec<Want> = Vec::new();
+            let mut wants: Vec<(Want, Option<&Validator>)> = Vec::new();
             for request in wanted.data.iter().filter(|request| selected.contains(&request.member.as_ref())) {
                 let Some(pin) = self.lock.data(request.member.as_ref(), &request.name) else { continue };
                 if matches!(request.source, DataSource::Path(_)) {
@@ -105,11 +106,11 @@ impl Asking<'_> {
                 if satisfies(pin, request).iter().any(Reason::relocks) {
                     rows.push(Row::stale("data", locking::shown(pin)));
                 } else {
-                    wants.push(project::want(pin, &request.source));
+                    wants.push((project::want(pin, &request.source), pin.validator.as_ref()));
                 }
             }
             let standings = fetcher.standings(&session, &wants);
-            let row = |(want, standing): (&Want, Result<Standing, FetchError>)| Row {
+            let row = |((want, _), standing): (&(Want, _), Result<Standing, FetchError>)| Row {
                 kind: "data",
                 name: want.name.clone(),
                 standing: standing.map_err(|error| problem(&error, error.hint())),
@@ -302,6 +303,7 @@ impl Row {
         match &self.standing {
             Ok(Standing::Same { .. }) => "same",
             Ok(Standing::Moved { .. }) => "moved",
+            Ok(Standing::Suspect { .. }) => "suspect",
             Ok(Standing::Newer { .. }) => "newer",
             Ok(Standing::Gone { .. }) => "gone",
             Ok(Standing::Withdrawn { .. }) => "withdrawn",
@@ -315,9 +317,11 @@ impl Row {
         if ui.json() {
             let (by, locked, now, why) = match standing {
                 Ok(Standing::Same { by }) => (Some(*by), None, None, None),
-                Ok(Standing::Moved { locked, now } | Standing::Newer { locked, now }) => {
-                    (None, Some(locked), Some(now), None)
-                }
+                Ok(
+                    Standing::Moved { locked, now }
+                    | Standing::Suspect { locked, now }
+                    | Standing::Newer { locked, now },
+                ) => (None, Some(locked), Some(now), None),
                 Ok(Standing::Withdrawn { why } | Standing::Gone { why } | Standing::Unknown { why }) => {
                     (None, None, None, Some(why.clone()))
                 }
@@ -332,6 +336,9 @@ impl Row {
             Ok(Standing::Same { by }) if ui.verbose() => format!("as locked ({by})"),
             Ok(Standing::Same { .. }) => return,
             Ok(Standing::Moved { locked, now }) => format!("{} -> {}", short(locked), short(now)),
+            Ok(Standing::Suspect { locked, now }) => {
+                format!("may have changed: {} -> {}", locked.escape_debug(), now.escape_debug())
+            }
             Ok(Standing::Newer { locked, now }) => {
                 format!("{locked} -> {now}, if all that asks for it allows it")
             }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use trainlock_fetch::{Answer, Fetcher, Found, Settings, Want, Wanted};
 use trainlock_lock::{Content, DataPin, Lock, Reason, ToolPin, satisfies};
 use trainlock_manifest::Data;
-use trainlock_types::{DataSource, PinnedFile, Platform, SourceUrl, ToolFrom, ToolProvider};
+use trainlock_types::{DataSource, PinnedFile, Platform, SourceUrl, ToolFrom, ToolProvider, Validator};
 use url::Url;
 
 /// Says it of all locked inputs of these members; without `offline` their addresses are asked.
@@ -53,8 +53,11 @@ fn addresses(
     {
         let (events, _display) = asked.report.ui.events();
         let fetcher = Fetcher::new(project.fetch_settings(false), events);
-        let mut wants: Vec<Want> = pins.iter().map(|(data, pin)| project::want(pin, &data.request.source)).collect();
-        wants.iter_mut().for_each(|want| want.name = format!("data {}", want.name));
+        let mut wants: Vec<(Want, Option<&Validator>)> = Vec::new();
+        for (data, pin) in pins {
+            let want = project::want(pin, &data.request.source);
+            wants.push((Want { name: format!("data {}", want.name), ..want }, pin.validator.as_ref()));
+        }
         // Of other platforms too: a teammate's machine may need them.
         let mut builds = Vec::new();
         let mut of_index = BTreeMap::new();
@@ -75,7 +78,7 @@ fn addresses(
                         let want = want(fetcher.build_source(&published, mirror));
                         builds.push((published, want));
                     }
-                    Ok(source) => wants.push(want(source)),
+                    Ok(source) => wants.push((want(source), None)),
                     Err(_) if fetched.from == ToolFrom::Npm => of_npm.push((pin, file)),
                     Err(_) => {
                         drop(of_index.insert(file.sha256, (format!("tool {}", pin.name), package, file, &[][..])))
@@ -89,12 +92,12 @@ fn addresses(
                 of_index.entry(one.file.sha256).or_insert((name, one.name.as_str(), &one.file, &pin.index[..]));
             }
         }
-        for (want, answers) in wants.iter().zip(fetcher.all_answers(&session, &wants)) {
+        for ((want, _), answers) in wants.iter().zip(fetcher.all_answers(&session, &wants)) {
             let answers = answers.map_err(|error| project::fetch_failure(&[error]))?;
             answers.iter().for_each(|answer| asked.say(&want.name, answer));
         }
         for (published, want) in builds {
-            let answers = fetcher.answers(&session, &want).map_err(|error| project::fetch_failure(&[error]))?;
+            let answers = fetcher.answers(&session, &want, None).map_err(|error| project::fetch_failure(&[error]))?;
             for Answer { found, .. } in answers {
                 // A mirror's address is nobody's business.
                 asked.say(&want.name, &Answer { url: published.redacted(), found });
@@ -183,6 +186,10 @@ impl Asked<'_, '_> {
             Found::Differs(why) => {
                 self.report.differ += 1;
                 self.report.find(Section::Addresses, &fact("differs", None, Some(why)), &line(&format!("has {why}")));
+            }
+            Found::Suspect(why) => {
+                let words = format!("may have changed: {}", why.escape_debug());
+                self.report.find(Section::Addresses, &fact("suspect", None, Some(why)), &line(&words));
             }
             Found::Fails(why) => self.report.find(Section::Addresses, &fact("fails", None, Some(why)), &line(why)),
             Found::Unknown(why) => {
