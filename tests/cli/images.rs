@@ -13,6 +13,7 @@ enum Member<'a> {
     File(&'a str, Vec<u8>, u32),
     Link(&'a str, &'a str),
     Hard(&'a str, &'a str),
+    Folder(&'a str),
 }
 
 fn layer(members: &[Member<'_>]) -> Vec<u8> {
@@ -25,6 +26,11 @@ fn layer(members: &[Member<'_>]) -> Vec<u8> {
                 header.set_size(bytes.len() as u64);
                 header.set_mode(*mode);
                 tar.append_data(&mut header, name, bytes.as_slice()).unwrap();
+            }
+            Member::Folder(name) => {
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_mode(0o1777);
+                tar.append_data(&mut header, name, &[][..]).unwrap();
             }
             Member::Link(name, to) | Member::Hard(name, to) => {
                 let link = matches!(member, Member::Link(..));
@@ -259,3 +265,52 @@ fn a_step_in_an_image_is_never_run_without_it() {
     assert!(failed.contains("step `s` runs in an image") && failed.contains("sandbox"), "{failed}");
     assert_eq!(count(&context, "*"), 0);
 }
+#[test]
+fn empty_folders_are_there_also_where_an_older_trainlock_unpacked_the_image() {
+    let server = FaultServer::start();
+    let folders = layer(&[Member::Folder("run/lock/"), Member::Folder("var/tmp/"), Member::Folder("mnt")]);
+    serve(&server, "1", &[base(), folders]);
+    let context = project("");
+    let step = format!(
+        "[steps.s]\nimage = \"{}\"\nrun = \"for f in /mnt /run/* /var/*; do test -d $f && echo $f; done > folders; echo x > /var/tmp/x; read x < /tmp/x; ! echo x > /mnt/x\"\noutputs = [\"folders\"]\n",
+        reference(&server)
+    );
+    write_manifest(&context, &step);
+    context.run(["train"]).expect(0);
+    let all = "/mnt\n/run/lock\n/var/tmp\n";
+    assert_eq!(context.read("folders"), all);
+    context.run(["store", "gc"]).expect(0);
+    context.run(["store", "verify"]).expect(0);
+    context.run(["train", "--force", "--frozen"]).expect(0);
+
+    // As it was kept before: under another key, without those folders.
+    let lock = context.read("train.lock");
+    let host = format!("\"{} ", trainlock_types::Platform::host());
+    let manifest = lock.lines().find_map(|line| line.trim().strip_prefix(&host)).unwrap();
+    let manifest = manifest.split(' ').next().unwrap();
+    let kept = |number: u8| {
+        let key = Digest::of(format!("trainlock image {number}\n{manifest}\n").as_bytes()).to_hex();
+        context.store().join("results").join(&key[..2]).join(&key[2..])
+    };
+    let [before, now] = [kept(1), kept(2)];
+    let tree = |hex: &str| context.store().join("trees").join(&hex[..2]).join(&hex[2..]);
+    let text = fs_err::read_to_string(&now).unwrap();
+    let whole = tree(text.lines().last().unwrap());
+    for folder in ["mnt", "run/lock", "var/tmp"] {
+        fs_err::remove_dir(whole.join(folder)).unwrap();
+    }
+    let without = Digest::of(b"a tree without").to_hex();
+    for place in [&before, &tree(&without)] {
+        fs_err::create_dir_all(place.parent().unwrap()).unwrap();
+    }
+    fs_err::rename(&whole, tree(&without)).unwrap();
+    fs_err::write(&before, format!("trainlock-result 1 {}\n{without}", Digest::of(without.as_bytes()))).unwrap();
+    fs_err::remove_file(&now).unwrap();
+    context.run(["train", "--force", "--frozen"]).expect(0);
+    assert_eq!(context.read("folders"), all);
+    // What was kept before goes with the next sweep.
+    context.run(["store", "gc"]).expect(0);
+    assert!(now.exists() && !before.exists());
+    context.run(["train", "--force", "--frozen"]).expect(0);
+}
+

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
-use trainlock_types::{Digest, Entry, EntryKind, Listing};
+use trainlock_types::{Digest, Entry, EntryKind, Listing, RelPath};
 
 /// What `verify` tells while it works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,8 +128,7 @@ pub(crate) fn check_tree(room: &Arc<Room>, digest: &Digest) -> Result<Vec<PathBu
     match scan::scan(&tree, &|_| true, &Nothing, None) {
         Ok(scanned) => {
             let listing = listing_of(&scanned);
-            let extra = listing.as_ref().is_none_or(|l| crate::tree::folders_of(l).len() != scanned.folders.len());
-            if let Some(listing) = listing.as_ref().filter(|l| l.digest() == *digest && !extra) {
+            if let Some(listing) = listing.as_ref().filter(|l| l.digest() == *digest) {
                 for file in &scanned.files {
                     let exec = file.kind == EntryKind::Executable;
                     if file.kind != EntryKind::Symlink && !file.stamp.is_untouched(exec) {
@@ -170,13 +169,22 @@ pub(crate) fn check_tree(room: &Arc<Room>, digest: &Digest) -> Result<Vec<PathBu
 
 fn listing_of(scanned: &Scanned) -> Option<Listing> {
     let entry = |f: &scan::Found| Entry { path: f.path.clone(), sha256: f.sha256, size: f.size, kind: f.kind };
-    Listing::new(scanned.files.iter().map(entry).collect()).ok()
+    let files = Listing::new(scanned.files.iter().map(entry).collect()).ok()?;
+    // One that the tree's listing does not name makes it another tree.
+    let full = crate::tree::folders_of(&files);
+    let outer: std::collections::HashSet<_> = scanned.folders.iter().filter_map(|folder| folder.parent()).collect();
+    let is_empty = |folder: &&RelPath| !full.contains(folder.as_str()) && !outer.contains(*folder);
+    let empty = scanned.folders.iter().filter(is_empty).cloned().collect();
+    drop(full);
+    files.with_empty_folders(empty).ok()
 }
 
 /// The paths at which two listings differ.
-fn differences(a: &Listing, b: &Listing) -> impl Iterator<Item = trainlock_types::RelPath> {
+fn differences(a: &Listing, b: &Listing) -> impl Iterator<Item = RelPath> {
     let of = |l: &Listing| {
-        l.entries().iter().map(|e| (e.path.clone(), e.clone())).collect::<std::collections::BTreeMap<_, _>>()
+        let entries = l.entries().iter().map(|e| (e.path.clone(), Some(e.clone())));
+        let empty = l.empty_folders().iter().map(|folder| (folder.clone(), None));
+        entries.chain(empty).collect::<std::collections::BTreeMap<_, _>>()
     };
     let (a, b) = (of(a), of(b));
     let paths: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).cloned().collect();

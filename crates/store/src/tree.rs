@@ -306,12 +306,14 @@ fn listing(entries: Vec<Entry>) -> Result<Listing, PutError> {
     })
 }
 
-/// All folders that a listing needs; the root is not among them.
+/// All folders that a listing needs or names; the root is not among them.
 pub(crate) fn folders_of(listing: &Listing) -> std::collections::BTreeSet<&str> {
-    let mut folders = std::collections::BTreeSet::new();
+    let mut folders: std::collections::BTreeSet<&str> = std::collections::BTreeSet::new();
     let mut last = "";
-    for entry in listing.entries() {
-        let mut path = entry.path.as_str();
+    let empty = listing.empty_folders().iter().map(RelPath::as_str);
+    folders.extend(empty.clone());
+    for mut path in listing.entries().iter().map(|entry| entry.path.as_str()).chain(empty) {
+        let own = path;
         while let Some((folder, _)) = path.rsplit_once('/') {
             // What is above a folder that is in the set is in it too.
             if folder == last || !folders.insert(folder) {
@@ -319,7 +321,7 @@ pub(crate) fn folders_of(listing: &Listing) -> std::collections::BTreeSet<&str> 
             }
             path = folder;
         }
-        last = entry.path.as_str().rsplit_once('/').map_or("", |(folder, _)| folder);
+        last = own.rsplit_once('/').map_or("", |(folder, _)| folder);
     }
     folders
 }

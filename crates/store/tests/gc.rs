@@ -66,7 +66,7 @@ fn verify_names_and_removes_what_is_damaged() {
         object(&program, ".x"),
         at(0).join("d/x"),
         at(1).join("d/extra"),
-        at(2),
+        at(2).join("empty"),
         at(3).join("y"),
         result,
     ];

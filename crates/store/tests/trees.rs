@@ -8,7 +8,7 @@ use fs_err::os::unix::fs::symlink;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
-use trainlock_store::{HashError, PutError, StoreError};
+use trainlock_store::{HashError, Link, PutError, StoreError, place_tree};
 use trainlock_types::{Digest, Entry, EntryKind, Listing};
 
 #[test]
@@ -236,6 +236,54 @@ fn a_tree_of_objects() {
         other => panic!("{other:?}"),
     }
     session.finish(true).unwrap();
+    assert!(place.is_clean());
+}
+
+#[test]
+fn a_system_keeps_its_empty_folders() {
+    let place = Place::new();
+    let session = place.session();
+    let file =
+        Entry { path: rel("var/log/x"), sha256: session.put_bytes(b"x").unwrap(), size: 1, kind: EntryKind::File };
+    let plain = Listing::new(vec![file]).unwrap();
+    let listing = plain.clone().with_empty_folders(["run/lock", "var/tmp", "mnt"].map(rel).to_vec()).unwrap();
+    let (without, tree) =
+        (session.system_from_objects(&plain).unwrap(), session.system_from_objects(&listing).unwrap());
+    assert_eq!(tree.digest, listing.digest());
+    assert_ne!(tree.digest, without.digest);
+    let at = place.store.tree(&tree.digest).unwrap();
+    assert_eq!(
+        (names(&at), names(&at.join("var"))),
+        (vec!["mnt".to_owned(), "run".to_owned(), "var".to_owned()], vec!["log".to_owned(), "tmp".to_owned()])
+    );
+    for path in ["", "mnt", "run", "run/lock", "var/tmp"] {
+        assert_eq!(mtime(&at.join(path)), FIXED, "{path}");
+    }
+    session.finish(true).unwrap();
+    assert_eq!(place.store.listing(&tree.digest).unwrap(), Some(listing.clone()));
+    // Placed elsewhere they are there too.
+    let dest = place.dir.path().join("placed");
+    place_tree(&place.store, &tree.digest, &dest, Link::Auto).unwrap();
+    assert!(dest.join("run/lock").is_dir() && dest.join("var/log/x").is_file());
+    // The listing comes back of the tree alone; a folder more or less is another tree.
+    let verify = || place.store.verify(|_| {}).unwrap().damaged;
+    assert!(verify().is_empty());
+    let object = place.store.object(&tree.digest, None).unwrap().unwrap();
+    fs::remove_file(object).unwrap();
+    assert!(verify().is_empty());
+    assert_eq!(place.store.listing(&tree.digest).unwrap(), Some(listing.clone()));
+    fs::remove_dir(at.join("run/lock")).unwrap();
+    assert_eq!(verify(), [at.join("run"), at.join("run/lock")]);
+    let session = place.session();
+    session.system_from_objects(&listing).unwrap();
+    session.finish(true).unwrap();
+    fs::create_dir(at.join("mnt/more")).unwrap();
+    assert_eq!(verify().len(), 2);
+    // To one without any, too.
+    let other = place.store.tree(&without.digest).unwrap();
+    fs::create_dir(other.join("empty")).unwrap();
+    assert_eq!(verify(), [other.join("empty")]);
+    assert!(!place.store.has_tree(&tree.digest) && !place.store.has_tree(&without.digest));
     assert!(place.is_clean());
 }
 

@@ -4,6 +4,9 @@
 //! link has `+l`, and its "content" is the text that it points to. Lines end with `\n` and are sorted
 //! by the bytes of the path (which can hold no control character: see [`RelPath`]). Empty folders,
 //! times and all other modes are left out (as git does).
+//!
+//! The file system of a container image has its empty folders too, each as a line `+d <path>` behind the others: programs
+//! look for them. No tree of data or outputs has such a line.
 
 use crate::{Digest, Hasher, RelPath};
 use std::fmt::Write as _;
@@ -37,7 +40,14 @@ pub struct Entry {
 
 /// A tree's entries, sorted by path, each path once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listing(Vec<Entry>);
+pub struct Listing {
+    entries: Vec<Entry>,
+    /// Sorted.
+    empty: Vec<RelPath>,
+}
+
+/// What a line of an empty folder begins with.
+const FOLDER: &str = "+d ";
 
 /// Why a text is no listing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +55,7 @@ pub enum ListingError {
     /// A line that is not `<sha256> <size> <path>`.
     #[error("line {0} of the listing is not `<sha256> <size> <path>`")]
     Line(usize),
-    /// Lines out of order or twice the same path, or a file that is also a folder.
+    /// Lines out of order or twice the same path, a file that is also a folder, or an empty folder that is not empty.
     #[error("`{0}` stands twice or out of order in the listing")]
     Order(RelPath),
 }
@@ -72,63 +82,103 @@ impl Listing {
             }
             files.push(&entry.path);
         }
-        Ok(Listing(entries))
+        Ok(Listing { entries, empty: Vec::new() })
+    }
+
+    /// The same with these empty folders; refuses one twice, and one that something lies in or whose path leads through a
+    /// file.
+    pub fn with_empty_folders(mut self, mut folders: Vec<RelPath>) -> Result<Listing, ListingError> {
+        folders.sort_unstable();
+        let is_entry = |path: &RelPath| self.entries.binary_search_by(|entry| entry.path.cmp(path)).is_ok();
+        for (i, folder) in folders.iter().enumerate() {
+            let mut above = std::iter::successors(folder.parent(), RelPath::parent);
+            let taken = folder.is_root() || is_entry(folder) || !self.below(folder).is_empty();
+            let twice = i > 0 && folders[i - 1] == *folder;
+            if taken || twice || above.any(|path| is_entry(&path) || folders.binary_search(&path).is_ok()) {
+                return Err(ListingError::Order(folder.clone()));
+            }
+        }
+        self.empty = folders;
+        Ok(self)
     }
 
     /// The entries, sorted by path.
     pub fn entries(&self) -> &[Entry] {
-        &self.0
+        &self.entries
     }
 
     /// The entries themselves.
     pub fn into_entries(self) -> Vec<Entry> {
-        self.0
+        self.entries
+    }
+
+    /// The empty folders, sorted.
+    pub fn empty_folders(&self) -> &[RelPath] {
+        &self.empty
     }
 
     /// How many entries there are.
     pub fn count(&self) -> u64 {
-        self.0.len() as u64
+        self.entries.len() as u64
     }
 
     /// The bytes of all entries together.
     pub fn size(&self) -> u64 {
-        self.0.iter().map(|e| e.size).sum()
+        self.entries.iter().map(|e| e.size).sum()
     }
 
     /// The digest that names the tree: that of the listing's text.
     pub fn digest(&self) -> Digest {
         let mut hasher = Hasher::new();
-        let mut line = String::new();
-        for entry in &self.0 {
-            line.clear();
-            entry.write(&mut line);
-            line.push('\n');
-            hasher.update(line.as_bytes());
-        }
+        self.lines(|line| hasher.update(line.as_bytes()));
         hasher.finish()
     }
 
     /// The listing's text.
     pub fn to_text(&self) -> String {
-        let mut text = String::with_capacity(self.0.len() * 100);
-        for entry in &self.0 {
-            entry.write(&mut text);
-            text.push('\n');
-        }
+        let mut text = String::with_capacity(self.entries.len() * 100);
+        self.lines(|line| text.push_str(line));
         text
+    }
+
+    fn lines(&self, mut each: impl FnMut(&str)) {
+        let mut line = String::new();
+        for entry in &self.entries {
+            line.clear();
+            entry.write(&mut line);
+            line.push('\n');
+            each(&line);
+        }
+        for folder in &self.empty {
+            each(&format!("{FOLDER}{folder}\n"));
+        }
     }
 
     /// A listing from its text.
     pub fn parse(text: &str) -> Result<Listing, ListingError> {
-        let line = |(i, line)| Entry::parse(line).ok_or(ListingError::Line(i + 1));
-        Listing::sorted(text.lines().enumerate().map(line).collect::<Result<_, _>>()?)
+        let (mut entries, mut folders) = (Vec::new(), Vec::new());
+        for (i, line) in text.lines().enumerate() {
+            let bad = ListingError::Line(i + 1);
+            match line.strip_prefix(FOLDER) {
+                Some(path) => {
+                    let path = RelPath::parse(path).map_err(|_| bad)?;
+                    if folders.last().is_some_and(|last| *last >= path) {
+                        return Err(ListingError::Order(path));
+                    }
+                    folders.push(path);
+                }
+                None if folders.is_empty() => entries.push(Entry::parse(line).ok_or(bad)?),
+                None => return Err(bad),
+            }
+        }
+        Listing::sorted(entries)?.with_empty_folders(folders)
     }
 
     /// The part below `folder`, with paths from there; the entry itself, under an empty path, if
     /// `folder` names a file. Empty if there is nothing there.
     pub fn below(&self, folder: &RelPath) -> Vec<Entry> {
-        let start = self.0.partition_point(|e| e.path < *folder);
-        self.0[start..]
+        let start = self.entries.partition_point(|e| e.path < *folder);
+        self.entries[start..]
             .iter()
             .take_while(|e| e.path.as_str().starts_with(folder.as_str()))
             .filter_map(|e| e.path.below(folder).map(|path| Entry { path, ..e.clone() }))
@@ -205,6 +255,29 @@ mod tests {
         let inside = vec![entry("a", EntryKind::File), entry("a-b", EntryKind::File), entry("a/c", EntryKind::File)];
         assert!(Listing::new(inside).is_err());
         assert!(Listing::parse("zz 1 a\n").is_err());
+    }
+
+    #[test]
+    fn empty_folders() {
+        let path = |text: &str| RelPath::parse(text).unwrap();
+        let plain = Listing::new(vec![entry("a", EntryKind::File), entry("d/f", EntryKind::File)]).unwrap();
+        let with = |folders: &[&str]| plain.clone().with_empty_folders(folders.iter().map(|f| path(f)).collect());
+        assert_eq!(with(&[]), Ok(plain.clone()));
+        let listing = with(&["var/tmp", "d/e", "var-x"]).unwrap();
+        let text = listing.to_text();
+        assert_eq!(text, format!("{}+d d/e\n+d var-x\n+d var/tmp\n", plain.to_text()));
+        assert_eq!(Listing::parse(&text), Ok(listing.clone()));
+        assert_eq!(listing.digest(), Digest::of(text.as_bytes()));
+        assert_eq!((listing.entries(), listing.count()), (plain.entries(), 2));
+        for bad in [&["d"][..], &["a"], &["a/b"], &["x", "x"], &["x", "x-y", "x/y"]] {
+            assert!(with(bad).is_err(), "{bad:?}");
+        }
+        assert!(plain.clone().with_empty_folders(vec![RelPath::root()]).is_err());
+        for bad in ["+d b\n+d a\n", "+d b\n+d b\n", "+d ../b\n", "+d \n", "+d b\n+x 1 c\n"] {
+            assert!(Listing::parse(bad).is_err(), "{bad:?}");
+        }
+        let after = format!("+d b\n{}", plain.to_text());
+        assert!(Listing::parse(&after).is_err());
     }
 
     #[test]

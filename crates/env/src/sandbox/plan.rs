@@ -51,6 +51,9 @@ const ETC_OF_HOST: &[&str] = &["passwd", "group", "nsswitch.conf", "hosts", "hos
 /// Files that trainlock writes into `/etc`, whatever the root.
 const ETC_WRITTEN: &[&str] = &["passwd", "group", "nsswitch.conf", "hosts", "hostname", "resolv.conf"];
 
+/// Another name of `/tmp`, which programs write to as well.
+const LASTING: &str = "/var/tmp";
+
 /// Devices that are the same on every machine.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -89,7 +92,7 @@ pub(super) fn plan(sandbox: &Sandbox) -> Result<Plan, SetupError> {
         plan.mounts = mounts.list;
         plan.whole = plan.mounts.iter().filter_map(|m| whole(m, sandbox)).collect();
         plan.rules.write = staged.writable.iter().map(|w| mounts_path(sandbox, w)).collect();
-        plan.rules.write.extend(["/tmp", HOME, "/dev"].map(OsString::from));
+        plan.rules.write.extend(["/tmp", LASTING, HOME, "/dev"].map(OsString::from));
         plan.rules.write.extend(sandbox.shared.iter().map(|folder| folder.clone().into()));
     }
     Ok(plan)
@@ -256,6 +259,10 @@ impl Mounts<'_> {
         let host = super::Paths::of_stage(&self.stage);
         // Before what else is bound, which may lie in a temporary folder of the host's.
         self.bind(&host.tmp, &paths.tmp, Mode::Writable);
+        let image = self.sandbox.root.as_ref().map(|image| image.join(&LASTING[1..]));
+        if image.is_some_and(|folder| fs::symlink_metadata(folder).is_ok_and(|data| data.is_dir())) {
+            self.bind(&host.tmp, Path::new(LASTING), Mode::Writable);
+        }
         self.bind(&host.home, &paths.home, Mode::Writable);
         for Bind { from, to } in &self.sandbox.read_only {
             // What the system's folders show is not mounted again.
@@ -297,7 +304,7 @@ impl Mounts<'_> {
         if fs::metadata("/usr/lib/os-release").is_ok() {
             self.list.push(Mount::Link { to: "/etc/os-release".into(), target: "../usr/lib/os-release".into() });
         }
-        self.list.push(Mount::Link { to: "/var/tmp".into(), target: "/tmp".into() });
+        self.list.push(Mount::Link { to: LASTING.into(), target: "/tmp".into() });
     }
 
     /// An image's tree in the place of the system's folders: entry by entry, so that the sandbox's own can stand beside.
@@ -312,9 +319,12 @@ impl Mounts<'_> {
         for name in names(image, &["etc", "proc", "sys", "dev", "tmp", "home", "trainlock"]) {
             self.around(&image.join(&name), &Path::new("/").join(&name));
         }
-        let etc = image.join("etc");
-        for name in names(&etc, ETC_WRITTEN) {
-            self.around(&etc.join(&name), &Path::new("/etc").join(&name));
+        // Of these the sandbox has something of its own, and the image the rest.
+        for (folder, own) in [("etc", ETC_WRITTEN), ("home", &["trainlock"])] {
+            let (from, to) = (image.join(folder), Path::new("/").join(folder));
+            for name in names(&from, own) {
+                self.around(&from.join(&name), &to.join(&name));
+            }
         }
         for (at, target) in &self.sandbox.links {
             self.list.push(Mount::Link { to: at.into(), target: target.into() });

@@ -469,9 +469,11 @@ fn binds_and_devices() {
 fn an_image_takes_the_systems_place() {
     let image = tempfile::tempdir().unwrap();
     let at = |p: &str| image.path().join(p);
-    for folder in ["etc", "proc", "var/lib"] {
+    for folder in ["etc", "proc", "var/lib", "var/tmp", "mnt", "home/jo", "home/trainlock"] {
         fs::create_dir_all(at(folder)).unwrap();
     }
+    fs::write(at("home/jo/model"), "").unwrap();
+    fs::write(at("home/trainlock/hidden"), "").unwrap();
     fs::write(at("etc/issue"), "image").unwrap();
     fs::write(at("etc/passwd"), "root:x:0:0::/root:/bin/sh").unwrap();
     fs::os::unix::fs::symlink("/usr/lib", at("lib")).unwrap();
@@ -488,9 +490,12 @@ fn an_image_takes_the_systems_place() {
         fs::create_dir(at(&folder[1..])).unwrap();
         it.sandbox.read_only.push(Bind::same(folder));
     }
-    let (end, text) = it.sh("cat /etc/issue; id -un; ls /etc /var; echo x >/etc/issue");
+    let (end, text) = it.sh(
+        "cat /etc/issue; id -un; ls -d /mnt /home/* /home/*/* /var/*; echo x >/var/tmp/x; cat /tmp/x; echo x >/etc/issue",
+    );
     assert_eq!(end.stop, Stop::Exited(2), "{text}");
-    assert!(text.starts_with("imagetrainlock\n") && text.contains("Read-only"), "{text}");
+    let there = "imagetrainlock\n/home/jo\n/home/jo/model\n/home/trainlock\n/mnt\n/var/lib\n/var/tmp\nx\n";
+    assert!(text.starts_with(there) && text.contains("Read-only"), "{text}");
     assert_eq!(fs::read_to_string(at("etc/issue")).unwrap(), "image");
 }
 

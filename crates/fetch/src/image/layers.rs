@@ -2,15 +2,16 @@
 //!
 //! The layers are read in their order into a map of what stands where, and the files' bytes go into the store as objects;
 //! then the tree is made of the objects. So nothing is ever written through a link of a layer. What a tree of the store
-//! does not hold is left out: devices, owners, times, extended attributes, set-user-id bits, empty folders, and names that
-//! are no UTF-8 or hold control characters or backslashes. Links are kept as relative ones, which lead to the same place.
+//! can't hold is left out: devices, owners, times, modes but for a file's right to be executed, extended attributes (and so
+//! file capabilities), and names that are no UTF-8 or hold control characters or backslashes. Links are kept as relative ones,
+//! which lead to the same place.
 
 use crate::archive::{ArchiveError, Content, Kind, Limits, walk};
 use crate::error::Failure;
 use crate::settings::Cancel;
 use crate::tree::UnpackError;
 use fs_err::File;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead as _, Write as _};
 use trainlock_store::{PutError, Session, StoreError};
 use trainlock_types::{Digest, Entry, EntryKind, Listing, RelPath};
@@ -120,10 +121,17 @@ impl Root {
 
     /// All that there is, with the content of each link in the store.
     pub(super) fn listing(&self, session: &Session) -> Result<Listing, StoreError> {
-        let mut entries = Vec::new();
-        for (path, node) in &self.nodes {
+        let (mut entries, mut empty) = (Vec::new(), Vec::new());
+        let mut full = HashSet::new();
+        // What lies in a folder comes after it.
+        for (path, node) in self.nodes.iter().rev() {
+            full.extend(path.parent());
             entries.push(match &node.what {
-                What::Folder => continue,
+                What::Folder if full.contains(path) => continue,
+                What::Folder => {
+                    empty.push(path.clone());
+                    continue;
+                }
                 What::File { sha256, size, exec } => {
                     let kind = if *exec { EntryKind::Executable } else { EntryKind::File };
                     Entry { path: path.clone(), sha256: *sha256, size: *size, kind }
@@ -136,7 +144,8 @@ impl Root {
             });
         }
         // A map has each path once, and nothing stands below a file in it.
-        Ok(Listing::new(entries).unwrap_or_else(|e| unreachable!("the map is a tree: {e}")))
+        let listing = Listing::new(entries).and_then(|listing| listing.with_empty_folders(empty));
+        Ok(listing.unwrap_or_else(|e| unreachable!("the map is a tree: {e}")))
     }
 
     /// Puts something at a path, and folders above it. Links above it are followed, as a program in the image would.
@@ -350,6 +359,223 @@ mod tests {
         assert_eq!(of("opt/root"), "..");
         assert_eq!(of("opt/there"), ".");
         assert!(!of("ring").contains(".."));
+    }
+
+    /// A layer in the making.
+    struct Layer(tar::Builder<Vec<u8>>);
+
+    impl Layer {
+        fn new() -> Layer {
+            Layer(tar::Builder::new(Vec::new()))
+        }
+
+        fn add(mut self, kind: tar::EntryType, name: &str, to: &str, bytes: &[u8], mode: u32) -> Layer {
+            let mut header = tar::Header::new_ustar();
+            // As it is: the crate's own ways of naming would clean it.
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.as_old_mut().linkname[..to.len()].copy_from_slice(to.as_bytes());
+            header.set_entry_type(kind);
+            header.set_size(bytes.len() as u64);
+            header.set_mode(mode);
+            header.set_uid(1234);
+            header.set_cksum();
+            self.0.append(&header, bytes).unwrap();
+            self
+        }
+
+        fn file(self, name: &str, text: &str) -> Layer {
+            self.add(tar::EntryType::Regular, name, "", text.as_bytes(), 0o644)
+        }
+
+        fn folder(self, name: &str) -> Layer {
+            self.add(tar::EntryType::Directory, name, "", b"", 0o1777)
+        }
+
+        fn link(self, name: &str, to: &str) -> Layer {
+            self.add(tar::EntryType::Symlink, name, to, b"", 0o777)
+        }
+
+        fn hard(self, name: &str, to: &str) -> Layer {
+            self.add(tar::EntryType::Link, name, to, b"", 0o644)
+        }
+
+        fn records(mut self, records: &[(&str, &[u8])]) -> Layer {
+            self.0.append_pax_extensions(records.iter().copied()).unwrap();
+            self
+        }
+    }
+
+    /// The listing of layers laid over each other.
+    fn laid(session: &Session, folder: &std::path::Path, layers: Vec<Layer>) -> Result<Listing, String> {
+        let mut root = Root::default();
+        for layer in layers {
+            let path = folder.join("layer");
+            fs_err::write(&path, layer.0.into_inner().unwrap()).unwrap();
+            let limits = Limits { decoded: 1 << 30, size: 1 << 30, count: 200_000 };
+            let added = root.add(session, File::open(&path).unwrap(), limits, &Cancel::new(), |_| {});
+            added.map_err(|error| format!("{error:?}"))?;
+        }
+        Ok(root.listing(session).unwrap())
+    }
+
+    /// The file system of layers, unpacked into a store: what each path is (`name text`, `name* text` for a program,
+    /// `name -> text` for a link, `name/` for an empty folder), or what is wrong with them.
+    fn unpacked(layers: Vec<Layer>) -> Result<Vec<String>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let store = trainlock_store::Store::open(&folder.path().join("store")).unwrap();
+        let session = store.session().unwrap();
+        let listing = laid(&session, folder.path(), layers)?;
+        let tree = session.system_from_objects(&listing).unwrap();
+        let at = store.tree(&tree.digest).unwrap();
+        let of = |entry: &Entry| {
+            let path = entry.path.on(&at);
+            let text = |path| fs_err::read_to_string(path).unwrap();
+            match entry.kind {
+                EntryKind::File => format!("{} {}", entry.path, text(path)),
+                EntryKind::Executable => format!("{}* {}", entry.path, text(path)),
+                EntryKind::Symlink => format!("{} -> {}", entry.path, fs_err::read_link(path).unwrap().display()),
+            }
+        };
+        let empty = |folder: &RelPath| {
+            assert!(fs_err::read_dir(folder.on(&at)).unwrap().next().is_none(), "{folder}");
+            format!("{folder}/")
+        };
+        let listing = store.listing(&tree.digest).unwrap().unwrap();
+        session.finish(false).unwrap();
+        assert_eq!(store.verify(|_| {}).unwrap().damaged, Vec::<std::path::PathBuf>::new());
+        Ok(listing.entries().iter().map(of).chain(listing.empty_folders().iter().map(empty)).collect())
+    }
+
+    #[test]
+    fn empty_folders_stay() {
+        let base = Layer::new()
+            .folder("./")
+            .folder("var/tmp/")
+            .folder("run/lock")
+            .file("srv/x", "1")
+            .folder("srv")
+            .folder("opt/a");
+        let over =
+            Layer::new().file("opt/a/in", "2").file("srv/.wh.x", "").folder("run/lock/").file("mnt/.wh..wh..opq", "");
+        assert_eq!(unpacked(vec![base, over]).unwrap(), ["opt/a/in 2", "run/lock/", "srv/", "var/tmp/"]);
+    }
+
+    #[test]
+    fn whiteouts_of_one_file_and_of_all() {
+        let base =
+            || Layer::new().file("d/a", "1").file("d/sub/b", "1").file("d.x", "1").file("e/a", "1").file("f", "1");
+        // Of what layers before put there, wherever in the layer they stand.
+        let plain =
+            Layer::new().file("d/new", "2").file("d/.wh.a", "").file(".wh.f", "").file("f", "2").file(".wh.e", "");
+        let expected = ["d.x 1", "d/new 2", "d/sub/b 1", "f 2"];
+        assert_eq!(unpacked(vec![base(), plain]).unwrap(), expected);
+        let first = Layer::new().file("d/.wh..wh..opq", "").file("d/new", "2");
+        let last = Layer::new().file("d/new", "2").file("d/.wh..wh..opq", "");
+        for opaque in [first, last] {
+            assert_eq!(unpacked(vec![base(), opaque]).unwrap(), ["d.x 1", "d/new 2", "e/a 1", "f 1"]);
+        }
+        // What is not there, and what was taken away and comes again.
+        let nothing = Layer::new().file("no/such/.wh.thing", "").file(".wh.", "").file("x/.wh...", "");
+        let again = Layer::new().file("e/b", "3");
+        let whole = ["d.x 1", "d/a 1", "d/sub/b 1", "e/b 3", "f 1"];
+        assert_eq!(unpacked(vec![base(), nothing, Layer::new().file(".wh.e", ""), again]).unwrap(), whole);
+        // Through a link: the folder's content goes, the link stays.
+        let through = Layer::new().link("l", "d").file("l/.wh.a", "");
+        assert_eq!(unpacked(vec![base(), through]).unwrap(), ["d.x 1", "d/sub/b 1", "e/a 1", "f 1", "l -> d"]);
+    }
+
+    #[test]
+    fn hard_links_take_what_stands_there_then() {
+        let base = Layer::new().file("a", "1").add(tar::EntryType::Regular, "bin/p", "", b"#!", 0o4755).link("s", "a");
+        let over = Layer::new()
+            .hard("b", "./a")
+            .hard("usr/q", "/bin/p")
+            .hard("t", "s")
+            .file("a", "2")
+            .hard("c", "a")
+            .file(".wh.s", "");
+        let all = ["a 2", "b 1", "bin/p* #!", "c 2", "t -> a", "usr/q* #!"];
+        assert_eq!(unpacked(vec![base, over]).unwrap(), all);
+        for bad in ["nothing", "d", "../a", "d/../../a"] {
+            let error = unpacked(vec![Layer::new().folder("d").hard("x", bad)]).unwrap_err();
+            assert!(error.contains("HardLink") || error.contains("Name"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn later_kinds_take_the_place_of_earlier_ones() {
+        let base = Layer::new().file("f", "1").file("d/x", "1").link("l", "d").link("m", "/etc/secret").folder("e");
+        let over = Layer::new()
+            .file("f/in", "2")
+            .file("d", "2")
+            .folder("l")
+            .file("m", "2")
+            .file("e", "2")
+            .file("n", "1")
+            .file("n", "2");
+        assert_eq!(unpacked(vec![base, over]).unwrap(), ["d 2", "e 2", "f/in 2", "m 2", "n 2", "l/"]);
+    }
+
+    #[test]
+    fn nothing_leaves_the_root() {
+        let links = Layer::new()
+            .link("abs", "/etc/x")
+            .link("deep/up", "../../../../etc/x")
+            .link("deep/abs", "/deep")
+            .link("out", "../..")
+            .file("out/written", "1")
+            .file("abs-folder/x", "1")
+            .link("etc/x", "../../outside")
+            .file("/rooted", "1");
+        let all = [
+            "abs -> etc/x",
+            "abs-folder/x 1",
+            "deep/abs -> .",
+            "deep/up -> ../etc/x",
+            "etc/x -> ../outside",
+            "out -> .",
+            "rooted 1",
+            "written 1",
+        ];
+        assert_eq!(unpacked(vec![links]).unwrap(), all);
+        for bad in ["../x", "a/../../x", "/../x", "a/.."] {
+            assert!(unpacked(vec![Layer::new().file(bad, "1")]).unwrap_err().contains("Name"), "{bad}");
+        }
+        // A ring of links leads nowhere, and ends.
+        let ring = Layer::new().link("a", "b").link("b", "a").file("a/x", "1");
+        assert!(unpacked(vec![ring]).is_ok());
+    }
+
+    #[test]
+    fn what_no_tree_can_hold_is_left_out() {
+        let layer = Layer::new()
+            .add(tar::EntryType::Char, "dev/null", "", b"", 0o666)
+            .add(tar::EntryType::Fifo, "run/pipe", "", b"", 0o666)
+            .records(&[
+                ("SCHILY.xattr.security.capability", b"\x01\x00\x00\x02\x00\x20"),
+                ("SCHILY.xattr.user.note", b"x"),
+                ("mtime", b"1700000000.5"),
+            ])
+            .add(tar::EntryType::Regular, "bin/ping", "", b"ping", 0o4755)
+            .file("odd\\x2d.slice", "1")
+            .file("shadow", "1");
+        assert_eq!(unpacked(vec![layer]).unwrap(), ["bin/ping* ping", "shadow 1"]);
+    }
+
+    #[test]
+    fn a_hundred_thousand_members() {
+        let mut layer = Layer::new().file("f", "x");
+        for i in 0..60_000 {
+            layer = layer.folder(&format!("d/{}/{i}/", i % 100));
+        }
+        for i in 0..40_000 {
+            layer = layer.hard(&format!("h/{}/{i}", i % 100), "f");
+        }
+        let over = Layer::new().file("d/7/.wh..wh..opq", "").file("h/.wh.8", "");
+        let folder = tempfile::tempdir().unwrap();
+        let store = trainlock_store::Store::open(&folder.path().join("store")).unwrap();
+        let listing = laid(&store.session().unwrap(), folder.path(), vec![layer, over]).unwrap();
+        assert_eq!((listing.count(), listing.empty_folders().len()), (1 + 40_000 - 400, 60_000 - 600 + 1));
     }
 
     #[test]

@@ -12,9 +12,9 @@ use trainlock_lock::Lock;
 use trainlock_store::StoreError;
 use trainlock_types::{Digest, ImageReference, Platform};
 
-/// What the tree of an image is kept under.
+/// What the tree of an image is kept under. The number is that of what a tree holds of an image: those of another are made anew.
 pub(super) fn image_key(manifest: &Digest) -> Digest {
-    Digest::of(format!("trainlock image 1\n{manifest}\n").as_bytes())
+    Digest::of(format!("trainlock image 2\n{manifest}\n").as_bytes())
 }
 
 impl Workshop<'_> {
