@@ -230,6 +230,61 @@ fn a_private_registry_gives_a_token_for_the_login_that_docker_keeps() {
     }
 }
 
+#[test]
+fn an_identity_token_is_exchanged_for_one_that_the_registry_takes() {
+    let server = FaultServer::start();
+    serve(&server, "1", &[base(), second()]);
+    let challenge = format!("Bearer realm=\"{}\",service=\"test\"", server.url("/token"));
+    server.script("/v2/", "", [Fault::Challenge(challenge)]);
+    server.serve("/token", "{\"access_token\": \"given-t0ken\", \"refresh_token\": \"another\", \"expires_in\": 60}");
+    let empty = r#"{"schemaVersion": 2, "manifests": []}"#;
+    server.script("/v2/test/sh/manifests/1", empty, [Fault::Authorized("Bearer given-t0ken".to_owned())]);
+    let context = with_image(&server);
+    let registry = server.url("").split_once("//").unwrap().1.to_owned();
+    let config = context.home().join(".docker");
+    let bin = context.root().join("bin");
+    for folder in [&config, &bin] {
+        fs_err::create_dir_all(folder).unwrap();
+    }
+    let helper = bin.join("docker-credential-test");
+    let answer = "#!/bin/sh\nread server\necho '{\"Username\": \"<token>\", \"Secret\": \"1dentity+word\"}'\n";
+    fs_err::write(&helper, answer).unwrap();
+    fs_err::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let of_file =
+        format!("{{\"auths\": {{\"{registry}\": {{\"auth\": \"MDA6\", \"identitytoken\": \"1dentity+word\"}}}}}}");
+    let of_helper = "{\"credsStore\": \"test\"}".to_owned();
+    let lock = || {
+        let mut command = context.command(["lock", "-v"]);
+        command.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+        trainlock_testing::Ran::of(&mut command).expect(1).stderr
+    };
+    for text in [of_file, of_helper] {
+        fs_err::write(config.join("config.json"), text).unwrap();
+        let told = lock();
+        // It got in: what it found there is for no platform.
+        assert!(told.contains("no platform"), "{told}");
+        let asked = server.requests("/token").last().unwrap().clone();
+        let form = "grant_type=refresh_token&client_id=trainlock&refresh_token=1dentity%2Bword&service=test&scope=repository%3Atest%2Fsh%3Apull";
+        assert_eq!((asked.method.as_str(), asked.target.as_str(), asked.body.as_str()), ("POST", "/token", form));
+        assert_eq!(asked.header("authorization"), None);
+        for secret in ["given-t0ken", "1dentity"] {
+            let written = [context.project(), context.store()].iter().any(|folder| grep(folder, secret));
+            assert!(!written && !told.contains(secret), "{secret}");
+        }
+    }
+    // One that is not good any more, and a server that sends it on to another.
+    for status in [400, 401] {
+        server.script("/token", "", [Fault::Status(status)]);
+        let refused = lock();
+        assert!(refused.contains("did not take the identity token"), "{refused}");
+        assert!(refused.contains("docker login 127.0.0.1") && !refused.contains("1dentity"), "{refused}");
+    }
+    server.script("/token", "", [Fault::Redirect(server.other_host_url("/elsewhere"))]);
+    server.serve("/elsewhere", "{}");
+    let sent_on = lock();
+    assert!(!sent_on.contains("1dentity") && server.requests("/elsewhere").is_empty(), "{sent_on}");
+}
+
 fn grep(folder: &Path, text: &str) -> bool {
     fs_err::read_dir(folder).into_iter().flatten().flatten().any(|entry| match entry.path().is_dir() {
         true => grep(&entry.path(), text),
@@ -237,34 +292,6 @@ fn grep(folder: &Path, text: &str) -> bool {
     })
 }
 
-#[test]
-fn an_image_goes_with_a_vendored_folder() {
-    let server = FaultServer::start();
-    serve(&server, "1", &[base(), second()]);
-    let context = with_image(&server);
-    let folder = context.root().join("stick");
-    let dir = folder.to_str().unwrap();
-    context.run(["vendor", dir]).expect(0);
-    fs_err::remove_dir_all(context.store()).unwrap();
-    let asked = server.request_count();
-    let offline = context.run(["train", "--frozen"]).expect(1).stderr;
-    assert!(offline.contains("the network is off"), "{offline}");
-    context.run(["fetch", "--from", dir, "--frozen"]).expect(0);
-    context.run(["train", "--frozen"]).expect(0);
-    assert_eq!((server.request_count(), context.read("out/text")), (asked, TEXT.to_owned()));
-}
-
-#[test]
-fn a_step_in_an_image_is_never_run_without_it() {
-    let server = FaultServer::start();
-    serve(&server, "1", &[base(), second()]);
-    let context = with_image(&server);
-    let off = STEP.replacen("run =", &format!("sandbox = \"off\"\nimage = \"{}\"\nrun =", reference(&server)), 1);
-    write_manifest(&context, &off);
-    let failed = context.run(["train"]).expect(1).stderr;
-    assert!(failed.contains("step `s` runs in an image") && failed.contains("sandbox"), "{failed}");
-    assert_eq!(count(&context, "*"), 0);
-}
 #[test]
 fn empty_folders_are_there_also_where_an_older_trainlock_unpacked_the_image() {
     let server = FaultServer::start();
@@ -314,3 +341,31 @@ fn empty_folders_are_there_also_where_an_older_trainlock_unpacked_the_image() {
     context.run(["train", "--force", "--frozen"]).expect(0);
 }
 
+#[test]
+fn an_image_goes_with_a_vendored_folder() {
+    let server = FaultServer::start();
+    serve(&server, "1", &[base(), second()]);
+    let context = with_image(&server);
+    let folder = context.root().join("stick");
+    let dir = folder.to_str().unwrap();
+    context.run(["vendor", dir]).expect(0);
+    fs_err::remove_dir_all(context.store()).unwrap();
+    let asked = server.request_count();
+    let offline = context.run(["train", "--frozen"]).expect(1).stderr;
+    assert!(offline.contains("the network is off"), "{offline}");
+    context.run(["fetch", "--from", dir, "--frozen"]).expect(0);
+    context.run(["train", "--frozen"]).expect(0);
+    assert_eq!((server.request_count(), context.read("out/text")), (asked, TEXT.to_owned()));
+}
+
+#[test]
+fn a_step_in_an_image_is_never_run_without_it() {
+    let server = FaultServer::start();
+    serve(&server, "1", &[base(), second()]);
+    let context = with_image(&server);
+    let off = STEP.replacen("run =", &format!("sandbox = \"off\"\nimage = \"{}\"\nrun =", reference(&server)), 1);
+    write_manifest(&context, &off);
+    let failed = context.run(["train"]).expect(1).stderr;
+    assert!(failed.contains("step `s` runs in an image") && failed.contains("sandbox"), "{failed}");
+    assert_eq!(count(&context, "*"), 0);
+}

@@ -83,6 +83,14 @@ impl Secret {
         matches!(self.0, Kind::Basic(..))
     }
 
+    /// The token that it is, if it is one.
+    pub(crate) fn as_token(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Bearer(token) => Some(token),
+            Kind::Basic(..) => None,
+        }
+    }
+
     /// The value of `Authorization`.
     fn header(&self) -> Result<HeaderValue, Reason> {
         let text = match &self.0 {
@@ -196,7 +204,7 @@ impl Auth {
 }
 
 /// Whether nobody on the way can listen.
-fn is_private(url: &Url) -> bool {
+pub(crate) fn is_private(url: &Url) -> bool {
     let local = match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),

@@ -3,7 +3,7 @@
 //! A worker gets the head of an answer and then buffers through a bounded channel, so that hashing
 //! and writing (on the worker's thread) and reading from the socket go on side by side.
 
-use crate::auth::{Auth, Secret};
+use crate::auth::{Auth, Secret, is_private};
 use crate::budget::{Budget, Permit, Rate};
 use crate::error::{Failure, Reason};
 use crate::object::{self, Listed, Place, Stores};
@@ -69,6 +69,19 @@ pub(crate) struct Ask {
     pub(crate) if_range: Option<String>,
     /// A connection that the file is not in need of: only if there is one to spare.
     pub(crate) spare: bool,
+    /// What is sent with `POST`, encoded as a form is.
+    pub(crate) form: Option<Form>,
+}
+
+/// A form with a secret in it: its `Debug` shows nothing. It is sent to the place that it is for, where nobody can listen, and
+/// to none that a redirect leads to; no other credentials go with it.
+#[derive(Clone)]
+pub(crate) struct Form(pub(crate) String);
+
+impl std::fmt::Debug for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Form")
+    }
 }
 
 struct Shared {
@@ -321,9 +334,24 @@ impl Shared {
             let permit = self.budget.take(&url, ask.spare).await?;
             let host = url.host_str().map(str::to_owned);
             let first = *first_host.get_or_insert_with(|| host.clone()) == host;
-            let authorization = self.auth.authorization(&url, first).await?;
+            let authorization = match ask.form {
+                Some(_) if !is_private(&url) => {
+                    return Err(
+                        Reason::Setup("a login goes over https alone, and to this machine itself".to_owned()).into()
+                    );
+                }
+                Some(_) => None,
+                None => self.auth.authorization(&url, first).await?,
+            };
             let sent_login = authorization.is_some();
-            let mut request = permit.client().get(url.clone()).header(ACCEPT_ENCODING, "identity");
+            let request = match &ask.form {
+                None => permit.client().get(url.clone()),
+                Some(Form(text)) => {
+                    let kind = "application/x-www-form-urlencoded";
+                    permit.client().post(url.clone()).header(CONTENT_TYPE, kind).body(text.clone())
+                }
+            };
+            let mut request = request.header(ACCEPT_ENCODING, "identity");
             if let Some(accept) = ask.accept {
                 request = request.header(ACCEPT, accept);
             }
@@ -344,6 +372,9 @@ impl Shared {
                 timeout(limit, request.send()).await.map_err(|_| Reason::Stalled(stall))?.map_err(|e| reason(&e))?;
             let status = response.status();
             if let (301..=303 | 307 | 308, Some(to)) = (status.as_u16(), response.headers().get(LOCATION)) {
+                if ask.form.is_some() {
+                    return Err(Reason::BadRedirect.into());
+                }
                 url = redirect(&url, to.to_str().map_err(|_| Reason::BadRedirect)?)?;
                 continue;
             }

@@ -3,7 +3,7 @@
 use crate::error::{Failure, FetchError, Reason, SourceFailure, SourceFailures};
 use crate::fetcher::Fetcher;
 use crate::http::check_status;
-use crate::net::{Ask, Came};
+use crate::net::{Ask, Came, Form};
 use crate::retry::backoff;
 use trainlock_types::SourceUrl;
 use url::Url;
@@ -23,12 +23,17 @@ pub(crate) struct Page {
 impl Fetcher {
     /// A page, asked for in the media types that `accept` names, with retries. `name` is told in errors.
     pub(crate) fn page(&self, name: &str, url: &Url, accept: &'static str) -> Result<Page, FetchError> {
-        self.tried(name, url, || self.one_page(url, accept))
+        self.tried(name, url, || self.one_page(url, Ask { accept: Some(accept), ..Ask::default() }))
+    }
+
+    /// The page that a server answers a form with.
+    pub(crate) fn page_of_form(&self, name: &str, url: &Url, form: &Form) -> Result<Page, FetchError> {
+        self.tried(name, url, || self.one_page(url, Ask { form: Some(form.clone()), ..Ask::default() }))
     }
 
     /// The same, with no second try.
     pub(crate) fn page_once(&self, name: &str, url: &Url, accept: &'static str) -> Result<Page, FetchError> {
-        self.tried_up_to(0, name, url, || self.one_page(url, accept))
+        self.tried_up_to(0, name, url, || self.one_page(url, Ask { accept: Some(accept), ..Ask::default() }))
     }
 
     /// Asks `url` with `once` until it answers or fails for good.
@@ -76,8 +81,8 @@ impl Fetcher {
         unreachable!("the last try returns")
     }
 
-    fn one_page(&self, url: &Url, accept: &'static str) -> Result<Page, Failure> {
-        let (head, mut body, _going) = self.net()?.get(url, Ask { accept: Some(accept), ..Ask::default() })?;
+    fn one_page(&self, url: &Url, ask: Ask) -> Result<Page, Failure> {
+        let (head, mut body, _going) = self.net()?.get(url, ask)?;
         check_status(&head)?;
         let mut bytes = Vec::new();
         while let Some((_, came)) = body.blocking_recv() {

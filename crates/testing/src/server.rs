@@ -36,6 +36,8 @@ pub struct Request {
     pub target: String,
     /// The headers, names in lower case, in their order.
     pub headers: Vec<(String, String)>,
+    /// The body, of the length that a header states.
+    pub body: String,
 }
 
 impl Request {
@@ -228,7 +230,11 @@ fn read_request(stream: &mut impl BufRead) -> io::Result<Option<Request>> {
     let mut words = lines.first().map(|l| l.split(' ')).into_iter().flatten();
     let (method, target) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
     let header = |line: &String| line.split_once(':').map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned()));
-    Ok(Some(Request { method, target, headers: lines.iter().skip(1).filter_map(header).collect() }))
+    let headers = lines.iter().skip(1).filter_map(header).collect();
+    let mut request = Request { method, target, headers, body: String::new() };
+    let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    stream.take(length).read_to_string(&mut request.body)?;
+    Ok(Some(request))
 }
 
 /// The head of an answer.

@@ -28,6 +28,8 @@ struct Login {
     auth: Option<String>,
     username: Option<String>,
     password: Option<String>,
+    #[serde(rename = "identitytoken")]
+    identity_token: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -38,7 +40,8 @@ struct Answer {
 }
 
 impl DockerFiles {
-    /// The login for a registry, of the first file that knows it.
+    /// The login for a registry, of the first file that knows it: a user name and password, or an identity token as a
+    /// [`Secret::token`], for which the registry's token server gives others.
     ///
     /// # Errors
     /// Which file or helper could not be used, and why.
@@ -66,6 +69,10 @@ impl File {
             }
         }
         let Some(login) = keys.iter().find_map(|key| self.auths.get(key)) else { return Ok(None) };
+        // Beside it stands what is no login.
+        if let Some(token) = login.identity_token.as_ref().filter(|token| !token.is_empty()) {
+            return Ok(Some(Secret::token(token)));
+        }
         if let (Some(user), Some(password)) = (&login.username, &login.password) {
             return Ok(Some(Secret::login(user, password)));
         }
@@ -96,12 +103,10 @@ fn ask(helper: &str, server: &str) -> Result<Option<Secret>, String> {
     let Ok(text) = auth::run(&[program.clone(), "get".to_owned()], server) else { return Ok(None) };
     let answer: Answer =
         serde_json::from_str(&text).map_err(|_| format!("`{program} get` printed no user name and secret"))?;
-    if answer.username == "<token>" {
-        return Err(format!(
-            "`{program}` has an identity token for {server}, which is not understood: log in with a user name and an access token"
-        ));
-    }
-    Ok(Some(Secret::login(answer.username, answer.secret)))
+    Ok(Some(match answer.username.as_str() {
+        "<token>" => Secret::token(answer.secret),
+        _ => Secret::login(answer.username, answer.secret),
+    }))
 }
 
 #[cfg(test)]
@@ -112,12 +117,13 @@ mod tests {
     fn logins() {
         let file: File = serde_json::from_str(
             r#"{"auths": {"https://index.docker.io/v1/": {"auth": "dTpw"}, "h.org": {"username": "a", "password": "b:c"},
-                "bad.org": {"auth": "!!"}, "empty.org": {}}, "HttpHeaders": {}}"#,
+                "bad.org": {"auth": "!!"}, "empty.org": {}, "id.org": {"auth": "MDAwMDo=", "identitytoken": "refresh"}}, "HttpHeaders": {}}"#,
         )
         .unwrap();
         assert_eq!(file.login("docker.io").unwrap(), Some(Secret::login("u", "p")));
         assert_eq!(file.login("h.org").unwrap(), Some(Secret::login("a", "b:c")));
         assert_eq!((file.login("empty.org"), file.login("x.org")), (Ok(None), Ok(None)));
+        assert_eq!(file.login("id.org").unwrap(), Some(Secret::token("refresh")));
         assert!(file.login("bad.org").is_err());
     }
 }

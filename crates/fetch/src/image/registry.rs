@@ -4,11 +4,14 @@ use crate::auth::Secret;
 use crate::error::{Failure, FetchError, IMAGE, Mismatch, Reason, SourceFailure, SourceFailures};
 use crate::fetcher::Fetcher;
 use crate::http::check_status;
-use crate::net::{Ask, Net};
+use crate::net::{Ask, Form, Net};
 use crate::page::redacted;
 use serde::Deserialize;
 use trainlock_types::{Digest, ImageReference};
 use url::{Host, Url};
+
+/// What this program calls itself where a token server wants to know it.
+const CLIENT: &str = "trainlock";
 
 /// What a manifest may be.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -78,6 +81,7 @@ impl<'f> Repository<'f> {
         if challenges.is_empty() {
             return Ok(());
         }
+        // The distribution specification's "token/jwt" for a user name and password, its "token/oauth" for an identity token.
         let own = net.secret(root).map_err(|failure| self.failed(root, failure))?;
         let login = match own.filter(Secret::is_login) {
             Some(own) => Some(own),
@@ -88,24 +92,46 @@ impl<'f> Repository<'f> {
             })?,
         };
         let Some((realm, service)) = challenges.iter().find_map(|text| bearer(text)) else {
-            if let Some(login) = login {
+            // There is nobody who would take an identity token.
+            if let Some(login) = login.filter(Secret::is_login) {
                 net.allow(root, login);
             }
             return Ok(());
         };
+        let Ok(mut url) = root.join(&realm) else { return Err(self.failed(root, Reason::BadRedirect.into())) };
         let scope = format!("repository:{}:pull", image.repository());
-        let token_url = root.join(&realm).map(|mut url| {
-            let mut query = url.query_pairs_mut();
-            query.extend_pairs(service.map(|service| ("service", service)));
-            query.append_pair("scope", &scope);
-            drop(query);
-            url
-        });
-        let Ok(url) = token_url else { return Err(self.failed(root, Reason::BadRedirect.into())) };
-        if let Some(login) = login {
-            net.allow(&url, login);
-        }
-        let page = self.fetcher.page(&self.name, &url, "application/json")?;
+        let asked = service.iter().map(|service| ("service", service.as_str())).chain([("scope", scope.as_str())]);
+        let page = match login.as_ref().map(Secret::as_token) {
+            Some(Some(identity)) => {
+                let mut form = url::form_urlencoded::Serializer::new(String::new());
+                form.extend_pairs([
+                    ("grant_type", "refresh_token"),
+                    ("client_id", CLIENT),
+                    ("refresh_token", identity),
+                ]);
+                let form = Form(form.extend_pairs(asked).finish());
+                let refused =
+                    |f: &SourceFailure| matches!(f.reason, Reason::Denied { .. } | Reason::Status { status: 400, .. });
+                self.fetcher.page_of_form(&self.name, &url, &form).map_err(|error| match error {
+                    FetchError::Sources { failures, .. } if failures.0.iter().any(refused) => FetchError::Contents {
+                        name: self.name.clone(),
+                        reason: format!(
+                            "{} did not take the identity token of the login for {registry}",
+                            redacted(&url)
+                        ),
+                        hint: Some(format!("log in again: docker login {registry}")),
+                    },
+                    error => error,
+                })?
+            }
+            Some(None) | None => {
+                url.query_pairs_mut().extend_pairs(asked);
+                if let Some(login) = login {
+                    net.allow(&url, login);
+                }
+                self.fetcher.page(&self.name, &url, "application/json")?
+            }
+        };
         let token: Option<Token> = serde_json::from_slice(&page.body).ok();
         match token.and_then(|t| t.token.or(t.access_token)).filter(|token| !token.is_empty()) {
             Some(token) => net.allow(&self.base, Secret::token(token)),
