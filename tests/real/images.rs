@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use trainlock_testing::{Ran, TestContext, skipped};
 
 const PROGRAMS: &[&str] =
-    &["docker-registry", "skopeo", "umoci", "mmdebstrap", "htpasswd", "openssl", "podman", "runc"];
+    &["docker-registry", "skopeo", "umoci", "mmdebstrap", "htpasswd", "openssl", "podman", "runc", "dockerd"];
+
+/// Where Debian has them all, docker's own too.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// `nobody` on every Unix.
 const NOBODY: u32 = 65534;
@@ -72,6 +75,71 @@ impl Registry {
             &from,
             &to,
         ]));
+    }
+}
+
+/// docker's daemon with everything of its own in one folder, ended with the test.
+struct Daemon {
+    process: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Asked to end, it ends what it started.
+        if let Some(pid) = rustix::process::Pid::from_raw(self.process.id().cast_signed()) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(30) {
+            if !matches!(self.process.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Daemon {
+    /// Without networks and rules for them, which are the machine's. None, with the reason told, where it can't run.
+    fn start() -> Option<Daemon> {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs_err::write(at("daemon.json"), "{}").unwrap();
+        let log = fs_err::File::create(at("log")).unwrap().into_file();
+        let mut command = Command::new("/usr/sbin/dockerd");
+        for (option, name) in
+            [("config-file", "daemon.json"), ("data-root", "data"), ("exec-root", "exec"), ("pidfile", "pid")]
+        {
+            command.arg(format!("--{option}")).arg(at(name));
+        }
+        command.args(["--storage-driver=vfs", "--iptables=false", "--ip6tables=false", "--bridge=none"]);
+        command.arg("--host").arg(format!("unix://{}", at("socket").display()));
+        command.env("PATH", PATH).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let mut daemon = Daemon { process: command.spawn().unwrap(), folder };
+        let begin = Instant::now();
+        while !daemon.docker(&["version"]).status.success() {
+            let log = || fs_err::read_to_string(daemon.folder.path().join("log")).unwrap_or_default();
+            if daemon.process.try_wait().unwrap().is_some() {
+                skipped(&format!("dockerd does not run here: {}", log().lines().last().unwrap_or_default()), true);
+                return None;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60), "dockerd does not listen: {}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Some(daemon)
+    }
+
+    fn host(&self) -> String {
+        format!("unix://{}", self.folder.path().join("socket").display())
+    }
+
+    fn docker(&self, args: &[&str]) -> std::process::Output {
+        let mut command = Command::new("/usr/bin/docker");
+        command.args(args).env("DOCKER_HOST", self.host()).env("HOME", self.folder.path());
+        command.output().unwrap()
     }
 }
 
@@ -157,7 +225,8 @@ fn a_private_registry_pins_an_image_that_every_user_and_engine_runs_alike() {
     let folder = tempfile::tempdir().unwrap();
     registry.push(&image(folder.path(), "first"));
     let context = project("");
-    write_manifest(&context, &STEP.replacen("run =", &format!("image = \"{}\"\nrun =", registry.reference()), 1));
+    let in_image = |steps: &str| steps.replace("run =", &format!("image = \"{}\"\nrun =", registry.reference()));
+    write_manifest(&context, &in_image(STEP));
     context.write("src/in", "input\n");
     let as_root = |args: &[&str]| trainlock(&context, &registry, false, args);
 
@@ -212,7 +281,7 @@ fn a_private_registry_pins_an_image_that_every_user_and_engine_runs_alike() {
         assert_eq!(context.read("out/text"), text, "{engine}: {}", ran.stderr);
     };
     let mut runc = context.command(["train", "--force", "--engine", "runc"]);
-    run_by("runc", runc.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"));
+    run_by("runc", runc.env("PATH", PATH));
     let podman = context.root().join("podman");
     fs_err::create_dir_all(&podman).unwrap();
     let conf = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = \"runc\"\n";
@@ -221,7 +290,7 @@ fn a_private_registry_pins_an_image_that_every_user_and_engine_runs_alike() {
     let storage = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{at}/root\"\nrunroot = \"{at}/run\"\n");
     fs_err::write(podman.join("storage.conf"), storage).unwrap();
     let with = |command: &mut Command| {
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("PATH", PATH);
         command.env("CONTAINERS_CONF", podman.join("containers.conf"));
         command.env("CONTAINERS_STORAGE_CONF", podman.join("storage.conf"));
     };
@@ -235,6 +304,29 @@ fn a_private_registry_pins_an_image_that_every_user_and_engine_runs_alike() {
         left.args(["ps", "--all", "--quiet"]);
         with(&mut left);
         assert_eq!(run(&mut left).stdout, "");
+
+        if let Some(daemon) = Daemon::start() {
+            let docker = |args: &[&str]| {
+                let mut command = context.command([&["train", "--force", "--engine", "docker"], args].concat());
+                command.env("PATH", PATH).env("DOCKER_HOST", daemon.host());
+                command
+            };
+            // It fetches what it runs by itself, with the login that it keeps (here, that a helper program has).
+            let refused = Ran::of(&mut docker(&["--offline"])).expect(1).stderr;
+            assert!(refused.contains("the network is off") && refused.contains("docker pull localhost"), "{refused}");
+            let with_helper = format!("{}:{PATH}", bin.display());
+            run_by("docker", docker(&["s"]).env("PATH", &with_helper));
+            run_by("docker", &mut docker(&["s", "--offline"]));
+            let record = context.run(["runs", "show", "--json"]).expect(0).stdout;
+            assert!(record.contains("docker runs it"), "{record}");
+            // A step that is ended leaves no container.
+            let slow = "[steps.slow]\nrun = \"sleep 600\"\noutputs = [\"slow\"]\ntimeout = \"1s\"\n";
+            write_manifest(&context, &in_image(&format!("{STEP}\n{slow}")));
+            let ended = Ran::of(&mut docker(&["slow"])).expect(1).stderr;
+            assert!(ended.contains("timeout"), "{ended}");
+            assert_eq!(daemon.docker(&["ps", "--all", "--quiet"]).stdout, b"");
+            write_manifest(&context, &in_image(STEP));
+        }
 
         // And as a user without rights, from nothing.
         fs_err::remove_dir_all(context.store()).unwrap();

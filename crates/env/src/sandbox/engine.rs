@@ -64,7 +64,7 @@ impl Container<'_> {
             words.all(&["--user", "0:0", "--umask", &format!("{:04o}", sandbox.umask)]);
         } else {
             let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-            words.all(&["--pull", "missing", "--user", &format!("{user}:{group}")]);
+            words.all(&["--pull", "never", "--user", &format!("{user}:{group}")]);
         }
         if !sandbox.network {
             words.all(&["--network", "none"]);
@@ -257,7 +257,7 @@ mod tests {
             for part in in_order {
                 rest = rest.split_once(part).unwrap_or_else(|| panic!("{part}: {line}")).1;
             }
-            assert_eq!(line.contains("--pull never"), kind == EngineKind::Podman);
+            assert!(line.contains("--pull never"), "{line}");
         }
     }
 

@@ -249,7 +249,7 @@ impl Job<'_> {
         };
         if let Some(removal) = container.filter(|_| !matches!(ended.stop, Stop::Exited(_))) {
             // The engine's client is gone; the container may not be.
-            trainlock_env::run(&removal, &Cancel::new()?, |_| {})?;
+            self.remove(&removal)?;
         }
         let keep = |folder: &Path| shared.session.keep(folder).ok();
         let (reason, hint) = match ended.stop {

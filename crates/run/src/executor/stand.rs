@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use trainlock_env::determinism::{HostLibrary, SEED_GLOBALS, SELF_CHECK, host_libraries, judge, unasked};
 use trainlock_env::python::Environment;
 #[cfg(target_os = "linux")]
@@ -23,6 +24,10 @@ use trainlock_types::{Digest, Event, RelPath, is_python};
 
 /// The python environment's folder beside the links to tools. A tool's name does not begin so.
 const ENVIRONMENT: &str = ".env";
+
+/// How often a container of docker's is looked for that is to be removed, and the time between.
+const REMOVALS: usize = 10;
+const BETWEEN_REMOVALS: Duration = Duration::from_millis(500);
 
 /// Where a step sees the installed packages.
 fn packages_at(tier: Tier, environment: &Environment) -> PathBuf {
@@ -197,6 +202,24 @@ impl Job<'_> {
         let handed = container.invocation(&step, sandbox).map_err(ProcessError::Sandbox)?;
         let removal = container.removal().map(|arguments| Invocation { arguments, timeout: None, ..handed.clone() });
         Ok((handed, removal))
+    }
+
+    /// Removes what is left of a container. docker's daemon goes on with what its client asked for before it was ended, so that
+    /// a container may be there only after a while.
+    pub(super) fn remove(&self, removal: &Invocation) -> Result<(), ExecuteError> {
+        let of_daemon = self.engine.as_ref().is_some_and(|engine| engine.kind == EngineKind::Docker);
+        for attempt in 0..if of_daemon { REMOVALS } else { 1 } {
+            if attempt > 0 {
+                std::thread::sleep(BETWEEN_REMOVALS);
+            }
+            let mut told = Vec::new();
+            trainlock_env::run(removal, &Cancel::new()?, |bytes| told.extend_from_slice(bytes))?;
+            let told = String::from_utf8_lossy(&told);
+            if told.lines().any(|line| removal.arguments.last().is_some_and(|name| line == name)) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Engines are driven on Linux alone.

@@ -66,16 +66,45 @@ impl Project {
         engine: &Engine,
         image: &ImageReference,
         manifest: (Digest, u64),
+        offline: bool,
     ) -> Result<String, Failure> {
-        match engine.kind {
-            // It takes images from nowhere but registries: by digest, which it verifies.
-            EngineKind::Docker => return Ok(image.pinned(&manifest.0)),
-            // It is given the file system.
-            EngineKind::Runc => return Ok(String::new()),
-            EngineKind::Podman | EngineKind::Apptainer => {}
-        }
         let parent = self.own_folder()?.join("oci");
         fs_err::create_dir_all(&parent)?;
+        let ask = |words: &[&str]| {
+            let mut command = std::process::Command::new(&engine.program);
+            command.args(words).current_dir(&parent).env_clear().envs(&engine.environment);
+            command.stdin(std::process::Stdio::null()).output()
+        };
+        let refused = |why: &str| {
+            let mut failure = Failure::new(Exit::Failed, format!("{} did not take image {image}", engine.kind.name()));
+            if let Some(Problem::Plain { causes, .. }) = failure.problems.first_mut() {
+                causes.push(why.trim().to_owned());
+            }
+            failure
+        };
+        match engine.kind {
+            // It is given the file system.
+            EngineKind::Runc => return Ok(String::new()),
+            // It takes images from nowhere but registries: by digest, which it verifies.
+            EngineKind::Docker => {
+                let pinned = image.pinned(&manifest.0);
+                if ask(&["image", "inspect", "--format", "{{.Id}}", &pinned])?.status.success() {
+                    return Ok(pinned);
+                }
+                if offline {
+                    let why = "docker fetches images itself, does not have this one, and the network is off";
+                    return Err(refused(why).hint(format!("while there is a network: docker pull {pinned}")));
+                }
+                // With its own words of it kept out of the step's log.
+                let pulled = ask(&["pull", "--quiet", &pinned])?;
+                return if pulled.status.success() {
+                    Ok(pinned)
+                } else {
+                    Err(refused(&String::from_utf8_lossy(&pulled.stderr)))
+                };
+            }
+            EngineKind::Podman | EngineKind::Apptainer => {}
+        }
         // podman calls an image by its folder, and wants that in lower case.
         let name = format!("trainlock-{}", manifest.0.short());
         let folder = parent.join(&name);
@@ -93,24 +122,15 @@ impl Project {
             return Ok(folder.display().to_string());
         }
         let id = image_config_digest(&self.store, image, manifest).map_err(EquipError::from)?.to_hex();
-        let podman = |words: &[&str]| {
-            let mut command = std::process::Command::new(&engine.program);
-            command.args(words).current_dir(&parent).env_clear().envs(&engine.environment);
-            command.stdin(std::process::Stdio::null()).output()
-        };
-        if podman(&["image", "exists", &id])?.status.success() {
+        if ask(&["image", "exists", &id])?.status.success() {
             return Ok(id);
         }
-        let output = podman(&["pull", "--quiet", &format!("oci:{name}")])?;
+        let output = ask(&["pull", "--quiet", &format!("oci:{name}")])?;
         // Its id is the digest of the configuration, which names the content of the layers.
         if output.status.success() && String::from_utf8_lossy(&output.stdout).trim() == id {
             return Ok(id);
         }
-        let mut failure = Failure::new(Exit::Failed, format!("podman did not take image {image}"));
-        if let Some(Problem::Plain { causes, .. }) = failure.problems.first_mut() {
-            causes.push(String::from_utf8_lossy(&output.stderr).trim().to_owned());
-        }
-        Err(failure)
+        Err(refused(&String::from_utf8_lossy(&output.stderr)))
     }
 
     /// The images of members' steps, each once, with the manifest for this machine.

@@ -596,7 +596,7 @@ impl Project {
                 let Some(manifest) = pin.and_then(|pin| pin.platforms.get(&Platform::host())) else { continue };
                 let mut place = workshop.image(&image.reference, *manifest, ui)?;
                 if let Some(engine) = engine {
-                    place.handed = Some(self.handed_over(engine, &image.reference, *manifest)?);
+                    place.handed = Some(self.handed_over(engine, &image.reference, *manifest, offline)?);
                 }
                 let _ = image.place.set(place);
             }
