@@ -52,4 +52,5 @@ pub use materialise::{Link, Placed, UnknownLink, place_file, place_part, place_t
 pub use put::ObjectWriter;
 pub use session::Session;
 pub use store::{Store, Usage};
+pub use sys::FIXED_TIME;
 pub use tree::{Tree, TreeBuilder};

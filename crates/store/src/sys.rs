@@ -11,7 +11,7 @@ use trainlock_types::EntryKind;
 
 /// The modification time of all files in the store, in seconds: 1980-01-01T00:00:00Z, the first
 /// moment that every archive format can hold.
-pub(crate) const FIXED_TIME: i64 = 315_532_800;
+pub const FIXED_TIME: i64 = 315_532_800;
 
 /// [`FIXED_TIME`] in nanoseconds.
 pub(crate) const FIXED_NANOS: i64 = FIXED_TIME * 1_000_000_000;

@@ -25,6 +25,7 @@ struct Extended {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
+    time: Option<u64>,
     sparse: bool,
 }
 
@@ -77,6 +78,7 @@ pub(crate) fn read(mut input: impl BufRead, feed: &mut Feed<'_>) -> Result<(), E
         let name = said.path.or(long_name.take()).unwrap_or(own_name);
         let link = said.link.or(long_link.take()).unwrap_or_else(|| until_nul(&block[157..257]).to_vec());
         let size = said.size.unwrap_or(stated);
+        let time = said.time.or_else(|| number(&block[136..148])).unwrap_or(0);
         let kind = match block[156] {
             b'S' => {
                 return Err(unsupported(&name, "is stored as a sparse file: pack it again without `--sparse`").into());
@@ -108,7 +110,7 @@ pub(crate) fn read(mut input: impl BufRead, feed: &mut Feed<'_>) -> Result<(), E
         }
         let has_data = matches!(kind, Kind::File { .. });
         let mut data = Read::take(&mut input, size);
-        feed.member(Member { name: name.clone(), kind }, &mut data)?;
+        feed.member(Member { name: name.clone(), kind, time }, &mut data)?;
         if has_data {
             let left = data.limit();
             skip(&mut input, left + padding(size)).map_err(|e| feed.read_error(e, Some(&name)))?;
@@ -165,6 +167,10 @@ fn pax(mut records: &[u8], name: &[u8], into: &mut Extended) -> Result<(), Archi
             b"path" => into.path = text(),
             b"linkpath" => into.link = text(),
             b"size" => into.size = Some(std::str::from_utf8(value).ok().and_then(|t| t.parse().ok()).ok_or_else(bad)?),
+            // With a fraction, which is left out.
+            b"mtime" => {
+                into.time = value.split(|b| *b == b'.').next().and_then(|t| std::str::from_utf8(t).ok()?.parse().ok())
+            }
             _ if key.starts_with(b"GNU.sparse.") => into.sparse = true,
             _ => {}
         }

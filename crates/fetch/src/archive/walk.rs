@@ -24,6 +24,8 @@ pub(crate) struct Member {
     pub(crate) name: Vec<u8>,
     /// What it is.
     pub(crate) kind: Kind,
+    /// When it was written to last, in seconds since 1970; 0 where that is not known.
+    pub(crate) time: u64,
 }
 
 /// What a member is.
@@ -197,7 +199,7 @@ pub(crate) struct Feed<'a> {
 impl Feed<'_> {
     /// Gives a member, and its bytes from `content` if they are wanted; whether they were.
     pub(crate) fn member(&mut self, member: Member, content: &mut dyn Read) -> Result<bool, Ended> {
-        let Kind::File { size, exec } = member.kind else {
+        let Member { kind: Kind::File { size, exec }, time, .. } = member else {
             return self.push(Part::Member(member)).map(|()| false);
         };
         let wanted = (self.wants)(&member);
@@ -205,7 +207,7 @@ impl Feed<'_> {
         if !wanted {
             // Told with no bytes, so that both sides agree on how many follow.
             let kind = Kind::File { size: 0, exec };
-            return self.push(Part::Member(Member { name, kind })).map(|()| false);
+            return self.push(Part::Member(Member { name, kind, time })).map(|()| false);
         }
         self.push(Part::Member(member))?;
         let mut left = size;

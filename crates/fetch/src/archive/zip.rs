@@ -82,7 +82,7 @@ pub(crate) fn read(mut file: File, feed: &mut Feed<'_>) -> Result<(), Ended> {
             Kind::Folder if entry.size != 0 => return Err(bad("a folder cannot hold bytes").into()),
             kind => kind,
         };
-        if feed.member(Member { name: entry.name.clone(), kind }, &mut content)? {
+        if feed.member(Member { name: entry.name.clone(), kind, time: 0 }, &mut content)? {
             content.check(&entry)?;
         }
         drop(content);

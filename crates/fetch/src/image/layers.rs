@@ -6,6 +6,7 @@
 //! file capabilities), and names that are no UTF-8 or hold control characters or backslashes. Links are kept as relative ones,
 //! which lead to the same place.
 
+use super::compiled::{for_the_store, source_of};
 use crate::archive::{ArchiveError, Content, Kind, Limits, walk};
 use crate::error::Failure;
 use crate::settings::Cancel;
@@ -18,6 +19,9 @@ use trainlock_types::{Digest, Entry, EntryKind, Listing, RelPath};
 
 /// More links one behind the other than this lead nowhere.
 const LINKS: usize = 40;
+
+/// Larger than this, in bytes, is nothing that Python compiled.
+const LARGEST_COMPILED: u64 = 64 << 20;
 
 /// Marks what a layer takes away.
 const WHITEOUT: &str = ".wh.";
@@ -37,6 +41,8 @@ enum What {
         sha256: Digest,
         size: u64,
         exec: bool,
+        /// When it was written to last, in seconds since 1970.
+        time: u64,
     },
     /// What the link holds.
     Link(String),
@@ -108,7 +114,7 @@ impl Root {
                         }
                         let (sha256, bytes) = put(session, content, &path)?;
                         progress(bytes);
-                        What::File { sha256, size: bytes, exec }
+                        What::File { sha256, size: bytes, exec, time: member.time }
                     }
                     // There is no use for one in a step: it has its own /dev.
                     Kind::Special(_) => return Ok(()),
@@ -117,6 +123,29 @@ impl Root {
                 Ok(())
             },
         )
+    }
+
+    /// Gives what Python has compiled the time that its sources get in the store: it would not be used otherwise.
+    pub(super) fn settle_compiled(&mut self, session: &Session) -> Result<(), StoreError> {
+        let mut settled = Vec::new();
+        for (path, node) in &self.nodes {
+            let What::File { sha256, size, exec, time } = node.what else { continue };
+            if size > LARGEST_COMPILED {
+                continue;
+            }
+            let Some(source) = source_of(path).and_then(|source| self.nodes.get(&source)) else { continue };
+            let What::File { size: of_source, time: then, .. } = source.what else { continue };
+            let file = session.store().object(&sha256, Some(size))?.ok_or(StoreError::Missing(sha256))?;
+            let bytes = fs_err::read(&file).map_err(|source| StoreError::Io { action: "read", path: file, source })?;
+            if let Some(bytes) = for_the_store(bytes, (then, of_source)) {
+                let sha256 = session.put_bytes(&bytes)?;
+                settled.push((path.clone(), What::File { sha256, size, exec, time }));
+            }
+        }
+        for (path, what) in settled {
+            self.nodes.entry(path).and_modify(|node| node.what = what);
+        }
+        Ok(())
     }
 
     /// All that there is, with the content of each link in the store.
@@ -132,7 +161,7 @@ impl Root {
                     empty.push(path.clone());
                     continue;
                 }
-                What::File { sha256, size, exec } => {
+                What::File { sha256, size, exec, .. } => {
                     let kind = if *exec { EntryKind::Executable } else { EntryKind::File };
                     Entry { path: path.clone(), sha256: *sha256, size: *size, kind }
                 }
@@ -303,7 +332,7 @@ mod tests {
     }
 
     fn file() -> What {
-        What::File { sha256: Digest::of(b"x"), size: 1, exec: false }
+        What::File { sha256: Digest::of(b"x"), size: 1, exec: false, time: 0 }
     }
 
     fn link(target: &str) -> What {
@@ -378,6 +407,7 @@ mod tests {
             header.set_size(bytes.len() as u64);
             header.set_mode(mode);
             header.set_uid(1234);
+            header.set_mtime(1_700_000_000);
             header.set_cksum();
             self.0.append(&header, bytes).unwrap();
             self
@@ -415,6 +445,7 @@ mod tests {
             let added = root.add(session, File::open(&path).unwrap(), limits, &Cancel::new(), |_| {});
             added.map_err(|error| format!("{error:?}"))?;
         }
+        root.settle_compiled(session).unwrap();
         Ok(root.listing(session).unwrap())
     }
 
@@ -560,6 +591,38 @@ mod tests {
             .file("odd\\x2d.slice", "1")
             .file("shadow", "1");
         assert_eq!(unpacked(vec![layer]).unwrap(), ["bin/ping* ping", "shadow 1"]);
+    }
+
+    #[test]
+    fn what_python_compiled_is_of_its_source_still() {
+        let compiled = |time: u32| [&b"\xa7\x0d\r\n\0\0\0\0"[..], &time.to_le_bytes(), &[3, 0, 0, 0], b"code"].concat();
+        let pyc = |layer: Layer, name: &str, time| layer.add(tar::EntryType::Regular, name, "", &compiled(time), 0o644);
+        let base = Layer::new().file("lib/a.py", "a=1").file("lib/b.py", "b=1").file("lib/c.py", "c=1");
+        let base = pyc(base, "lib/__pycache__/a.cpython-311.pyc", 1_700_000_000);
+        // Compiled later, of a source that was written later, of one of another size, of none, and of an older source.
+        let over = pyc(Layer::new(), "lib/__pycache__/b.cpython-311.opt-2.pyc", 1_700_000_000);
+        let over = over.records(&[("mtime", b"1700000077.25")]).file("lib/d.py", "d=1").file("lib/c.py", "c=10");
+        let over = pyc(over, "lib/__pycache__/d.cpython-311.pyc", 1_700_000_077);
+        let over = pyc(over, "lib/__pycache__/c.cpython-311.pyc", 1_700_000_000);
+        let over = pyc(over, "lib/__pycache__/gone.cpython-311.pyc", 1_700_000_000);
+        let over = pyc(over, "lib/__pycache__/b.cpython-311.pyc", 1_600_000_000);
+        let folder = tempfile::tempdir().unwrap();
+        let store = trainlock_store::Store::open(&folder.path().join("store")).unwrap();
+        let listing = laid(&store.session().unwrap(), folder.path(), vec![base, over]).unwrap();
+        let of_store = |name: &str| {
+            let path = p(&format!("lib/__pycache__/{name}.pyc"));
+            let entry = listing.entries().iter().find(|entry| entry.path == path).unwrap();
+            entry.sha256 == Digest::of(&compiled(315_532_800))
+        };
+        let all = [
+            "a.cpython-311",
+            "b.cpython-311.opt-2",
+            "d.cpython-311",
+            "c.cpython-311",
+            "gone.cpython-311",
+            "b.cpython-311",
+        ];
+        assert_eq!(all.map(of_store), [true, true, true, false, false, false]);
     }
 
     #[test]

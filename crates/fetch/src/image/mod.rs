@@ -3,6 +3,7 @@
 //! Sources: the OCI image specification 1.1 (index, manifest, configuration), and docker's older forms of the same
 //! (image manifest version 2, schema 2). Every digest is of the bytes that came, never a server's word.
 
+mod compiled;
 mod docker;
 mod layers;
 mod registry;
@@ -251,6 +252,7 @@ impl Fetcher {
                 return Err(unpack_error(&name, format!("its layer sha256:{digest}"), error));
             }
         }
+        root.settle_compiled(session).map_err(|error| store(&name, error))?;
         let listing = root.listing(session).map_err(|error| store(&name, error))?;
         let tree = session.system_from_objects(&listing).map_err(|error| many::put_error(&name, error))?;
         progress.finish(Some(tree.digest));
