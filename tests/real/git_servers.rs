@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use trainlock_testing::{Ran, TestContext};
+use trainlock_types::Digest;
 
 const PASSWORD: &str = "p4ss-w0rd-of-no-one";
 
@@ -214,6 +215,53 @@ http {{
     let log = fs_err::read_to_string(folder.join("access.log")).unwrap();
     assert!(log.contains("- ada [") && log.contains("git-upload-pack"), "{log}");
     assert!(!context.read("train.lock").contains(PASSWORD) && !context.read("train.lock").contains("ada"));
+
+    // A description whose files lie in it.
+    let page = format!("https://localhost:{port}/git/lexicon.git/tree/main");
+    let describe = |includes: &str, more: &str| {
+        let text = format!(
+            r#"{{"distribution": [
+  {{"@type": "cr:FileObject", "@id": "repo", "contentUrl": "{page}", "encodingFormat": "git+https"}},
+  {{"@type": "cr:FileSet", "@id": "set", "containedIn": {{"@id": "repo"}}, "includes": "{includes}", "excludes": "*other*"}}{more}]}}"#
+        );
+        context.write("lexicon.json", text);
+    };
+    let file = |hash: &str| {
+        format!(
+            r#", {{"@type": "cr:FileObject", "@id": "words", "containedIn": {{"@id": "repo"}}, "contentUrl": "en/words.txt", {hash}}}"#
+        )
+    };
+    let sha256 = |text: &str| format!("\"sha256\": \"{}\"", Digest::of(text.as_bytes()).to_hex());
+    let fourth = upstream.publish("four\n", false);
+    write_manifest(&context, "[data]\nlexicon = { croissant = \"lexicon.json\" }\n");
+    describe("*.txt", "");
+    run(&["lock"]).expect(0);
+    let lock = context.read("train.lock");
+    assert!(
+        lock.contains(&format!("{url}@{fourth}")) && lock.contains("words.txt") && !lock.contains("other"),
+        "{lock}"
+    );
+    let fifth = upstream.publish("five\n", false);
+    fs_err::remove_dir_all(context.store()).unwrap();
+    run(&["fetch", "--locked", "--link"]).expect(0);
+    assert_eq!(context.read("data/lexicon/en/words.txt"), "four\n");
+    let outdated = run(&["outdated"]).expect(0);
+    assert!(outdated.stdout.contains(&format!("{} -> {}", &fourth[..12], &fifth[..12])), "{}", outdated.stdout);
+    run(&["update"]).expect(0);
+    assert!(context.read("train.lock").contains(&fifth));
+    // What it states of a file is checked.
+    for (hash, code, words) in [
+        (sha256("five\n"), 0, ""),
+        (sha256("four\n"), 4, "expected sha256"),
+        ("\"md5\": \"d861877da56b8b4ceb35c8cbfdf65bb4\"".to_owned(), 1, "states an MD5 alone"),
+    ] {
+        describe("*.txt", &file(&hash));
+        let ran = run(&["lock"]).expect(code);
+        assert!(ran.stderr.contains(words), "{words}\n{}", ran.stderr);
+    }
+    describe("*.csv", "");
+    let ran = run(&["lock"]).expect(1);
+    assert!(ran.stderr.contains("no file matches *.csv"), "{}", ran.stderr);
 }
 
 #[test]

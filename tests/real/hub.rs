@@ -309,3 +309,54 @@ fn a_hub_that_moves_on_and_loses_a_repository() {
     run(&["fetch", "--locked"]).expect(0);
     assert!(has(&context, &weights()));
 }
+
+#[test]
+fn a_description_of_a_repository_of_the_hub() {
+    let context = project("[data]\nwords = { croissant = \"words.json\" }\n");
+    let Some(hub) = Hub::start(&context) else { return };
+    let (words, _) = hub.publish_both();
+    // As the hub writes them, for another branch.
+    context.write(
+        "words.json",
+        r#"{"@type": "sc:Dataset", "distribution": [
+  {"@type": "cr:FileObject", "@id": "repo", "name": "repo", "encodingFormat": "git+https",
+   "contentUrl": "https://huggingface.co/datasets/lab/words/tree/main", "sha256": "https://github.com/mlcommons/croissant/issues/80"},
+  {"@type": "cr:FileSet", "@id": "files", "containedIn": {"@id": "repo"}, "encodingFormat": "text/csv", "includes": "train/*.csv"}]}"#,
+    );
+    let run = |args: &[&str]| hub.run(&context, args);
+    let fetched = |text: &str| {
+        fs_err::remove_dir_all(context.store()).unwrap();
+        run(&["fetch", "--locked", "--link"]).expect(0);
+        assert_eq!(
+            (context.read("data/words/train/x.csv").as_str(), context.has("data/words/README.md")),
+            (text, false)
+        );
+    };
+    run(&["lock"]).expect(0);
+    let lock = context.read("train.lock");
+    let source = format!("source = \"hf://datasets/lab/words@{words}\"");
+    assert!(lock.contains(&source) && lock.contains("train/ä b.csv") && !lock.contains("README"), "{lock}");
+    fs_err::remove_file(context.project().join("train.lock")).unwrap();
+    run(&["lock"]).expect(0);
+    assert_eq!(context.read("train.lock"), lock);
+    fetched("a,b\n1,2\n");
+    let outdated = run(&["outdated"]).expect(0);
+    assert!(outdated.stderr.contains("1 as locked, 0 outdated"), "{}{}", outdated.stdout, outdated.stderr);
+    let audit = run(&["audit"]).expect(0);
+    assert!(audit.stdout.contains("train/x.csv"), "{}", audit.stdout);
+    let second = hub.publish("datasets/lab/words", &[("train/x.csv", b"changed\n")]);
+    run(&["lock", "--check"]).expect(0);
+    fetched("a,b\n1,2\n");
+    let outdated = run(&["outdated"]).expect(0);
+    assert!(outdated.stdout.contains(&format!("{} -> {}", &words[..12], &second[..12])), "{}", outdated.stdout);
+    run(&["update"]).expect(0);
+    assert!(context.read("train.lock").contains(&second));
+    fetched("changed\n");
+    // Another description asks for something else.
+    context
+        .write("words.json", context.read("words.json").replace("\"train/*.csv\"", "[\"*\"], \"excludes\": \"*.csv\""));
+    run(&["lock", "--check"]).expect(3);
+    run(&["lock"]).expect(0);
+    let lock = context.read("train.lock");
+    assert!(lock.contains("README.md") && !lock.contains("x.csv"), "{lock}");
+}

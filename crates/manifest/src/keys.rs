@@ -178,7 +178,7 @@ static DATA_KEYS: &[Key] = &[
         Shape::Text(&TEXT),
         "",
         "croissant = \"https://example.org/titanic/croissant.json\"",
-        "A Croissant description, in place of `url`: its address or its path.",
+        "A Croissant description, in place of `url`: its address or its path. What it lists may lie at addresses, in archives, or in one repository of the hub or of git.",
     ),
     key("pooch", Shape::Text(&PATH), "", "pooch = \"registry.txt\"", "A Pooch registry file, in place of `url`."),
     key(

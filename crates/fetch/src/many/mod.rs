@@ -13,6 +13,7 @@ mod hf;
 mod now;
 mod pooch;
 mod pypi;
+mod repository;
 
 pub(crate) use hf::HUB;
 
@@ -124,7 +125,8 @@ pub(crate) struct Item {
 /// Which files a request wants.
 pub(crate) struct Chosen {
     globs: Vec<String>,
-    set: GlobSet,
+    /// What is chosen, and what of that is not.
+    sets: Vec<(GlobSet, GlobSet)>,
 }
 
 impl Chosen {
@@ -139,11 +141,17 @@ impl Chosen {
         for glob in globs {
             builder.add(GlobBuilder::new(glob).literal_separator(true).build().map_err(bad)?);
         }
-        Ok(Chosen { globs: globs.to_vec(), set: builder.build().map_err(bad)? })
+        Ok(Chosen { globs: globs.to_vec(), sets: vec![(builder.build().map_err(bad)?, GlobSet::empty())] })
+    }
+
+    /// Those that one of the sets chooses and does not leave out; `globs` are what is said of them.
+    fn of_sets(globs: Vec<String>, sets: Vec<(GlobSet, GlobSet)>) -> Chosen {
+        Chosen { globs, sets }
     }
 
     pub(crate) fn has(&self, path: &RelPath) -> bool {
-        self.globs.is_empty() || self.set.is_match(path.as_str())
+        let path = path.as_str();
+        self.globs.is_empty() || self.sets.iter().any(|(set, not)| set.is_match(path) && !not.is_match(path))
     }
 
     /// The error of a choice that no file is of; `there` are the files that there are.
@@ -198,7 +206,7 @@ fn source<'a>(source: &'a DataSource, settings: &'a Settings) -> Option<Box<dyn 
             Some(Box::new(bucket::Bucket { address }))
         }
         DataSource::Url { url: SourceUrl::Pypi(address), .. } => Some(Box::new(pypi::Pypi { address })),
-        DataSource::Croissant(place) => Some(Box::new(croissant::Croissant { place })),
+        DataSource::Croissant(place) => Some(Box::new(croissant::Croissant { place, hub: &settings.hub })),
         DataSource::Pooch { registry, base } => Some(Box::new(pooch::Pooch { registry, base: base.as_ref() })),
         _ => None,
     }

@@ -233,3 +233,107 @@ fn a_mirror_that_passes_on_where_the_hubs_listing_goes_on() {
         assert!(asked.iter().all(|request| request.target == "/page/2?cursor=a%2Fb%3D"), "{asked:?}");
     }
 }
+
+/// A description as the hub makes them (Croissant 1.0, as its API gave it for a data set of one configuration), with these
+/// entries in its repository.
+fn describes(place: &Place, inside: &str) -> DataSource {
+    let text = format!(
+        r#"{{"@context": {{"@language": "en", "cr": "http://mlcommons.org/croissant/", "sc": "https://schema.org/"}},
+            "@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.0", "name": "n",
+            "distribution": [
+              {{"@type": "cr:FileObject", "@id": "repo", "name": "repo", "description": "The Hugging Face git repository.",
+               "contentUrl": "https://huggingface.co/datasets/o/n/tree/refs%2Fconvert%2Fparquet", "encodingFormat": "git+https",
+               "sha256": "https://github.com/mlcommons/croissant/issues/80"}}{inside}],
+            "recordSet": [{{"@type": "cr:RecordSet", "@id": "default", "dataType": "cr:Split"}}]}}"#
+    );
+    place.server.serve("/croissant", text);
+    DataSource::Croissant(place.server.url("/croissant"))
+}
+
+/// As the hub has it.
+const SET: &str = r#", {"@type": "cr:FileSet", "@id": "parquet-files-for-config-default", "containedIn": {"@id": "repo"},
+    "encodingFormat": "application/x-parquet", "includes": "train/*.parquet"}"#;
+
+#[test]
+fn a_description_that_the_hub_makes() {
+    let place = Place::new();
+    let (first, second) = ("6".repeat(40), "7".repeat(40));
+    hub(&place, &first, "refs%2Fconvert%2Fparquet");
+    let source = describes(&place, SET);
+    let big = format!("/datasets/o/n/resolve/{first}/train/big.parquet");
+    let resolved = place.resolve(&source).unwrap();
+    assert_eq!(resolved.source, Some(format!("hf://datasets/o/n@{first}")));
+    assert!(resolved.archive.is_some() && place.server.requests(&big).is_empty());
+    assert_eq!(place.there_and_back(&source), ["train/big.parquet"]);
+
+    // The branch moves, and the hub writes its description anew: what is locked is what it was, with its listing or without.
+    hub(&place, &second, "refs%2Fconvert%2Fparquet");
+    describes(&place, &SET.replace("FileSet\",", "FileSet\", \"description\": \"New words.\","));
+    for (store, with_listing) in [("four", true), ("five", false)] {
+        place.bring(store, &wanted(&source, &resolved, with_listing)).unwrap();
+    }
+    let now = place.resolve(&source).unwrap();
+    assert_eq!(now.source, Some(format!("hf://datasets/o/n@{second}")));
+    assert_ne!(now.archive, resolved.archive);
+    // One that chooses something else is found out where the listing has to be made again, and so are other bytes.
+    describes(&place, &SET.replace("train/", ""));
+    describes(&place, &SET.replace("train/*.parquet", "*"));
+    let error = place.bring("six", &wanted(&source, &resolved, false)).unwrap_err();
+    assert!(error.is_verification() && chain(&error).contains("expected tree"), "{}", chain(&error));
+    place.server.serve(&big, "bad");
+    assert!(place.bring("six", &wanted(&source, &resolved, true)).unwrap_err().is_verification());
+    place.server.script(&big, "", [Fault::Status(404)]);
+    let error = chain(&place.bring("six", &wanted(&source, &resolved, true)).unwrap_err());
+    assert!(error.contains("the hub has no data set `o/n`"), "{error}");
+}
+
+#[test]
+fn what_of_a_repository_a_description_names() {
+    let place = Place::new();
+    hub(&place, &"8".repeat(40), "refs%2Fconvert%2Fparquet");
+    let object = |path: &str, more: &str| {
+        format!(
+            r#", {{"@type": "cr:FileObject", "@id": "x", "containedIn": {{"@id": "repo"}}, "contentUrl": "{path}", {more} "encodingFormat": "text/csv"}}"#
+        )
+    };
+    let sha256 = |bytes: &[u8]| format!(r#""sha256": "{}","#, Digest::of(bytes).to_hex());
+    let md5 = |hex: &str| format!(r#""md5": "{hex}","#);
+    let (big, small) = ("train/big.parquet", "read me.md");
+    // By its own path, by `fnmatch`, and by both.
+    for (inside, files) in [
+        (object(big, ""), &[big][..]),
+        (object(small, &sha256(b"small")), &[small]),
+        (object(big, &md5("d861877da56b8b4ceb35c8cbfdf65bb4")), &[big]),
+        (SET.replace("train/*.parquet", "*") + &object(small, ""), &[small, big]),
+        (
+            SET.replace(r#""includes": "train/*.parquet""#, r#""includes": ["*.md", "t*"], "excludes": ["*.parquet"]"#),
+            &[small],
+        ),
+    ] {
+        assert_eq!(place.there_and_back(&describes(&place, &inside)), files, "{inside}");
+    }
+    // What is stated is checked: against what the hub states, or against the bytes.
+    for inside in [object(big, &sha256(b"other")), object(small, &sha256(b"other")), object(big, &md5(&"0".repeat(32)))]
+    {
+        let _ = fs_err::remove_dir_all(place.root.path().join("one"));
+        let error = place.resolve(&describes(&place, &inside)).unwrap_err();
+        assert!(error.is_verification(), "{inside}: {}", chain(&error));
+    }
+    let instead = r#"{ url = "hf://datasets/o/n", rev = "refs/convert/parquet" }, with `files`"#;
+    let other = r#", {"@type": "cr:FileObject", "@id": "git", "contentUrl": "https://example.org/o/r.git", "encodingFormat": "git+https"}"#;
+    let beside = r#", {"@type": "cr:FileObject", "@id": "y", "contentUrl": "https://example.org/y.csv", "encodingFormat": "text/csv"}"#;
+    let nested = object("a.zip", "") + &SET.replace(r#""@id": "repo""#, r#""@id": "x""#);
+    for (inside, words) in [
+        (SET.replace("train/", "test/"), &["`parquet-files-for-config-default` chooses no file of `repo`"][..]),
+        (SET.replace(r#""includes""#, r#""included""#), &["has no `includes`"]),
+        (object("none.csv", ""), &["`repo` has no file `none.csv`"]),
+        (object("../x", ""), &["`../x` of `x`"]),
+        (String::new(), &["`repo` is a git repository", "which of its files", instead]),
+        (SET.to_owned() + beside, &["`y` lies beside the git repository `repo`", instead]),
+        (nested, &["`parquet-files-for-config-default` lies beside the git repository", instead]),
+        (SET.to_owned() + other, &["two repositories", r#"{ url = "git+https://example.org/o/r.git" }"#]),
+    ] {
+        let text = chain(&place.resolve(&describes(&place, &inside)).unwrap_err());
+        assert!(words.iter().all(|w| text.contains(w)), "{words:?}: {text}");
+    }
+}

@@ -210,7 +210,8 @@ fn a_strangers_description_reaches_nothing_of_this_machine() {
         (entry(&format!("file://{}", secret.display()), "f"), "a file of this machine"),
         (entry("https://example.org/x", "../f"), "no path of a file"),
         (entry("https://example.org/x", "/etc/f"), "no path of a file"),
-        (entry("git+https://example.org/x", "f"), "a git repository"),
+        (entry("git+https://example.org/x", "f"), "nothing says which of its files are meant"),
+        (entry(&format!("git+file://{}", place.root.path().display()), "f"), "is not followed in a description"),
     ];
     for (text, words) in cases {
         place.server.serve("/c.json", text);
