@@ -211,7 +211,7 @@ mod tests {
     use trainlock_types::RelPath;
 
     /// The command line of an engine for a step with an output folder, an input and a tool.
-    fn line(kind: EngineKind) -> (String, String) {
+    fn line(kind: EngineKind, output: &str) -> (String, String) {
         let folder = tempfile::tempdir().unwrap();
         let stage = fs::canonicalize(folder.path()).unwrap();
         for part in ["root/out", "tmp", "home", "bin"] {
@@ -219,7 +219,7 @@ mod tests {
         }
         fs::write(stage.join("root/out/input"), "x").unwrap();
         let mut sandbox = Sandbox::new(Tier::Namespaces, &stage, "p");
-        sandbox.writable = vec![RelPath::parse("out").unwrap()];
+        sandbox.writable = vec![RelPath::root().resolve(output).unwrap()];
         sandbox.read_only = vec![Bind::same("/opt/tool")];
         let step = Invocation {
             program: "/bin/sh".into(),
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn an_engine_is_given_what_the_sandbox_would_show() {
         for kind in [EngineKind::Podman, EngineKind::Docker] {
-            let (line, _) = line(kind);
+            let (line, _) = line(kind, "out");
             let in_order = [
                 "run --rm --name n",
                 "--network none",
@@ -262,15 +262,22 @@ mod tests {
     }
 
     #[test]
+    fn no_place_is_mounted_twice() {
+        let (line, _) = line(EngineKind::Docker, ".");
+        assert!(line.contains("source=STAGE/root,target=/trainlock/p "), "{line}");
+        assert_eq!(line.matches("target=/trainlock/p ").count() + line.matches("target=/trainlock/p,").count(), 1);
+    }
+
+    #[test]
     fn apptainer_and_runc() {
-        let (line, _) = line(EngineKind::Apptainer);
+        let (line, _) = line(EngineKind::Apptainer, "out");
         assert!(
             line.starts_with("--quiet exec --containall --cleanenv")
                 && line.contains("--bind STAGE/root/out:/trainlock/p/out:rw"),
             "{line}"
         );
         assert!(line.ends_with("--env A=1 2 oci:IMAGE /bin/sh -c echo $A"), "{line}");
-        let (line, config) = super::tests::line(EngineKind::Runc);
+        let (line, config) = super::tests::line(EngineKind::Runc, "out");
         assert_eq!(line, "--root STAGE/runc run n");
         let config: Value = serde_json::from_str(&config).unwrap();
         assert_eq!(config["process"]["args"], json!(["/bin/sh", "-c", "echo $A"]));

@@ -120,7 +120,13 @@ pub(super) fn given(sandbox: &Sandbox) -> Result<Vec<Given>, SetupError> {
         }
         _ => None,
     };
-    Ok(mounts.list.into_iter().filter_map(given).collect())
+    let mut all: Vec<Given> = mounts.list.into_iter().filter_map(given).collect();
+    // Engines take a place once: where the project's own folder is for outputs, that is what counts.
+    let mut taken = BTreeSet::new();
+    all.reverse();
+    all.retain(|one| taken.insert(one.to.clone()));
+    all.reverse();
+    Ok(all)
 }
 
 fn failed(operation: &str, source: std::io::Error) -> SetupError {
