@@ -197,9 +197,9 @@ fn image(folder: &Path, word: &str) -> PathBuf {
 
 const STEP: &str = r#"
 [steps.s]
-run = "python3 -c 'import sys, os, json; print(sys.version, os.environ[\"GREETING\"], os.getcwd(), sorted(os.listdir(\"/usr/bin\")))' > out/text; python3 -v -c 'import json' 2>&1 | python3 -c 'import sys; print(sum(\"json/__pycache__\" in line and \"matches\" in line for line in sys.stdin))' >> out/text; cat /opt/word src/in >> out/text; test ! -e /usr/bin/b2sum; test ! -e /etc/shadow || cat /etc/shadow >> out/text"
+run = "python3 -c 'import sys, os, json; print(sys.version, os.environ[\"GREETING\"], os.getcwd(), sorted(os.listdir(\"/usr/bin\")))' > out/text; python3 -v -c 'import json' 2>&1 | python3 -c 'import sys; print(sum(\"json/__pycache__\" in line and \"matches\" in line for line in sys.stdin))' >> out/text; cat /opt/word src/in >> out/text; echo top > top; test ! -e /usr/bin/b2sum; test ! -e /etc/shadow || cat /etc/shadow >> out/text"
 inputs = ["src/in"]
-outputs = ["out/text"]
+outputs = ["out/text", "top"]
 "#;
 
 /// The binary with the registry's certificate; as `nobody` with a copy that it can reach, if `plain`.
@@ -331,12 +331,14 @@ fn a_private_registry_pins_an_image_that_every_user_and_engine_runs_alike() {
             run_by("docker", &mut docker(&["s", "--offline"]));
             let record = context.run(["runs", "show", "--json"]).expect(0).stdout;
             assert!(record.contains("docker runs it"), "{record}");
-            // A step that is ended leaves no container.
+            // A step that is ended leaves no container, and touches none of another project's step of this name.
+            let image = String::from_utf8(daemon.docker(&["images", "--quiet"]).stdout).unwrap();
+            assert!(daemon.docker(&["create", "--name", "trainlock-slow-0", image.trim(), "sleep"]).status.success());
             let slow = "[steps.slow]\nrun = \"sleep 600\"\noutputs = [\"slow\"]\ntimeout = \"1s\"\n";
             write_manifest(&context, &in_image(&format!("{STEP}\n{slow}")));
             let ended = Ran::of(&mut docker(&["slow"])).expect(1).stderr;
             assert!(ended.contains("timeout"), "{ended}");
-            assert_eq!(daemon.docker(&["ps", "--all", "--quiet"]).stdout, b"");
+            assert_eq!(daemon.docker(&["ps", "--all", "--format", "{{.Names}}"]).stdout, b"trainlock-slow-0\n");
             write_manifest(&context, &in_image(STEP));
         }
 

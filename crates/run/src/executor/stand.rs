@@ -197,7 +197,9 @@ impl Job<'_> {
             place_tree(shared.store, &image.tree, &stage.folder().join("rootfs"), shared.link)?;
         }
         let name = stage.folder().file_name().unwrap_or_default().to_string_lossy();
-        let name = format!("trainlock-{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+        // Steps of other projects have stages of the same name, elsewhere.
+        let place = Digest::of(stage.folder().as_os_str().as_encoded_bytes()).short();
+        let name = format!("trainlock-{}-{place}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
         let container = Container { engine, image: image.handed.as_deref().unwrap_or_default(), name: &name };
         let handed = container.invocation(&step, sandbox).map_err(ProcessError::Sandbox)?;
         let removal = container.removal().map(|arguments| Invocation { arguments, timeout: None, ..handed.clone() });
