@@ -1,12 +1,16 @@
 //! The second backend: bwrap makes the namespaces and mounts, from the same plan, and trainlock's init runs inside.
 
 use super::channel::{Job, Mode, Mount};
-use super::{INIT, Sandbox, SetupError, USER};
+use super::{INIT, Sandbox, SetupError, USER, sys};
 use fs_err as fs;
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 /// The program. It is looked for where the system keeps it, not on a PATH that a project may have changed.
 const PROGRAMS: [&str; 3] = ["/usr/bin/bwrap", "/usr/local/bin/bwrap", "/run/current-system/sw/bin/bwrap"];
+
+/// Where the init's libraries stand in an image.
+const LIBRARIES: &str = "/trainlock/.lib";
 
 /// What the init's outer process executes, to find itself again inside.
 pub(super) fn job(sandbox: &Sandbox, mounts: &[Mount]) -> Result<Job, SetupError> {
@@ -46,7 +50,7 @@ pub(super) fn job(sandbox: &Sandbox, mounts: &[Mount]) -> Result<Job, SetupError
         match mount {
             Mount::Folder { to } => put("--dir", [to, none]),
             Mount::File { to, content } => {
-                let name = std::path::Path::new(to).file_name().unwrap_or(to);
+                let name = Path::new(to).file_name().unwrap_or(to);
                 let file = written.join(name);
                 fs::write(&file, content).map_err(failed("write the sandbox's files"))?;
                 put("--ro-bind", [file.as_os_str(), to]);
@@ -72,8 +76,24 @@ pub(super) fn job(sandbox: &Sandbox, mounts: &[Mount]) -> Result<Job, SetupError
     }
     let own = std::env::current_exe().map_err(failed("find trainlock's own program"))?;
     put("--ro-bind", [own.as_os_str(), OsStr::new(INIT)]);
+    // An image has another C library, or none: the init's own come with it, and are its loader's alone to find.
+    let mut loader = None;
+    for library in sandbox.root.iter().flat_map(|_| sys::own_libraries()) {
+        let name = library.file_name().unwrap_or_default();
+        let to = Path::new(LIBRARIES).join(name);
+        put("--ro-bind", [library.as_os_str(), to.as_os_str()]);
+        if name.as_encoded_bytes().starts_with(b"ld-") {
+            loader = Some(to);
+        }
+    }
     put("--remount-ro", [OsStr::new("/"), none]);
     put("--chdir", [OsStr::new("/"), none]);
-    put("--", [OsStr::new(INIT), none]);
+    match &loader {
+        Some(loader) => {
+            put("--", [loader.as_os_str(), OsStr::new("--library-path")]);
+            put(LIBRARIES, [OsStr::new(INIT), none]);
+        }
+        None => put("--", [OsStr::new(INIT), none]),
+    }
     Ok(Job::Bwrap { program: program.into(), arguments: words })
 }

@@ -1,11 +1,13 @@
-//! System calls that no safe wrapper offers, each made safe here. All but [`pid_exists`] are for the init, which has one thread.
+//! System calls that no safe wrapper offers, each made safe here. All but [`pid_exists`] and [`own_libraries`] are for the init, which has one thread.
 
 #![expect(unsafe_code, reason = "fork, exec, seccomp, mount_setattr and their like have no safe wrapper")]
 
 use libc::{c_int, c_long, c_ulong};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::io::Error;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 type Result<T> = std::io::Result<T>;
 
@@ -24,6 +26,28 @@ fn owned(result: c_long) -> Result<OwnedFd> {
 pub(super) fn close_from(first: u32) {
     // SAFETY: the init calls this before it owns any descriptor from `first` on, the hub's server when it has let go of all.
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+}
+
+/// The files of the libraries that this program is made of, as its loader knows them, which is among them. A static program has
+/// none.
+pub(super) fn own_libraries() -> Vec<PathBuf> {
+    unsafe extern "C" fn each(info: *mut libc::dl_phdr_info, _: libc::size_t, found: *mut libc::c_void) -> c_int {
+        // SAFETY: the loader hands over a structure of its own, whose name is a string or null, and what it was given below.
+        let (name, found) = unsafe { ((*info).dlpi_name, &mut *found.cast::<Vec<PathBuf>>()) };
+        if !name.is_null() {
+            // SAFETY: see above.
+            let name = unsafe { CStr::from_ptr(name) };
+            found.push(OsStr::from_bytes(name.to_bytes()).into());
+        }
+        0
+    }
+    let mut found = Vec::new();
+    // SAFETY: the function is called before this call returns, with a pointer to what lives longer.
+    unsafe { libc::dl_iterate_phdr(Some(each), (&raw mut found).cast()) };
+    // Neither the program itself nor what the kernel maps.
+    let is_library = |path: &PathBuf| path.is_absolute() && path.to_string_lossy().contains(".so");
+    found.retain(is_library);
+    found
 }
 
 /// Leaves the namespaces of these kinds for new ones.

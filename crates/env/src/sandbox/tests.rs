@@ -467,36 +467,54 @@ fn binds_and_devices() {
 
 #[test]
 fn an_image_takes_the_systems_place() {
-    let image = tempfile::tempdir().unwrap();
-    let at = |p: &str| image.path().join(p);
-    for folder in ["etc", "proc", "var/lib", "var/tmp", "mnt", "home/jo", "home/trainlock"] {
-        fs::create_dir_all(at(folder)).unwrap();
+    for tier in namespaced() {
+        let image = tempfile::tempdir().unwrap();
+        let at = |p: &str| image.path().join(p);
+        for folder in ["etc", "proc", "var/lib", "var/tmp", "mnt", "home/jo", "home/trainlock"] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        fs::write(at("home/jo/model"), "").unwrap();
+        fs::write(at("home/trainlock/hidden"), "").unwrap();
+        fs::write(at("etc/issue"), "image").unwrap();
+        fs::write(at("etc/passwd"), "root:x:0:0::/root:/bin/sh").unwrap();
+        fs::os::unix::fs::symlink("/usr/lib", at("lib")).unwrap();
+        fs::os::unix::fs::symlink("usr/lib64", at("lib64")).unwrap();
+        fs::os::unix::fs::symlink("usr/bin", at("bin")).unwrap();
+        fs::create_dir(at("usr")).unwrap();
+        let mut it = place(tier);
+        // The image has no programs of its own: the host's are bound into its folder.
+        it.sandbox.root = Some(image.path().to_owned());
+        for folder in ["/usr/lib", "/usr/lib64", "/usr/bin"] {
+            fs::create_dir(at(&folder[1..])).unwrap();
+            it.sandbox.read_only.push(Bind::same(folder));
+        }
+        let (end, text) = it.sh(
+            "cat /etc/issue; id -un; ls -d /mnt /home/* /home/*/* /var/*; echo x >/var/tmp/x; cat /tmp/x; echo x >/etc/issue",
+        );
+        assert_eq!(end.stop, Stop::Exited(2), "{tier}: {text}");
+        let there = "imagetrainlock\n/home/jo\n/home/jo/model\n/home/trainlock\n/mnt\n/var/lib\n/var/tmp\nx\n";
+        assert!(text.starts_with(there) && text.contains("Read-only"), "{text}");
+        assert_eq!(fs::read_to_string(at("etc/issue")).unwrap(), "image");
     }
-    fs::write(at("home/jo/model"), "").unwrap();
-    fs::write(at("home/trainlock/hidden"), "").unwrap();
-    fs::write(at("etc/issue"), "image").unwrap();
-    fs::write(at("etc/passwd"), "root:x:0:0::/root:/bin/sh").unwrap();
-    fs::os::unix::fs::symlink("/usr/lib", at("lib")).unwrap();
-    fs::os::unix::fs::symlink("usr/lib64", at("lib64")).unwrap();
-    fs::os::unix::fs::symlink("usr/bin", at("bin")).unwrap();
-    fs::create_dir(at("usr")).unwrap();
-    let mut it = place(Tier::Namespaces);
-    if !tiers().contains(&Tier::Namespaces) {
-        return;
+}
+
+#[test]
+fn an_image_need_have_no_c_library() {
+    for tier in namespaced() {
+        let image = tempfile::tempdir().unwrap();
+        fs::create_dir(image.path().join("bin")).unwrap();
+        let source = image.path().join("p.c");
+        fs::write(&source, "#include <unistd.h>\nint main(void) { return write(1, \"alone\\n\", 6) != 6; }\n").unwrap();
+        let mut compiler = std::process::Command::new("cc");
+        compiler.arg("-static").arg(&source).arg("-o").arg(image.path().join("bin/p"));
+        assert!(compiler.status().unwrap().success());
+        fs::create_dir(image.path().join("etc")).unwrap();
+        fs::write(image.path().join("etc/ld.so.preload"), "/bin/p\n").unwrap();
+        let mut it = place(tier);
+        it.sandbox.root = Some(image.path().to_owned());
+        let (end, text) = ended(&it.invocation("/bin/p", &[]));
+        assert_eq!((end.stop, text.as_str()), (Stop::Exited(0), "alone\n"), "{tier}");
     }
-    // The image has no programs of its own: the host's are bound into its folder.
-    it.sandbox.root = Some(image.path().to_owned());
-    for folder in ["/usr/lib", "/usr/lib64", "/usr/bin"] {
-        fs::create_dir(at(&folder[1..])).unwrap();
-        it.sandbox.read_only.push(Bind::same(folder));
-    }
-    let (end, text) = it.sh(
-        "cat /etc/issue; id -un; ls -d /mnt /home/* /home/*/* /var/*; echo x >/var/tmp/x; cat /tmp/x; echo x >/etc/issue",
-    );
-    assert_eq!(end.stop, Stop::Exited(2), "{text}");
-    let there = "imagetrainlock\n/home/jo\n/home/jo/model\n/home/trainlock\n/mnt\n/var/lib\n/var/tmp\nx\n";
-    assert!(text.starts_with(there) && text.contains("Read-only"), "{text}");
-    assert_eq!(fs::read_to_string(at("etc/issue")).unwrap(), "image");
 }
 
 #[test]
