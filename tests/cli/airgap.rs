@@ -146,3 +146,60 @@ fn hostile_bundles() {
         assert!(!outside.exists() && !Path::new("/tmp/outside-of-a-bundle").exists(), "{what}");
     }
 }
+
+#[test]
+fn what_the_store_lacks_is_told_at_once() {
+    let server = FaultServer::start();
+    server.serve("/one.csv", "one\n");
+    server.serve("/two.csv", vec![b'2'; 2048]);
+    server.serve("/tool", "#!/bin/sh\necho tool\n");
+    crate::images::serve(&server, "1", &[tar(&[("etc/issue", "x", 0o644)])]);
+    let platform = trainlock_types::Platform::host();
+    let digest = |bytes: &[u8]| trainlock_types::Digest::of(bytes).to_hex();
+    let context = project(&format!(
+        "[workspace]\nplatforms = [\"{platform}\"]\n[data]\none = {{ url = \"{}?X-Signature=s3cret\", to = \"data/one\" }}\ntwo = {{ pooch = \"registry.txt\", base-url = \"{}\" }}\n[tools]\ntool = {{ version = \"1\", from = \"index\", index = \"list.toml\" }}\n[steps.s]\nrun = \"tool > out; cat data/one >> out\"\ninputs = [\"data/one\"]\noutputs = [\"out\"]\n[steps.i]\nimage = \"{}\"\nrun = \"true\"\noutputs = [\"never\"]\n",
+        server.url("/one.csv"),
+        server.url("/"),
+        server.url("/test/sh:1").split_once("//").unwrap().1
+    ));
+    context.write("registry.txt", format!("two.csv {}\n", digest(&[b'2'; 2048])));
+    let program = b"#!/bin/sh\necho tool\n";
+    context.write(
+        "list.toml",
+        format!(
+            "[[version]]\nversion = \"1.0\"\n[version.files.{platform}]\nurl = \"{}\"\nsha256 = \"{}\"\nsize = {}\n",
+            server.url("/tool"),
+            digest(program),
+            program.len()
+        ),
+    );
+    context.run(["lock"]).expect(0);
+    fs_err::remove_dir_all(context.store()).unwrap();
+    let asked = server.request_count();
+    let all = context.run(["fetch", "--frozen"]).expect(1).stderr;
+    for words in [
+        "the network is off",
+        "data one: 4 B, from http://",
+        "X-Signature=REDACTED",
+        "data two: 2.0 KiB, from http://",
+        &format!("tool tool 1.0.0: {} B, from {}", program.len(), server.url("/tool")),
+        "image 127.0.0.1",
+        "of a size that its manifest says",
+        "4 inputs, more than 2.0 KiB, missing",
+        "trainlock vendor DIR",
+    ] {
+        assert!(all.contains(words), "{words}\n{all}");
+    }
+    assert!(!all.contains("s3cret") && all.matches("error").count() == 1, "{all}");
+    // A step needs what it names, and all of that is told before it runs.
+    let step = context.run(["train", "--frozen", "s"]).expect(1).stderr;
+    assert!(step.contains("2 inputs, ") && step.contains("data one") && step.contains("tool tool 1.0.0"), "{step}");
+    assert!(!step.contains("data two") && !step.contains("image"), "{step}");
+    let run = context.run(["run", "--frozen", "--", "tool"]).expect(1).stderr;
+    assert!(run.contains("1 input, 20 B, missing"), "{run}");
+    assert_eq!(server.request_count(), asked, "nobody is asked");
+    // What is there is not lacking; nor is what a file of this machine stands for.
+    context.run(["fetch"]).expect(0);
+    context.run(["train", "--frozen", "s"]).expect(0);
+    assert_eq!(context.read("out"), "tool\none\n");
+}

@@ -1,5 +1,6 @@
 //! Exit codes, and the one error type that commands end with.
 
+use crate::lacking::Lacking;
 use trainlock_types::Diagnostic;
 
 /// How the program ends.
@@ -41,6 +42,8 @@ pub(crate) struct Failure {
 pub(crate) enum Problem {
     /// It has a place in a file.
     Placed(Diagnostic),
+    /// The store lacks this, and the network is off.
+    Lacking(Vec<Lacking>),
     /// It has none: the message, its causes from the outermost to the innermost, and what to do.
     Plain {
         /// What failed.
@@ -76,7 +79,7 @@ impl Failure {
         match self.problems.last_mut() {
             Some(Problem::Plain { hints, .. }) => hints.push(hint.into()),
             Some(Problem::Placed(diagnostic)) => diagnostic.help = Some(hint.into()),
-            None => {}
+            Some(Problem::Lacking(_)) | None => {}
         }
         self
     }

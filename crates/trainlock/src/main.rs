@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod equip;
 mod exit;
+mod lacking;
 mod links;
 mod locking;
 mod place;

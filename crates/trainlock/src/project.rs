@@ -3,6 +3,7 @@
 use crate::cli::{Global, LockOptions, Select};
 use crate::equip::{self, Equipments};
 use crate::exit::{Exit, Failure, Problem};
+use crate::lacking::{Lack, Lacking};
 use crate::settings::Settings;
 use crate::ui::Ui;
 use std::collections::{BTreeMap, BTreeSet};
@@ -282,6 +283,7 @@ impl Project {
     /// Brings data into the store, and verifies it.
     pub(crate) fn bring(&self, lock: &Lock, data: &[&Data], offline: bool, ui: &Ui) -> Result<(), Failure> {
         let mut wants = Vec::new();
+        let mut pins = Vec::new();
         let mut bytes = 0;
         for data in data {
             let request = &data.request;
@@ -295,6 +297,7 @@ impl Project {
             if !there {
                 bytes += pin.archive.map_or(pin.content.size(), |(_, size)| size);
                 wants.push(want(pin, &request.source));
+                pins.push(pin);
             }
         }
         if wants.is_empty() {
@@ -302,19 +305,49 @@ impl Project {
         }
         let count =
             if wants.len() == 1 { format!("`{}`", wants[0].name) } else { format!("{} data sets", wants.len()) };
-        ui.note("Fetching", format!("{count} ({})", HumanSize(bytes)));
+        if !offline {
+            ui.note("Fetching", format!("{count} ({})", HumanSize(bytes)));
+        }
         let session = self.store.session()?;
         let results = {
             let (events, _display) = ui.events_of((wants.len() > 1).then_some(bytes));
             Fetcher::new(self.fetch_settings(offline), events).bring_all(&session, &wants)
         };
         session.finish(false)?;
-        let errors: Vec<FetchError> = results.into_iter().filter_map(Result::err).collect();
+        let (mut errors, mut lacking) = (Vec::new(), Vec::new());
+        for ((result, want), pin) in results.into_iter().zip(&wants).zip(pins) {
+            match result {
+                Ok(()) => {}
+                Err(FetchError::Offline { .. }) => lacking.push(Lacking::data(&self.store, &want.name, pin)?),
+                Err(error) => errors.push(error),
+            }
+        }
+        let lacking = (!lacking.is_empty()).then(|| Failure::from(lacking));
         if !errors.is_empty() {
-            return Err(fetch_failure(&errors));
+            let mut failure = fetch_failure(&errors);
+            failure.problems.extend(lacking.into_iter().flat_map(|failure| failure.problems));
+            return Err(failure);
+        }
+        if let Some(failure) = lacking {
+            return Err(failure);
         }
         ui.status("Verified", format!("{count} ({})", HumanSize(bytes)));
         Ok(())
+    }
+
+    /// Brings all that these members' steps may need; what can't be had without a network is told together.
+    pub(crate) fn bring_all(
+        &self,
+        lock: &Lock,
+        data: &[&Data],
+        members: &[usize],
+        offline: bool,
+        ui: &Ui,
+    ) -> Result<(), Failure> {
+        let mut lack = Lack::default();
+        lack.keep(self.bring(lock, data, offline, ui))?;
+        lack.keep(self.bring_equipment(lock, members, offline, ui))?;
+        lack.done()
     }
 
     /// Puts data at its place in the project's folder.

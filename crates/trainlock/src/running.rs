@@ -2,6 +2,7 @@
 
 use crate::equip::Equipments;
 use crate::exit::{Exit, Failure, Problem};
+use crate::lacking::Lack;
 use crate::links;
 use crate::project::{self, ParamOptions, Project};
 use crate::ui::Ui;
@@ -62,9 +63,11 @@ pub(crate) fn carry_out(
     preflight(bench, plan, setup, ui)?;
     bench.hash_sources(plan)?;
     let needed = project.data_needed(bench, plan, setup.force || setup.trial.is_some())?;
-    project.bring(setup.lock, &needed, setup.offline, ui)?;
+    let mut lack = Lack::default();
+    lack.keep(project.bring(setup.lock, &needed, setup.offline, ui))?;
     let runs = working(bench, plan, setup)?;
-    project.equip(setup.lock, setup.equipment, &runs, (setup.offline, setup.engine), ui)?;
+    lack.keep(project.equip(setup.lock, setup.equipment, &runs, (setup.offline, setup.engine), ui))?;
+    lack.done()?;
 
     let session = project.store.session()?;
     let runs = project.workspace.root.join(".trainlock/runs");

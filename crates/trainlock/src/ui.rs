@@ -2,6 +2,7 @@
 
 use crate::cli::{Color, Global};
 use crate::exit::{Failure, Problem};
+use crate::lacking;
 use crate::report;
 use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -121,8 +122,17 @@ impl Ui {
     /// Why a command failed.
     pub(crate) fn failure(&self, failure: &Failure) {
         for problem in failure.problems.iter().take(PROBLEMS) {
+            let told;
+            let problem = match problem {
+                Problem::Lacking(all) => {
+                    told = lacking::told(all);
+                    &told
+                }
+                other => other,
+            };
             match problem {
                 Problem::Placed(diagnostic) => self.say(&report::render(diagnostic, self.color)),
+                Problem::Lacking(_) => {}
                 Problem::Plain { message, causes, hints } => {
                     let mut text = format!("{}: {message}", self.paint("error", RED));
                     for cause in causes {

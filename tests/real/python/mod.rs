@@ -90,6 +90,13 @@ fn locked_for_all_platforms_and_used_again_without_a_network() {
     let elsewhere = TestContext::new(env!("CARGO_BIN_EXE_trainlock"));
     write_manifest(&elsewhere, &with_packages("[python]\ndependencies = [\"demo\"]\n", "base"));
     elsewhere.write("train.lock", &lock);
+    // Without one, all that is lacking is told at once: uv, and each package.
+    for args in [["fetch", "--frozen"], ["train", "--frozen"]] {
+        let lacking = elsewhere.run(args).expect(1).stderr;
+        for words in ["tool uv ", "package demo: ", "package base: ", "(the package index)", "3 inputs, ", " missing"] {
+            assert!(lacking.contains(words), "{words}: {lacking}");
+        }
+    }
     let fetched = run(&elsewhere, &index.url(""), &["fetch", "--locked"]).expect(0);
     assert!(fetched.stderr.contains("Verified 2 python packages"), "{}", fetched.stderr);
     elsewhere.run(["train", "--frozen"]).expect(0);

@@ -34,8 +34,7 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
         ui.status("Verified", format!("{count} files from {}", from.display()));
     }
     let data = project.data_of(&members);
-    project.bring(&lock, &data, args.lock.offline(), ui)?;
-    project.bring_equipment(&lock, &members, args.lock.offline(), ui)?;
+    project.bring_all(&lock, &data, &members, args.lock.offline(), ui)?;
     if args.link {
         project.link(&lock, &data, ui)?;
     }

@@ -366,5 +366,6 @@ fn in_a_line(problem: &Problem) -> String {
             lines.collect::<Vec<_>>().join(": ")
         }
         Problem::Placed(diagnostic) => diagnostic.message.clone(),
+        Problem::Lacking(_) => "the network is off".to_owned(),
     }
 }

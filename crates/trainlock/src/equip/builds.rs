@@ -2,6 +2,7 @@
 
 use super::{EquipError, Workshop, host_python, is_build};
 use crate::exit::{Exit, Failure};
+use crate::lacking::Lacking;
 use crate::project::Project;
 use crate::ui::Ui;
 use trainlock_env::python::{PythonError, list_builds};
@@ -118,9 +119,13 @@ impl Project {
             Ok(place) => return Ok(Ok(place)),
             Err(error) => error,
         };
+        let failed = |error: EquipError| match pin.artifacts.get(&Platform::host()) {
+            Some(artifact) if error.is_offline() => vec![Lacking::tool(pin, &artifact.file)].into(),
+            _ => Failure::from(error),
+        };
         // What came and is not what is locked is no reason to look elsewhere.
         if !is_build(pin) || error.exit() != Exit::Failed {
-            return Err(error.into());
+            return Err(failed(error));
         }
         let request = ToolRequest {
             member: pin.member.clone(),
@@ -131,7 +136,7 @@ impl Project {
             platforms: Vec::new(),
         };
         let mut tools = HostTools::new(self.settings.path.clone(), self.own_folder()?.join("tools.json"));
-        let Ok(host) = host_python(&mut tools, &request, &pin.version.to_string()) else { return Err(error.into()) };
+        let Ok(host) = host_python(&mut tools, &request, &pin.version.to_string()) else { return Err(failed(error)) };
         ui.note("Using", format!("{} {} of this machine: the locked build can't be had", pin.name, pin.version));
         Ok(Err(host))
     }

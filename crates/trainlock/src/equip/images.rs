@@ -2,12 +2,13 @@
 
 use super::{EquipError, Workshop, kept};
 use crate::exit::{Exit, Failure, Problem};
+use crate::lacking::Lacking;
 use crate::project::Project;
 use crate::ui::Ui;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use trainlock_env::{Engine, EngineKind, ImagePlace};
-use trainlock_fetch::{image_config, image_config_digest, image_layout};
+use trainlock_fetch::{FetchError, image_config, image_config_digest, image_layout};
 use trainlock_lock::Lock;
 use trainlock_store::StoreError;
 use trainlock_types::{Digest, ImageReference, Platform};
@@ -31,8 +32,16 @@ impl Workshop<'_> {
             Some(tree) if self.store.object(&manifest.0, Some(manifest.1))?.is_some() => tree,
             kept => {
                 let _lock = self.store.lock(&format!("image-{key}"), |_| {})?;
-                ui.note("Fetching", format!("image {image}"));
-                self.fetcher.bring_image(self.session, image, manifest)?;
+                if !self.offline {
+                    ui.note("Fetching", format!("image {image}"));
+                }
+                match self.fetcher.bring_image(self.session, image, manifest) {
+                    Ok(()) => {}
+                    Err(FetchError::Offline { .. }) => {
+                        return Err(EquipError::Lacking(vec![Lacking::image(self.store, image, manifest)?]));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
                 let tree = match kept {
                     Some(tree) => tree,
                     None => self.fetcher.unpack_image(self.session, image, manifest)?,

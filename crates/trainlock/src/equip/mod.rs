@@ -11,6 +11,7 @@ pub(crate) use npm::Npm;
 pub(crate) use python::{newer_package, resolve_packages};
 
 use crate::exit::{Exit, Failure, Problem};
+use crate::lacking::{Lack, Lacking};
 use crate::project::{self, Project};
 use crate::settings::PythonPlaces;
 use crate::ui::Ui;
@@ -76,6 +77,9 @@ pub(crate) enum EquipError {
     Index(String),
     #[error("{0}")]
     Npm(String),
+    /// The store lacks files, and the network is off.
+    #[error("the store lacks what is locked, and the network is off")]
+    Lacking(Vec<Lacking>),
     #[error("no Python {wanted} on this machine: {found}")]
     Interpreter { wanted: String, found: String },
     #[error("package {package} {version} has no wheel for {platform}")]
@@ -187,8 +191,23 @@ impl EquipError {
     }
 }
 
+impl EquipError {
+    /// Whether a network could have brought what is needed.
+    pub(crate) fn is_offline(&self) -> bool {
+        matches!(
+            self,
+            EquipError::Lacking(_)
+                | EquipError::Fetch(FetchError::Offline { .. })
+                | EquipError::ToolFetch(ToolFetchError::Fetch(FetchError::Offline { .. }))
+        )
+    }
+}
+
 impl From<EquipError> for Failure {
     fn from(error: EquipError) -> Failure {
+        if let EquipError::Lacking(all) = error {
+            return all.into();
+        }
         let mut failure = Failure::from_error(error.exit(), &error);
         if let Some(Problem::Plain { hints, .. }) = failure.problems.first_mut() {
             hints.extend(error.hint());
@@ -305,10 +324,9 @@ impl Workshop<'_> {
                 missing.push((*package, *file));
             }
         }
-        if self.offline
-            && let Some((package, file)) = missing.first()
-        {
-            return Err(FetchError::Offline { name: format!("{package} ({})", file.file), url: String::new() }.into());
+        if self.offline && !missing.is_empty() {
+            let lacking = missing.iter().map(|(package, file)| Lacking::package(package, file));
+            return Err(EquipError::Lacking(lacking.collect()));
         }
         let indexes =
             missing.iter().map(|(package, _)| self.index_of(package, names)).collect::<Result<Vec<_>, EquipError>>()?;
@@ -572,12 +590,14 @@ impl Project {
         if open.is_empty() {
             return Ok(());
         }
-        let index = self.package_index()?;
+        // Without a network nobody is asked.
+        let index = if offline { self.package_index().unwrap_or_default() } else { self.package_index()? };
         let session = self.store.session()?;
         let (events, display) = ui.events();
         let fetcher = Fetcher::new(self.fetch_settings(offline), events);
         let workshop = self.workshop(&session, &fetcher, &index, offline);
         let mut built = 0;
+        let mut lack = Lack::default();
         for ((name, _), equipment) in open {
             let member = self.workspace.members.iter().find(|m| m.name == *name);
             let member = member.filter(|m| !m.dir.is_root()).map(|m| &m.name);
@@ -585,16 +605,18 @@ impl Project {
                 if let (Tool::Fetched(fetched), Some(pin)) = (here, lock.tool(member, tool))
                     && here.program().is_none()
                 {
-                    match self.tool_or_host(&workshop, pin, ui)? {
-                        Ok(place) => drop(fetched.place.set(place)),
-                        Err(host) => drop(fetched.stand_in.set(host)),
+                    match lack.keep(self.tool_or_host(&workshop, pin, ui))? {
+                        Some(Ok(place)) => drop(fetched.place.set(place)),
+                        Some(Err(host)) => drop(fetched.stand_in.set(host)),
+                        None => {}
                     }
                 }
             }
             if let Some(image) = equipment.image.as_ref().filter(|image| image.place.get().is_none()) {
                 let pin = lock.image(&image.reference);
                 let Some(manifest) = pin.and_then(|pin| pin.platforms.get(&Platform::host())) else { continue };
-                let mut place = workshop.image(&image.reference, *manifest, ui)?;
+                let brought = workshop.image(&image.reference, *manifest, ui).map_err(Failure::from);
+                let Some(mut place) = lack.keep(brought)? else { continue };
                 if let Some(engine) = engine {
                     place.handed = Some(self.handed_over(engine, &image.reference, *manifest, offline)?);
                 }
@@ -610,14 +632,22 @@ impl Project {
             if kept(&self.store, &key)?.is_none() {
                 // Those that were installed for other sets of packages are linked.
                 let (interpreter, uv) = (interpreter_key(python.version()), resolver.version.to_string());
-                let mut new = Vec::new();
-                for file in packages.selected.iter().map(|s| &s.file) {
-                    if kept(&self.store, &piece_key(&interpreter, &uv, file))?.is_none() {
-                        new.push(file.size);
+                let mut new: Vec<(&str, &PinnedFile)> = Vec::new();
+                for one in &packages.selected {
+                    if kept(&self.store, &piece_key(&interpreter, &uv, &one.file))?.is_none() {
+                        new.push((&one.name, &one.file));
                     }
                 }
+                if offline {
+                    lack.keep(self.tool_or_host(&workshop, resolver, ui))?;
+                    lack.keep(workshop.bring(&new, &packages.index).map_err(Failure::from))?;
+                }
+                // There will be no environment to build.
+                if !lack.is_empty() {
+                    continue;
+                }
                 if !new.is_empty() {
-                    let bytes = HumanSize(new.iter().sum());
+                    let bytes = HumanSize(new.iter().map(|(_, file)| file.size).sum());
                     ui.note("Installing", format!("{} ({bytes})", count(new.len())));
                     built += new.len();
                 }
@@ -627,6 +657,7 @@ impl Project {
         }
         drop((fetcher, display));
         session.finish(false)?;
+        lack.done()?;
         if built > 0 {
             ui.status("Installed", format!("{} as locked", count(built)));
         }
@@ -668,22 +699,25 @@ impl Project {
         if !missing.is_empty() {
             ui.note("Fetching", &what);
         }
-        let index = self.package_index()?;
+        // Without a network nobody is asked.
+        let index = if offline { self.package_index().unwrap_or_default() } else { self.package_index()? };
         let session = self.store.session()?;
         {
             let (events, _display) = ui.events();
             let fetcher = Fetcher::new(self.fetch_settings(offline), events);
             let workshop = self.workshop(&session, &fetcher, &index, offline);
+            let mut lack = Lack::default();
             for pin in tools {
-                let _ = self.tool_or_host(&workshop, pin, ui)?;
+                lack.keep(self.tool_or_host(&workshop, pin, ui))?;
             }
             for (image, manifest) in images {
-                workshop.image(image, manifest, ui)?;
+                lack.keep(workshop.image(image, manifest, ui).map_err(Failure::from))?;
             }
             for (pin, selected) in &packages {
                 let files: Vec<(&str, &PinnedFile)> = selected.iter().map(|s| (s.name.as_str(), &s.file)).collect();
-                workshop.bring(&files, &pin.index)?;
+                lack.keep(workshop.bring(&files, &pin.index).map_err(Failure::from))?;
             }
+            lack.done()?;
         }
         session.finish(false)?;
         if !missing.is_empty() {

@@ -157,7 +157,7 @@ fn in_words(failure: &Failure) -> String {
     match failure.problems.first() {
         Some(Problem::Plain { message, .. }) => message.clone(),
         Some(Problem::Placed(diagnostic)) => diagnostic.message.clone(),
-        None => String::new(),
+        Some(Problem::Lacking(_)) | None => String::new(),
     }
 }
 
