@@ -25,7 +25,7 @@ impl Server {
         while !is_ready() {
             let log = || fs_err::read_to_string(log).unwrap_or_default();
             assert!(self.0.try_wait().unwrap().is_none(), "the server ended: {}", log());
-            assert!(begin.elapsed() < Duration::from_secs(20), "the server does not listen: {}", log());
+            assert!(begin.elapsed() < Duration::from_secs(60), "the server does not listen: {}", log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }

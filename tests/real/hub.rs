@@ -298,8 +298,10 @@ fn a_hub_that_moves_on_and_loses_a_repository() {
     for text in ["`tiny`", "the hub has no model `lab/tiny`", &format!("look for it at {}/lab/tiny:", hub.url)] {
         assert!(gone.stderr.contains(text), "{text}\n{}", gone.stderr);
     }
-    let outdated = run(&["outdated"]);
-    assert!(outdated.stderr.contains("no model `lab/tiny`"), "{}{}", outdated.stdout, outdated.stderr);
+    let outdated = run(&["outdated"]).expect(0);
+    assert!(outdated.stdout.contains("gone: the hub has no model `lab/tiny`"), "{}", outdated.stdout);
+    let audit = run(&["audit", "--strict"]).expect(1);
+    assert!(audit.stdout.contains("the hub has no model `lab/tiny`"), "{}", audit.stdout);
     fs_err::remove_file(context.project().join("train.lock")).unwrap();
     let gone = run(&["lock"]).expect(1);
     assert!(gone.stderr.contains("the hub has no model `lab/tiny`"), "{}", gone.stderr);

@@ -113,10 +113,9 @@ impl FetchError {
 
     /// Whether every source answered that it does not have it.
     pub fn is_gone(&self) -> bool {
-        let is_gone = |reason: &Reason| matches!(reason, Reason::NotFound(_) | Reason::Gone { .. } | Reason::NoFile);
         match self {
             FetchError::Sources { failures: SourceFailures(all), .. } => {
-                !all.is_empty() && all.iter().all(|failure| is_gone(&failure.reason))
+                !all.is_empty() && all.iter().all(|failure| failure.reason.is_gone())
             }
             FetchError::Gone { .. } => true,
             _ => false,
@@ -174,7 +173,12 @@ impl FetchError {
                         .to_owned(),
                 ),
                 Reason::Mismatch { mismatch: Mismatch::Sha256 { .. } | Mismatch::Size { .. }, .. } => {
-                    Some(format!("if the change upstream is meant, run `trainlock update {name}`"))
+                    // A file of a data set, or one of a member, is none that `update` knows by this name.
+                    let which = match name.contains('/') {
+                        true => "` with the data set's name".to_owned(),
+                        false => format!(" {name}`"),
+                    };
+                    Some(format!("if the change upstream is meant, run `trainlock update{which}"))
                 }
                 Reason::Gone { package } => Some(format!(
                     "look whether the machine's package index is the one that was locked with; else move to a version that it has: trainlock update {package}"
@@ -461,6 +465,15 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether the source answered that it does not have it.
+    fn is_gone(&self) -> bool {
+        match self {
+            Reason::NotFound(_) | Reason::Gone { .. } | Reason::NoFile => true,
+            Reason::Hub { refusal, .. } => refusal.is_missing(),
+            _ => false,
+        }
+    }
+
     /// Whether another try may go better.
     pub(crate) fn may_pass(&self) -> bool {
         match self {

@@ -39,6 +39,11 @@ impl HubRefusal {
         }
     }
 
+    /// Whether it says that there is no such thing: of what is private it says the same.
+    pub(crate) fn is_missing(self) -> bool {
+        matches!(self, HubRefusal::NoRepository | HubRefusal::NoRevision | HubRefusal::NoEntry)
+    }
+
     /// What to do about it: `page` is where people see the repository, `sent` whether a token was sent.
     pub(crate) fn hint(self, page: &str, sent: bool) -> String {
         let token = "set HF_TOKEN, or log in with the hub's own tools";

@@ -119,23 +119,13 @@ impl Source for Hf<'_> {
     }
 
     fn explained(&self, question: &Question<'_>, error: FetchError) -> FetchError {
-        let FetchError::Sources { failures, .. } = &error else { return error };
-        let is_missing = |reason: &Reason| match reason {
-            Reason::NotFound(_) => true,
-            Reason::Hub { refusal, .. } => {
-                matches!(refusal, HubRefusal::NoRepository | HubRefusal::NoRevision | HubRefusal::NoEntry)
-            }
-            _ => false,
-        };
         let commit = question.locked.as_ref().and_then(commit_of);
-        let Some(commit) = commit.filter(|_| failures.0.iter().any(|failure| is_missing(&failure.reason))) else {
-            return error;
-        };
+        let Some(commit) = commit.filter(|_| error.is_gone()) else { return error };
         let api = self.api(&["revision", &commit]);
         match question.fetcher.page(question.name, &api, "application/json") {
             Ok(_) => error,
             Err(of_all) => match self.of_repository(question, of_all, &commit) {
-                of_all @ FetchError::Contents { .. } => of_all,
+                of_all @ FetchError::Gone { .. } => of_all,
                 _ => error,
             },
         }
@@ -269,25 +259,27 @@ impl Hf<'_> {
             }
             Some(Reason::NotFound(_) | Reason::Hub { .. }) => {
                 let names = self.names(question);
+                let gone = |reason, hint| FetchError::Gone { name: question.name.to_owned(), reason, hint };
                 if names.is_empty() {
                     let none = format!("the hub has no {what} `{id}`");
                     return match reason {
                         Some(Reason::Hub { sent, .. }) => {
                             let hint = HubRefusal::NoRepository.hint(page.as_str(), *sent);
-                            contents(question.name, format!("{none}, or keeps it private"), Some(hint))
+                            gone(format!("{none}, or keeps it private"), hint)
                         }
-                        _ => contents(question.name, none, Some(format!("look for it at {page}"))),
+                        _ => gone(none, format!("look for it at {page}")),
                     };
                 }
-                let near = nearest(rev, names.iter().map(String::as_str)).or_else(|| names.first().map(String::as_str));
-                let hint = match question.locked {
-                    Some(_) => Some(format!(
+                let there = names.join(", ");
+                let hint = match (question.locked, nearest(rev, names.iter().map(String::as_str))) {
+                    (Some(_), _) => format!(
                         "its history was rewritten, perhaps; to take what is there now: trainlock update {}",
                         question.name
-                    )),
-                    None => near.map(|near| format!("did you mean `{near}`? It has {}", names.join(", "))),
+                    ),
+                    (None, Some(near)) => format!("did you mean `{near}`? It has {there}"),
+                    (None, None) => format!("it has {there}"),
                 };
-                contents(question.name, format!("the {what} `{id}` has no revision `{rev}`"), hint)
+                gone(format!("the {what} `{id}` has no revision `{rev}`"), hint)
             }
             _ => error,
         }

@@ -193,7 +193,7 @@ fn what_the_hub_says_when_it_refuses() {
     // Another revision than the one that is there.
     place.server.serve("/api/datasets/o/n/refs", r#"{"branches": [{"name": "main"}], "tags": []}"#);
     let text = said(api, refusal(404, "RevisionNotFound", "Invalid rev id: main"), false);
-    assert!(text.contains("no revision `main`") && text.contains("It has main"), "{text}");
+    assert!(text.contains("no revision `main`") && text.contains("did you mean `main`"), "{text}");
 }
 
 #[test]

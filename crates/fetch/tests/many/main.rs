@@ -191,6 +191,7 @@ fn what_a_croissant_description_lists() {
     place.server.serve("/d/two.csv", "three");
     let error = place.bring("four", &locked).unwrap_err();
     assert!(error.is_verification() && chain(&error).contains("sub/two.csv"), "{}", chain(&error));
+    assert!(chain(&error).contains("`trainlock update` with the data set's name"), "{}", chain(&error));
     place.server.serve("/d/two.csv", "two");
     place.server.serve("/d/croissant.json", "{}");
     assert!(place.bring("five", &locked).unwrap_err().is_verification());
