@@ -212,3 +212,131 @@ fn an_address_is_read_from_elsewhere() {
     let failed = run("s3://bucket", &["fetch"]).expect(2);
     assert!(failed.stderr.contains("https://example.org"), "{}", failed.stderr);
 }
+
+const PROXY: &str = "x-secret-41f0";
+const REGISTRY: &str = "r-secret-c7d3";
+const REPOSITORY: &str = "g-secret-8e55";
+/// As they are sent: the base64 of `user:` and each.
+const OTHERS: [&str; 3] = ["dXNlcjp4LXNlY3JldC00MWYw", "dXNlcjpyLXNlY3JldC1jN2Qz", "dXNlcjpnLXNlY3JldC04ZTU1"];
+
+/// Runs a command and looks for secrets in all that it said and in all that there is besides what holds them by right.
+fn watched(context: &TestContext, command: &mut std::process::Command, besides: &[&Path], code: i32) -> Ran {
+    let ran = Ran::of(command).expect(code);
+    let what = format!("{:?}", command.get_args());
+    let clean = |what: &str, text: &str| {
+        for secret in [PROXY, REGISTRY, REPOSITORY, TOKEN].iter().chain(&OTHERS) {
+            assert!(!text.contains(secret), "{what} holds {secret}:\n{text}");
+        }
+    };
+    clean(&what, &format!("{}{}", ran.stdout, ran.stderr));
+    let mut open = vec![context.root().to_owned()];
+    while let Some(path) = open.pop() {
+        if besides.contains(&path.as_path()) || path.is_symlink() {
+            continue;
+        }
+        match path.is_dir() {
+            true => open.extend(fs_err::read_dir(&path).unwrap().map(|entry| entry.unwrap().path())),
+            false => clean(&path.display().to_string(), &String::from_utf8_lossy(&fs_err::read(&path).unwrap())),
+        }
+    }
+    ran
+}
+
+#[test]
+fn no_password_of_a_proxy_is_written_or_printed() {
+    let proxy = FaultServer::start();
+    let proxied = |path: &str| format!("http://data.invalid{path}");
+    proxy.serve(&proxied("/x.csv"), "x");
+    let context = project(
+        "[data]\nx = { url = \"http://data.invalid/x.csv\", to = \"data/x\" }\n[steps.s]\nrun = \"cat data/x > out\"\ninputs = [\"data/x\"]\noutputs = [\"out\"]\n",
+    );
+    let address = proxy.url("").replace("http://", &format!("http://user:{PROXY}@"));
+    let check = |address: &str, args: &[&str], code: i32| {
+        let mut command = context.command(args);
+        command.env("http_proxy", address).env("https_proxy", address).args(["--config", "fetch.retries=0"]);
+        watched(&context, &mut command, &[], code)
+    };
+    check(&address, &["train", "-v"], 0);
+    assert_eq!(context.read("out"), "x");
+    let asked = proxy.requests(&proxied("/x.csv"));
+    let sent = format!("Basic {}", OTHERS[0]);
+    assert!(asked.iter().all(|request| request.header("proxy-authorization") == Some(&sent)), "{asked:?}");
+    for args in [&["outdated", "--json"][..], &["audit", "--json"], &["runs", "show", "--json"], &["status", "--json"]]
+    {
+        check(&address, args, 0);
+    }
+    // A proxy that refuses, is not there, or has an address that is none.
+    fs_err::remove_dir_all(context.store()).unwrap();
+    proxy.script(&proxied("/x.csv"), "", [Fault::Status(407)]);
+    let failed = check(&address, &["train", "-v", "--force", "--locked"], 1);
+    assert!(failed.stderr.contains("407"), "{}", failed.stderr);
+    check(&address, &["outdated", "--json"], 1);
+    drop(proxy);
+    for address in [address, format!("http://user:{PROXY}@no.host.invalid:1"), format!("http://user:{PROXY}@:bad:")] {
+        for (args, code) in [(&["fetch", "-v"][..], 1), (&["outdated", "--json"], 1), (&["audit", "--json"], 0)] {
+            check(&address, args, code);
+        }
+    }
+}
+
+#[test]
+fn no_login_of_a_registry_is_written_or_printed() {
+    let server = FaultServer::start();
+    crate::images::serve(&server, "1", &[]);
+    let index = "/v2/test/sh/manifests/1";
+    server.script("/v2/", "", [Fault::Challenge("Basic realm=\"members\"".to_owned())]);
+    let reference = server.url("/test/sh:1").split_once("//").unwrap().1.to_owned();
+    let registry = server.url("").split_once("//").unwrap().1.to_owned();
+    let context = project(&format!("[steps.s]\nimage = \"{reference}\"\nrun = \"true\"\noutputs = [\"out\"]\n"));
+    let config = context.home().join(".docker");
+    fs_err::create_dir_all(&config).unwrap();
+    let text = format!("{{\"auths\": {{\"{registry}\": {{\"auth\": \"{}\"}}}}}}", OTHERS[1]);
+    fs_err::write(config.join("config.json"), text).unwrap();
+    let check = |args: &[&str], code: i32| {
+        let mut command = context.command(args);
+        watched(&context, command.args(["--config", "fetch.retries=0"]), &[&config], code)
+    };
+    check(&["lock", "-v"], 0);
+    let sent = format!("Basic {}", OTHERS[1]);
+    assert_eq!(server.requests(index).last().unwrap().header("authorization"), Some(sent.as_str()));
+    for args in [&["outdated", "--json"][..], &["audit", "--json"], &["fetch", "--json", "-v"], &["metadata"]] {
+        check(args, 0);
+    }
+    server.script(index, "", [Fault::Status(401)]);
+    check(&["outdated", "--json"], 1);
+    let failed = check(&["update"], 1);
+    assert!(failed.stderr.contains("credentials"), "{}", failed.stderr);
+    drop(server);
+    check(&["update"], 1);
+}
+
+#[test]
+fn no_login_in_an_address_is_written_or_printed() {
+    let context = project("");
+    let manifest = context.project().join("train.toml");
+    let check = |line: &str, words: &str| {
+        crate::write_manifest(&context, line);
+        for args in [&["lock", "-v"][..], &["status", "--json"], &["metadata"], &["audit", "--offline"]] {
+            let ran = watched(&context, &mut context.command(args), &[&manifest], 2);
+            assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+        }
+    };
+    let login = format!("user:{REPOSITORY}@");
+    for (scheme, words) in [("git+https", "credentials"), ("https", "credentials"), ("git+http", "unknown kind of URL")]
+    {
+        check(&format!("[data]\ng = {{ url = \"{scheme}://{login}example.org/r.git\" }}\n"), words);
+    }
+    // A mistake elsewhere on the line, and in a table of its own beside it.
+    let url = format!("url = \"https://example.org/x?access_token={TOKEN}\"");
+    check(&format!("[data]\ng = {{ {url}, rve = \"main\" }}\n"), "unknown key `rve`");
+    check(&format!("[data.g]\n{url}\nrve = \"main\"\n"), "unknown key `rve`");
+    // What may be said in an address, where the server refuses it.
+    let server = FaultServer::start();
+    server.script("/x", "", [Fault::Status(403)]);
+    crate::write_manifest(
+        &context,
+        &format!("[data]\ng = {{ url = \"{}\" }}\n", server.url(&format!("/x?access_token={TOKEN}"))),
+    );
+    let failed = watched(&context, &mut context.command(["lock", "-v"]), &[&manifest], 1);
+    assert!(failed.stderr.contains("access_token=REDACTED"), "{}", failed.stderr);
+}

@@ -215,6 +215,10 @@ http {{
     let log = fs_err::read_to_string(folder.join("access.log")).unwrap();
     assert!(log.contains("- ada [") && log.contains("git-upload-pack"), "{log}");
     assert!(!context.read("train.lock").contains(PASSWORD) && !context.read("train.lock").contains("ada"));
+    for args in [&["outdated", "--json"][..], &["audit", "--json"], &["metadata"]] {
+        let ran = run(args);
+        assert!(!ran.stdout.contains(PASSWORD) && !ran.stderr.contains(PASSWORD), "{args:?}");
+    }
 
     // A description whose files lie in it.
     let page = format!("https://localhost:{port}/git/lexicon.git/tree/main");

@@ -1,19 +1,22 @@
 //! Errors with a place, rendered as rustc renders its own.
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
-use trainlock_types::Diagnostic;
+use trainlock_types::{Diagnostic, masked};
 
 /// A diagnostic as text, with colour or without.
 pub(crate) fn render(diagnostic: &Diagnostic, color: bool) -> String {
     let source = &diagnostic.source;
     let path = shown(&source.path);
-    let mut snippet = Snippet::source(&source.text).path(path.as_str()).fold(true);
-    snippet = snippet.annotation(AnnotationKind::Primary.span(diagnostic.span.clone()).label(&diagnostic.label));
+    // Addresses may stand there with what they had better not.
+    let (text, label, message) = (masked(&source.text), masked(&diagnostic.label), masked(&diagnostic.message));
+    let help = diagnostic.help.as_deref().map(masked);
+    let mut snippet = Snippet::source(&text).path(path.as_str()).fold(true);
+    snippet = snippet.annotation(AnnotationKind::Primary.span(diagnostic.span.clone()).label(&label));
     for (span, label) in &diagnostic.related {
         snippet = snippet.annotation(AnnotationKind::Context.span(span.clone()).label(label));
     }
-    let mut group: Group<'_> = Level::ERROR.primary_title(&diagnostic.message).element(snippet);
-    if let Some(help) = &diagnostic.help {
+    let mut group: Group<'_> = Level::ERROR.primary_title(&message).element(snippet);
+    if let Some(help) = &help {
         group = group.element(Level::HELP.message(help));
     }
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };

@@ -36,7 +36,7 @@ pub use request::{
     Algorithm, Checksum, ChecksumError, DataRequest, DataSource, FetchedTool, ToolFrom, ToolMatch, ToolProvider,
     ToolRequest,
 };
-pub use source::{Address, SourceUrl, UrlError, hub_id};
+pub use source::{Address, SourceUrl, UrlError, hub_id, masked};
 pub use stability::{Advice, unstable};
 pub use text::{percent_decoded, position_of};
 pub use units::{HumanDuration, HumanSize, UnitError, parse_duration, parse_size};

@@ -3,7 +3,7 @@
 use crate::Digest;
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::OnceLock;
 use url::Url;
 
@@ -254,15 +254,56 @@ fn without_credentials(url: Url) -> Result<Address, UrlError> {
     if url.username().is_empty() && url.password().is_none() { Ok(url.into()) } else { Err(UrlError::Credentials) }
 }
 
+/// Whether a query's value under this key signs or authorises.
+fn is_secret(key: &str) -> bool {
+    const WORDS: &[&str] =
+        &["sig", "token", "key", "credential", "secret", "password", "passwd", "auth", "policy", "jwt", "session"];
+    let key = key.to_ascii_lowercase();
+    WORDS.iter().any(|word| key.contains(word))
+}
+
+/// A text, such as a manifest with a mistake in an address, with an asterisk for each byte of what signs or authorises in its URLs:
+/// all places in it stay where they are.
+pub fn masked(text: &str) -> String {
+    let mut hidden: Vec<Range<usize>> = Vec::new();
+    for (at, _) in text.match_indices("://") {
+        let start = at + 3;
+        let ends = |c: char| c.is_whitespace() || c.is_control() || "\"'`<>".contains(c);
+        let url = text[start..].split(ends).next().unwrap_or_default();
+        let (before, query) = url.split_once('?').unwrap_or((url, ""));
+        let authority = before.split(['/', '#']).next().unwrap_or_default();
+        // A password may hold what would end the host: then what follows the colon is no port.
+        let port = authority.split_once(':').is_none_or(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+        let login = match authority.rfind('@') {
+            Some(end) => Some(end),
+            None if port => None,
+            None => url.rfind('@'),
+        };
+        if let Some(end) = login {
+            let from = url[..end].find(':').map(|colon| colon + 1);
+            // A user's name alone is a token, but for ssh.
+            let from = from.or_else(|| (!text[..at].ends_with("ssh")).then_some(0));
+            hidden.extend(from.map(|from| start + from..start + end));
+        }
+        let mut place = start + before.len() + 1;
+        for pair in query.split('&') {
+            if let Some((key, value)) = pair.split_once('=')
+                && is_secret(key)
+            {
+                let from = place + key.len() + 1;
+                hidden.push(from..from + value.len());
+            }
+            place += pair.len() + 1;
+        }
+    }
+    let mut bytes = text.as_bytes().to_vec();
+    hidden.into_iter().for_each(|range| bytes[range].fill(b'*'));
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
 /// A URL with what signs or authorises taken out: user, password, and such query values, in whose place stands `REDACTED` and
 /// what `instead` makes of the value.
 fn redact(url: &Address, instead: impl Fn(&str) -> String) -> String {
-    const WORDS: &[&str] =
-        &["sig", "token", "key", "credential", "secret", "password", "passwd", "auth", "policy", "jwt", "session"];
-    let secret = |key: &str| {
-        let key = key.to_ascii_lowercase();
-        WORDS.iter().any(|word| key.contains(word))
-    };
     let has_user = url.scheme().starts_with("http") && (!url.username().is_empty() || url.password().is_some());
     if !has_user && !url.as_str().contains('?') {
         return url.as_str().to_owned();
@@ -278,7 +319,7 @@ fn redact(url: &Address, instead: impl Fn(&str) -> String) -> String {
     let shown: Vec<String> = query
         .split('&')
         .map(|pair| match pair.split_once('=') {
-            Some((key, value)) if secret(key) => format!("{key}=REDACTED{}", instead(value)),
+            Some((key, value)) if is_secret(key) => format!("{key}=REDACTED{}", instead(value)),
             _ => pair.to_owned(),
         })
         .collect();
@@ -307,6 +348,22 @@ impl fmt::Debug for SourceUrl {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn secrets_of_a_text_are_masked_in_their_place() {
+        for (text, shown) in [
+            ("url = \"https://me:pw@x.org/a\" # c", "url = \"https://me:**@x.org/a\" # c"),
+            ("https://token@x.org/a", "https://*****@x.org/a"),
+            ("git+ssh://git@x.org/a", "git+ssh://git@x.org/a"),
+            ("'https://me:p/w@x.org/a'", "'https://me:***@x.org/a'"),
+            ("https://x.org:80/a@b?part=1&X-Signature=abc&c=d", "https://x.org:80/a@b?part=1&X-Signature=***&c=d"),
+            ("https://x.org/?token=ä\nhttps://a:b@y", "https://x.org/?token=**\nhttps://a:*@y"),
+            ("hf://datasets/o/n@main pypi:p@1", "hf://datasets/o/n@main pypi:p@1"),
+            ("://", "://"),
+        ] {
+            assert_eq!(masked(text), shown);
+        }
+    }
 
     #[test]
     fn kinds() {
