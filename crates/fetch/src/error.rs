@@ -2,7 +2,7 @@
 
 use crate::ArchiveError;
 use crate::refusal::HubRefusal;
-use crate::replace::REPLACED;
+use crate::replace::{REPLACED, own};
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -246,19 +246,15 @@ pub struct SourceFailure {
 }
 
 impl SourceFailure {
-    /// The one that was really asked.
-    fn asked(&self) -> &str {
-        self.url.split_once(REPLACED).map_or(self.url.as_str(), |(_, other)| other.trim_end_matches(')'))
-    }
-
-    /// The repository's page, of a file of the hub.
+    /// The repository's page, of a file of the hub: the hub's own, where terms are accepted, and not a mirror's.
     fn page(&self) -> &str {
-        let url = self.asked();
+        let url = own(&self.url);
         url.split_once("/resolve/").map_or(url, |(page, _)| page)
     }
 
     fn host(&self) -> &str {
-        let url = self.asked();
+        // The one that was really asked.
+        let url = self.url.split_once(REPLACED).map_or(self.url.as_str(), |(_, other)| other);
         let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
         rest.split(['/', ':', '?']).next().unwrap_or_default()
     }
@@ -560,6 +556,17 @@ impl From<StoreError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn terms_are_accepted_at_the_hub_itself() {
+        let reason = Reason::Hub { refusal: HubRefusal::Gated, status: 403, said: "no".to_owned(), sent: false };
+        let url =
+            format!("https://huggingface.co/o/n/resolve/1/x/resolve/y{REPLACED}https://mirror.org/o/n/resolve/1/x)");
+        let failures = SourceFailures(vec![SourceFailure { url, reason, earlier: vec![] }]);
+        let error = FetchError::Sources { name: "a/x".into(), failures };
+        assert!(error.hint().unwrap().contains("terms at https://huggingface.co/o/n, "), "{:?}", error.hint());
+        assert!(!error.is_gone());
+    }
 
     #[test]
     fn every_source_and_reason_is_told_once() {
