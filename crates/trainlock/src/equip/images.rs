@@ -76,6 +76,7 @@ impl Project {
         image: &ImageReference,
         manifest: (Digest, u64),
         offline: bool,
+        ui: &Ui,
     ) -> Result<String, Failure> {
         let parent = self.own_folder()?.join("oci");
         fs_err::create_dir_all(&parent)?;
@@ -104,6 +105,7 @@ impl Project {
                     let why = "docker fetches images itself, does not have this one, and the network is off";
                     return Err(refused(why).hint(format!("while there is a network: docker pull {pinned}")));
                 }
+                ui.note("Fetching", format!("image {image}, by docker"));
                 // With its own words of it kept out of the step's log.
                 let pulled = ask(&["pull", "--quiet", &pinned])?;
                 return if pulled.status.success() {

@@ -618,7 +618,7 @@ impl Project {
                 let brought = workshop.image(&image.reference, *manifest, ui).map_err(Failure::from);
                 let Some(mut place) = lack.keep(brought)? else { continue };
                 if let Some(engine) = engine {
-                    place.handed = Some(self.handed_over(engine, &image.reference, *manifest, offline)?);
+                    place.handed = Some(self.handed_over(engine, &image.reference, *manifest, offline, ui)?);
                 }
                 let _ = image.place.set(place);
             }
