@@ -2,13 +2,15 @@
 
 use crate::servers::{certificates, free_ports};
 use crate::{have, project, write_manifest};
+use std::collections::BTreeMap;
 use std::net::TcpStream;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use trainlock_testing::{Ran, TestContext, skipped};
+use trainlock_types::Digest;
 
 const PROGRAMS: &[&str] =
     &["docker-registry", "skopeo", "umoci", "mmdebstrap", "htpasswd", "openssl", "podman", "runc", "dockerd"];
@@ -173,8 +175,14 @@ fn image(folder: &Path, word: &str) -> PathBuf {
     }
     let over = folder.join("over");
     fs_err::create_dir_all(over.join("usr/bin")).unwrap();
-    fs_err::create_dir_all(over.join("opt")).unwrap();
-    fs_err::write(over.join("usr/bin/.wh.b2sum"), "").unwrap();
+    fs_err::create_dir_all(over.join("opt/empty")).unwrap();
+    fs_err::create_dir_all(over.join("usr/share")).unwrap();
+    for (name, text) in [("usr/bin/.wh.b2sum", ""), ("usr/share/.wh..wh..opq", ""), ("usr/share/new", "new")] {
+        fs_err::write(over.join(name), text).unwrap();
+    }
+    for (name, to) in [("opt/python", "/usr/bin/python3"), ("opt/up", "../../../../etc"), ("opt/loop", "loop")] {
+        let _ = fs_err::os::unix::fs::symlink(to, over.join(name));
+    }
     fs_err::write(over.join("opt/word"), word).unwrap();
     let layout = folder.join(format!("layout-{word}"));
     let umoci = |line: &str| {
@@ -193,6 +201,58 @@ fn image(folder: &Path, word: &str) -> PathBuf {
         "config --image {at} --config.env PATH=/usr/bin:/bin --config.env GREETING=hello --os linux --architecture amd64"
     ));
     layout
+}
+
+/// What there is at and below a folder: files with a digest and whether they are programs, folders, and where links lead.
+/// Devices are left out, and what Python compiled, which names a time.
+fn contents(root: &Path, folder: &Path, found: &mut BTreeMap<PathBuf, String>) {
+    for entry in fs_err::read_dir(folder).unwrap().map(Result::unwrap) {
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        let what = if kind.is_dir() {
+            contents(root, &path, found);
+            "folder".to_owned()
+        } else if kind.is_symlink() {
+            let inside = folder.strip_prefix(root).unwrap().join(fs_err::read_link(&path).unwrap());
+            let mut way = Vec::new();
+            for part in inside.components() {
+                match part {
+                    Component::Normal(name) => way.push(name.to_owned()),
+                    Component::ParentDir => drop(way.pop()),
+                    Component::RootDir => way.clear(),
+                    _ => {}
+                }
+            }
+            format!("link to {}", way.iter().collect::<PathBuf>().display())
+        } else if kind.is_file() && path.extension().is_none_or(|end| end != "pyc") {
+            let program = entry.metadata().unwrap().mode() & 0o100 != 0;
+            format!("{} {program}", Digest::of(&fs_err::read(&path).unwrap()))
+        } else {
+            continue;
+        };
+        found.insert(path.strip_prefix(root).unwrap().to_owned(), what);
+    }
+}
+
+/// The image's file system in the store is what another program makes of the same layers.
+fn is_unpacked_alike(context: &TestContext, folder: &Path) {
+    let mut umoci = Command::new("umoci");
+    umoci.args(["unpack", "--rootless", "--image", "layout-first:py", "bundle"]);
+    run(umoci.current_dir(folder));
+    let below = |folder: &Path| fs_err::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let tree = below(&below(&context.store().join("trees")));
+    let [mut ours, mut theirs] = [BTreeMap::new(), BTreeMap::new()];
+    contents(&tree, &tree, &mut ours);
+    let rootfs = folder.join("bundle/rootfs");
+    contents(&rootfs, &rootfs, &mut theirs);
+    // What stands for a device where none can be made.
+    theirs.retain(|path, _| !path.starts_with("dev/"));
+    ours.retain(|path, _| !path.starts_with("dev/"));
+    assert!(
+        ours.len() > 1000 && ours[Path::new("opt/empty")] == "folder" && ours[Path::new("opt/up")] == "link to etc"
+    );
+    let differ = |(path, what): &(&PathBuf, &String)| theirs.get(*path) != Some(*what);
+    assert_eq!(ours.iter().filter(differ).collect::<Vec<_>>(), []);
+    assert_eq!(theirs.len(), ours.len());
 }
 
 const STEP: &str = r#"
@@ -272,6 +332,8 @@ fn a_private_registry_pins_an_image_that_every_user_and_engine_runs_alike() {
             && text.ends_with(&format!("\n{compiled}\nfirstinput\n")),
         "{text}"
     );
+
+    is_unpacked_alike(&context, folder.path());
 
     // Another tag's content behind the same tag: what is locked stays, for an empty store too.
     registry.push(&image(folder.path(), "second"));

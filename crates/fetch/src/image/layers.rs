@@ -641,6 +641,36 @@ mod tests {
         assert_eq!((listing.count(), listing.empty_folders().len()), (1 + 40_000 - 400, 60_000 - 600 + 1));
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(100))]
+
+        /// Whatever layers hold, and in whatever order, they are refused or become a whole tree whose links stay inside.
+        #[test]
+        fn any_layers_become_a_tree(
+            layers in proptest::collection::vec(
+                proptest::collection::vec((0..6u8, "[ab-]{1,2}(/[ab-]{1,2}){0,2}", "(/|\\.\\./){0,2}[ab-]{1,2}(/\\.\\.)?(/[ab-]{1,2})?"), 0..12),
+                1..4,
+            ),
+        ) {
+            let member = |layer: Layer, (kind, path, target): (u8, String, String)| match kind {
+                0 => layer.file(&path, "x"),
+                1 => layer.folder(&path),
+                2 => layer.link(&path, &target),
+                3 => layer.hard(&path, &target),
+                4 => layer.file(&format!("{path}/.wh..wh..opq"), ""),
+                _ => match path.rsplit_once('/') {
+                    Some((folder, name)) => layer.file(&format!("{folder}/.wh.{name}"), ""),
+                    None => layer.file(&format!(".wh.{path}"), ""),
+                },
+            };
+            let made = layers.into_iter().map(|members| members.into_iter().fold(Layer::new(), member)).collect();
+            if let Err(error) = unpacked(made) {
+                // Nothing else can be wrong with them.
+                proptest::prop_assert!(error.contains("HardLink") || error.contains("Name"), "{}", error);
+            }
+        }
+    }
+
     #[test]
     fn names() {
         assert_eq!(place(b"./usr//bin/a").unwrap(), Some(p("usr/bin/a")));
