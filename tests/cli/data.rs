@@ -110,6 +110,34 @@ fn a_mirror_serves_when_the_first_is_dead_and_when_it_lies() {
     let context = project(&manifest);
     context.run(["fetch", "--config", "fetch.retries=0", "--link"]).expect(0);
     assert_eq!(context.read("data/raw.csv"), "data");
+    // One that does not have it, or does not give it, is asked once; then the next.
+    let first = FaultServer::start();
+    for fault in [Fault::Status(404), Fault::Status(410), Fault::Status(403), Fault::Html] {
+        first.script("/raw.csv", "data", [fault.clone(), Fault::Ok]);
+        let (first_url, other) = (first.url("/raw.csv"), server.url("/good.csv"));
+        let context = project(&format!("[data.raw]\nurl = \"{first_url}\"\nmirrors = [\"{other}\"]\n"));
+        let before = server.requests("/good.csv").len();
+        context.run(["lock"]).expect(0);
+        assert_eq!(
+            (first.requests("/raw.csv").len(), server.requests("/good.csv").len() - before),
+            (1, 1),
+            "{fault:?}"
+        );
+        // The same while a locked file is fetched.
+        fs_err::remove_dir_all(context.store()).unwrap();
+        first.script("/raw.csv", "data", [fault.clone(), Fault::Ok]);
+        context.run(["fetch", "--locked", "--link"]).expect(0);
+        assert_eq!(
+            (first.requests("/raw.csv").len(), context.read("data/raw.csv")),
+            (1, "data".to_owned()),
+            "{fault:?}"
+        );
+        // Without a mirror it is an error at once.
+        first.script("/raw.csv", "data", [fault, Fault::Ok]);
+        let alone = project(&format!("[data.raw]\nurl = \"{first_url}\"\n"));
+        alone.run(["lock"]).expect(1);
+        assert_eq!(first.requests("/raw.csv").len(), 1);
+    }
 }
 
 #[test]

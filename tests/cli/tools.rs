@@ -279,3 +279,108 @@ fn a_members_list_lies_in_its_folder() {
     assert_eq!(context.read("m/out"), "member\n");
     context.run(["lock", "--check"]).expect(0);
 }
+
+#[test]
+fn a_list_in_json() {
+    let server = trainlock_testing::FaultServer::start();
+    let script = b"#!/bin/sh\necho json\n".to_vec();
+    server.serve("/tool", script.clone());
+    let platform = trainlock_types::Platform::host().to_string();
+    let file = serde_json::json!({
+        "url": "tool", "sha256": trainlock_types::Digest::of(&script).to_hex(), "size": script.len(),
+    });
+    let list = |more: serde_json::Value| {
+        let files = serde_json::json!({ platform.clone(): file });
+        let mut list = serde_json::json!({ "version": [{ "version": "1.2", "files": files }] });
+        list.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        list.to_string()
+    };
+    server.serve("/list.json", list(serde_json::json!({})));
+    let context = project(&format!(
+        "[workspace]\nplatforms = [\"{platform}\"]\n[tools]\ntool = {{ version = \"1\", from = \"index\", index = \"{}\" }}\n[steps.s]\nrun = \"tool > out\"\noutputs = [\"out\"]\n",
+        server.url("/list.json")
+    ));
+    context.run(["train"]).expect(0);
+    assert_eq!(context.read("out"), "json\n");
+    context.run(["outdated"]).expect(0);
+    server.serve("/list.json", list(serde_json::json!({ "versions": [] })));
+    let failed = context.run(["update", "tool"]).expect(1);
+    assert!(failed.stderr.contains("can't be used") && failed.stderr.contains("versions"), "{}", failed.stderr);
+}
+
+/// A release whose API states no digest, with a file beside it that does; and one of a private repository.
+#[test]
+fn digests_beside_a_releases_files_and_files_of_private_repositories() {
+    use trainlock_testing::{Fault, FaultServer};
+    use trainlock_types::Digest;
+    let server = FaultServer::start();
+    let script = b"#!/bin/sh\necho released\n".to_vec();
+    let asset = |id: u32, name: &str, size: usize| {
+        serde_json::json!({
+            "name": name, "size": size, "digest": null, "browser_download_url": server.url(&format!("/files/{name}")),
+            "url": server.url(&format!("/api/repos/duck/db/releases/assets/{id}")),
+        })
+    };
+    let releases = |assets: Vec<serde_json::Value>| {
+        let text = serde_json::json!([{ "tag_name": "v1.0.0", "assets": assets }]).to_string();
+        server.serve("/api/repos/duck/db/releases", text);
+    };
+    let platform = trainlock_types::Platform::host();
+    let context = project(&format!(
+        "[workspace]\nplatforms = [\"{platform}\"]\n[tools]\nduck = {{ version = \"1\", from = \"github\", repo = \"duck/db\", asset = {{ {platform} = \"duck\" }} }}\n[steps.s]\nrun = \"duck > out\"\noutputs = [\"out\"]\n"
+    ));
+    let run = |token: bool, args: &[&str]| {
+        let mut command = context.command(args);
+        command.env("GITHUB_API_URL", server.url("/api")).args(["--config", "fetch.retries=0"]);
+        if token {
+            command.env("GITHUB_TOKEN", "secret-token");
+        }
+        Ran::of(&mut command)
+    };
+    server.serve("/files/duck", script.clone());
+    let line = |bytes: &[u8]| format!("{}  other\n{}  duck\n", Digest::of(b"x"), Digest::of(bytes));
+    for (name, text, code) in [
+        ("SHA256SUMS", line(&script), 0),
+        ("duck.sha256", format!("{}\n", Digest::of(&script)), 0),
+        ("db_1.0.0_checksums.txt", line(b"another"), 4),
+    ] {
+        let _ = fs_err::remove_file(context.project().join("train.lock"));
+        releases(vec![asset(1, "duck", script.len()), asset(2, name, text.len())]);
+        server.serve(&format!("/files/{name}"), text);
+        let ran = run(false, &["lock"]).expect(code);
+        match code {
+            0 => assert!(context.read("train.lock").contains("hash-from = \"publisher\""), "{name}"),
+            _ => assert!(ran.stderr.contains("sha256") && !context.has("train.lock"), "{}", ran.stderr),
+        }
+    }
+    // One that can't be had is not passed over; one that says nothing of the file is.
+    server.script("/files/SHA256SUMS", "", [Fault::Status(500)]);
+    releases(vec![asset(1, "duck", script.len()), asset(2, "SHA256SUMS", 9)]);
+    run(false, &["lock"]).expect(1);
+    server.serve("/files/SHA256SUMS", format!("{}  other\n", Digest::of(b"x")));
+    run(false, &["lock"]).expect(0);
+    assert!(context.read("train.lock").contains("hash-from = \"first-download\""));
+
+    // Private: its pages are not to be had with a token, and the API is.
+    let place = |id: u32| format!("/api/repos/duck/db/releases/assets/{id}");
+    let with_token = || [Fault::Authorized("Bearer secret-token".to_owned())];
+    server.script("/files/duck", "", [Fault::Status(404)]);
+    server.script("/files/SHA256SUMS", "", [Fault::Status(404)]);
+    server.script(&place(1), script.clone(), with_token());
+    server.script(&place(2), line(&script), with_token());
+    fs_err::remove_file(context.project().join("train.lock")).unwrap();
+    fs_err::remove_dir_all(context.store()).unwrap();
+    run(false, &["lock"]).expect(1);
+    run(true, &["lock"]).expect(0);
+    let lock = context.read("train.lock");
+    assert!(lock.contains(&server.url(&place(1))) && lock.contains("hash-from = \"publisher\""), "{lock}");
+    assert!(!lock.contains("secret-token"), "{lock}");
+    let accept = server.requests(&place(1)).last().unwrap().header("accept").map(str::to_owned);
+    assert_eq!(accept.as_deref(), Some("application/octet-stream"));
+    fs_err::remove_dir_all(context.store()).unwrap();
+    let refused = run(false, &["train", "--locked"]).expect(1);
+    assert!(refused.stderr.contains("credentials"), "{}", refused.stderr);
+    run(true, &["train", "--locked"]).expect(0);
+    assert_eq!(context.read("out"), "released\n");
+    run(true, &["audit", "--strict"]).expect(0);
+}

@@ -10,6 +10,7 @@ use crate::fetcher::Fetcher;
 use crate::index::IndexSettings;
 use crate::receive::Expect;
 use crate::standing::Standing;
+use crate::sums;
 use crate::tool::{FoundTool, LockedTool, ToolFetchError, without_index};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -120,7 +121,7 @@ impl Fetcher {
         let Some(newest) = builds.iter().filter(fits).map(|build| &build.version).max() else { return Ok(None) };
         let chosen = builds.iter().filter(fits).filter(|build| build.version == *newest);
         let (mut stated, mut by_list) = (Vec::new(), true);
-        let mut sums: BTreeMap<Url, String> = BTreeMap::new();
+        let mut sums_of: BTreeMap<Url, String> = BTreeMap::new();
         for build in chosen {
             let sha256 = match build.sha256 {
                 Some(sha256) => sha256,
@@ -128,16 +129,12 @@ impl Fetcher {
                     by_list = false;
                     let at = at(&build.url, mirror);
                     let Ok(beside) = at.join("SHA256SUMS") else { continue };
-                    if !sums.contains_key(&beside) {
+                    if !sums_of.contains_key(&beside) {
                         let text = self.text_once("SHA256SUMS", &beside).map_err(|e| of_mirror(e, mirror))?;
-                        sums.insert(beside.clone(), text);
+                        sums_of.insert(beside.clone(), text);
                     }
                     let name = percent_decoded(build.url.path().rsplit('/').next().unwrap_or_default());
-                    let line = |line: &str| {
-                        let (hex, file) = line.split_once(char::is_whitespace)?;
-                        (file.trim_start_matches([' ', '*']) == name).then(|| hex.parse::<Digest>().ok())?
-                    };
-                    let Some(sha256) = sums[&beside].lines().find_map(line) else { continue };
+                    let Some(sha256) = sums::stated(&sums_of[&beside], &name, false) else { continue };
                     sha256
                 }
             };

@@ -122,6 +122,12 @@ impl FetchError {
         }
     }
 
+    /// Whether every source wanted credentials or refused them.
+    pub(crate) fn is_denied(&self) -> bool {
+        let FetchError::Sources { failures: SourceFailures(all), .. } = self else { return false };
+        !all.is_empty() && all.iter().all(|failure| matches!(failure.reason, Reason::Denied { .. }))
+    }
+
     /// Why, in words on one line, without its name and addresses.
     pub fn why(&self) -> String {
         match self {

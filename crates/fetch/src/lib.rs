@@ -34,6 +34,7 @@ mod replace;
 mod retry;
 mod settings;
 mod standing;
+mod sums;
 mod tool;
 mod tree;
 

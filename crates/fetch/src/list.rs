@@ -1,6 +1,6 @@
 //! Tools of a plain list or of a repository's releases.
 //!
-//! A list is a TOML file with a `[[version]]` for each version, and in it a table for each platform that says
+//! A list is a TOML file (or JSON with the same keys) with a `[[version]]` for each version, and in it a table for each platform that says
 //! where the file lies and what it holds.
 //!
 //! ```toml
@@ -15,7 +15,9 @@
 
 use crate::error::FetchError;
 use crate::fetcher::{Fetcher, Want, Wanted};
+use crate::net::is_release_asset;
 use crate::standing::Standing;
+use crate::sums;
 use crate::tool::{FoundTool, LockedTool, ToolFetchError, nothing_left, semver_of};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -63,6 +65,8 @@ struct Asset {
     browser_download_url: String,
     size: u64,
     digest: Option<String>,
+    /// Where the API has it.
+    url: Option<String>,
 }
 
 impl Release {
@@ -79,6 +83,9 @@ impl Asset {
         self.digest.as_deref()?.strip_prefix("sha256:")?.parse().ok()
     }
 }
+
+/// A file that states digests is no larger than this, in bytes.
+const LARGEST_SUMS: u64 = 1 << 20;
 
 /// So many pages of releases at the most.
 const PAGES: usize = 20;
@@ -131,7 +138,15 @@ impl Fetcher {
             return Err(nothing(request, format!("the list {name}"), &version, "it lists files for other platforms"));
         }
         self.bring_all(session, &wants).into_iter().collect::<Result<Vec<()>, FetchError>>()?;
-        self.found(session, &version, chosen, true)
+        let mut artifacts = BTreeMap::new();
+        for (platform, pinned, program) in chosen {
+            let inside = match is_archive(&pinned.file) {
+                true => Some(self.program(session, &pinned, program)?),
+                false => None,
+            };
+            artifacts.insert(platform, (pinned, inside));
+        }
+        Ok(FoundTool { version, artifacts, stated: true })
     }
 
     /// Whether a tool of a list is still what a request gives, by the list's word.
@@ -205,7 +220,7 @@ impl Fetcher {
         let wrong = |reason: String| ToolFetchError::List { list: what.clone(), reason };
         let (version, release) = self.release(request, api, repo)?;
         let mut stated = true;
-        let mut chosen = Vec::new();
+        let mut artifacts = BTreeMap::new();
         for (platform, template) in assets.iter().filter(|(platform, _)| request.platforms.contains(platform)) {
             let wanted = release.file_name(template);
             let asset = release.assets.iter().find(|asset| asset.name == wanted).ok_or_else(|| {
@@ -214,11 +229,14 @@ impl Fetcher {
                 let near = near.unwrap_or_else(|| format!("; it has {}", there.join(", ")));
                 wrong(format!("release {} has no file `{wanted}`{near}", release.tag_name))
             })?;
-            let address: Url =
-                asset.browser_download_url.parse().map_err(|_| wrong("it has a bad address".to_owned()))?;
-            let digest = asset.sha256();
+            let address = self.asset_address(asset).ok_or_else(|| wrong("it has a bad address".to_owned()))?;
+            let by_api = asset.sha256();
+            let digest = match by_api {
+                Some(sha256) => Some(sha256),
+                None => self.stated_beside(&release, asset)?,
+            };
             stated &= digest.is_some();
-            let (sha256, size) = match (digest, asset.size) {
+            let (sha256, size) = match (by_api, asset.size) {
                 (Some(sha256), size) => {
                     let content = Wanted::File { sha256, size };
                     let sources = vec![SourceUrl::Http(address.clone().into())];
@@ -226,15 +244,50 @@ impl Fetcher {
                     self.bring_all(session, &[want]).into_iter().collect::<Result<Vec<()>, FetchError>>()?;
                     (sha256, size)
                 }
-                (None, _) => self.first_download(session, &asset.name, &address, None)?,
+                (None, _) => self.first_download(session, &asset.name, &address, digest)?,
             };
             let file = SourceUrl::Http(address.into()).redacted();
-            chosen.push((*platform, PinnedFile { file, sha256, size }, program));
+            let pinned = PinnedFile { file, sha256, size };
+            let inside = match is_archive(&asset.name) {
+                true => Some(self.program(session, &pinned, program)?),
+                false => None,
+            };
+            artifacts.insert(*platform, (pinned, inside));
         }
-        if chosen.is_empty() {
+        if artifacts.is_empty() {
             return Err(nothing(request, what, &version, "`asset` names files for other platforms"));
         }
-        self.found(session, &version, chosen, stated)
+        Ok(FoundTool { version, artifacts, stated })
+    }
+
+    /// Where a file of a release is fetched from: its page's address, or the API's, where the user has a token for that and the page
+    /// does not give it, as those of private repositories do not.
+    fn asset_address(&self, asset: &Asset) -> Option<Url> {
+        let page: Url = asset.browser_download_url.parse().ok()?;
+        let api = asset.url.as_deref().and_then(|url| Url::parse(url).ok());
+        let Some(api) = api.filter(is_release_asset) else { return Some(page) };
+        if !self.net().is_ok_and(|net| net.secret(&api).is_ok_and(|secret| secret.is_some())) {
+            return Some(page);
+        }
+        match self.stated(&asset.name, &SourceUrl::Http(page.clone().into())) {
+            Err(error) if error.is_gone() || error.is_denied() => Some(api),
+            _ => Some(page),
+        }
+    }
+
+    /// The digest that another file of a release states of this one.
+    fn stated_beside(&self, release: &Release, asset: &Asset) -> Result<Option<Digest>, FetchError> {
+        let small = || release.assets.iter().filter(|other| other.size <= LARGEST_SUMS);
+        for (name, alone) in sums::beside(&asset.name, small().map(|other| other.name.as_str())) {
+            let Some(url) = small().find(|other| other.name == name).and_then(|other| self.asset_address(other)) else {
+                continue;
+            };
+            let text = self.text(name, &url)?;
+            if let Some(sha256) = sums::stated(&text, &asset.name, alone) {
+                return Ok(Some(sha256));
+            }
+        }
+        Ok(None)
     }
 
     /// The newest release of a repository that a request allows.
@@ -279,31 +332,16 @@ impl Fetcher {
             ToolFetchError::Version { what: what.clone(), wanted: request.version.clone(), newest }
         })
     }
-
-    /// The programs inside files that are in the store.
-    fn found(
-        &self,
-        session: &Session,
-        version: &semver::Version,
-        files: Vec<(Platform, PinnedFile, &str)>,
-        stated: bool,
-    ) -> Result<FoundTool, ToolFetchError> {
-        let mut artifacts = BTreeMap::new();
-        for (platform, pinned, program) in files {
-            let inside = match is_archive(&pinned.file) {
-                true => Some(self.program(session, &pinned, program)?),
-                false => None,
-            };
-            artifacts.insert(platform, (pinned, inside));
-        }
-        Ok(FoundTool { version: version.clone(), artifacts, stated })
-    }
 }
 
 /// The newest version of a list that a request allows, and what the list says of it.
 fn newest_of_list(request: &ToolRequest, name: &str, text: &str) -> Result<(semver::Version, Version), ToolFetchError> {
     let wrong = |reason: String| ToolFetchError::List { list: name.to_owned(), reason };
-    let list: List = toml::from_str(text).map_err(|e| wrong(e.to_string().trim().to_owned()))?;
+    // No list of TOML begins so.
+    let list: List = match text.trim_start().starts_with('{') {
+        true => serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?,
+        false => toml::from_str(text).map_err(|e| wrong(e.to_string().trim().to_owned()))?,
+    };
     let mut versions: BTreeMap<semver::Version, Version> = BTreeMap::new();
     for version in list.version {
         let written = version.version.clone();

@@ -352,7 +352,9 @@ impl Shared {
                 }
             };
             let mut request = request.header(ACCEPT_ENCODING, "identity");
-            if let Some(accept) = ask.accept {
+            // The API gives a file's bytes to who wants bytes, and words about it to all others.
+            let of_asset = is_release_asset(&url).then_some("application/octet-stream");
+            if let Some(accept) = of_asset.or(ask.accept) {
                 request = request.header(ACCEPT, accept);
             }
             if let Some((from, to)) = ask.range {
@@ -581,6 +583,13 @@ fn refusal(status: StatusCode, text: &dyn Fn(HeaderName) -> Option<String>) -> O
     let [code, message] = ["x-error-code", "x-error-message"].map(|name| text(HeaderName::from_static(name)));
     let refusal = HubRefusal::of(code.as_deref(), message.as_deref())?;
     Some((refusal, words(message.as_deref().unwrap_or_default())))
+}
+
+/// Whether an address is that of a release's file in the API of GitHub or of a server like it (`/repos/OWNER/NAME/releases/assets/N`).
+pub(crate) fn is_release_asset(url: &Url) -> bool {
+    let segments: Vec<&str> = url.path_segments().into_iter().flatten().collect();
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    matches!(segments[..], [.., "repos", _, _, "releases", "assets", number] if is_number(number))
 }
 
 /// Whether the time of a last change lies a minute or more before that of the answer.
