@@ -143,7 +143,7 @@ impl Auth {
         }
     }
 
-    /// What begins so is asked with this secret, whatever else there is for its host.
+    /// What begins so is asked with this secret, whatever else there is for its host; of several beginnings the longest counts.
     pub(crate) fn allow(&self, prefix: &Url, secret: Secret) {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         given.insert(prefix.as_str().to_owned(), secret);
@@ -151,7 +151,8 @@ impl Auth {
 
     fn given(&self, url: &Url) -> Option<Secret> {
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        given.iter().find(|(prefix, _)| url.as_str().starts_with(*prefix)).map(|(_, secret)| secret.clone())
+        // Of the beginnings of one text, the longest is the last in order.
+        given.iter().rev().find(|(prefix, _)| url.as_str().starts_with(*prefix)).map(|(_, secret)| secret.clone())
     }
 
     /// The `Authorization` of a request to `url`: that of its own host, and only where nobody can listen. `first` is whether
@@ -305,6 +306,23 @@ mod tests {
         assert_eq!(sent(&credentials, netrc, "http://a.org/x"), None, "nothing protects it");
         credentials.variables.insert("A_ORG".into(), Secret::parse("user:word").unwrap());
         assert_eq!(sent(&credentials, netrc, "https://a.org/x").as_deref(), Some("Basic dXNlcjp3b3Jk"));
+    }
+
+    #[test]
+    fn what_is_given_for_a_part_goes_to_that_part() {
+        let auth = Auth {
+            credentials: Credentials::default(),
+            netrc: Netrc::default(),
+            asked: Mutex::default(),
+            given: Default::default(),
+        };
+        for part in ["", "a/", "a/b/"] {
+            auth.allow(&Url::parse(&format!("https://h.org/v2/{part}")).unwrap(), Secret::token(part));
+        }
+        let of = |path: &str| auth.given(&Url::parse(&format!("https://h.org/v2/{path}")).unwrap());
+        assert_eq!(of("a/b/manifests/1"), Some(Secret::token("a/b/")));
+        assert_eq!(of("a/manifests/1"), Some(Secret::token("a/")));
+        assert_eq!(of("ab/manifests/1"), Some(Secret::token("")));
     }
 
     #[test]
