@@ -40,16 +40,16 @@ struct Answer {
 }
 
 impl DockerFiles {
-    /// The login for a registry, of the first file that knows it: a user name and password, or an identity token as a
-    /// [`Secret::token`], for which the registry's token server gives others.
+    /// The login for a repository of a registry, of the first file that knows one: a user name and password, or an identity
+    /// token as a [`Secret::token`], for which the registry's token server gives others.
     ///
     /// # Errors
     /// Which file or helper could not be used, and why.
-    pub(super) fn login(&self, registry: &str) -> Result<Option<Secret>, String> {
+    pub(super) fn login(&self, registry: &str, repository: &str) -> Result<Option<Secret>, String> {
         for path in &self.0 {
             let Ok(text) = fs_err::read_to_string(path) else { continue };
             let file: File = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-            if let Some(secret) = file.login(registry)? {
+            if let Some(secret) = file.login(registry, repository)? {
                 return Ok(Some(secret));
             }
         }
@@ -58,7 +58,7 @@ impl DockerFiles {
 }
 
 impl File {
-    fn login(&self, registry: &str) -> Result<Option<Secret>, String> {
+    fn login(&self, registry: &str, repository: &str) -> Result<Option<Secret>, String> {
         let keys = keys(registry);
         let helper = keys.iter().find_map(|key| self.cred_helpers.get(key));
         if let Some(helper) = helper.or(self.creds_store.as_ref()) {
@@ -68,7 +68,11 @@ impl File {
                 }
             }
         }
-        let Some(login) = keys.iter().find_map(|key| self.auths.get(key)) else { return Ok(None) };
+        // podman keeps logins for parts of a registry too: what is nearer to the repository goes before.
+        let full = format!("{registry}/{repository}");
+        let mut parts = std::iter::successors(Some(full.as_str()), |part| Some(part.rsplit_once('/')?.0));
+        let login = parts.find_map(|part| self.auths.get(part));
+        let Some(login) = login.or_else(|| keys.iter().find_map(|key| self.auths.get(key))) else { return Ok(None) };
         // Beside it stands what is no login.
         if let Some(token) = login.identity_token.as_ref().filter(|token| !token.is_empty()) {
             return Ok(Some(Secret::token(token)));
@@ -117,13 +121,14 @@ mod tests {
     fn logins() {
         let file: File = serde_json::from_str(
             r#"{"auths": {"https://index.docker.io/v1/": {"auth": "dTpw"}, "h.org": {"username": "a", "password": "b:c"},
-                "bad.org": {"auth": "!!"}, "empty.org": {}, "id.org": {"auth": "MDAwMDo=", "identitytoken": "refresh"}}, "HttpHeaders": {}}"#,
+                "h.org/team": {"username": "t", "password": "w"}, "bad.org": {"auth": "!!"}, "empty.org": {}, "id.org": {"auth": "MDAwMDo=", "identitytoken": "refresh"}}, "HttpHeaders": {}}"#,
         )
         .unwrap();
-        assert_eq!(file.login("docker.io").unwrap(), Some(Secret::login("u", "p")));
-        assert_eq!(file.login("h.org").unwrap(), Some(Secret::login("a", "b:c")));
-        assert_eq!((file.login("empty.org"), file.login("x.org")), (Ok(None), Ok(None)));
-        assert_eq!(file.login("id.org").unwrap(), Some(Secret::token("refresh")));
-        assert!(file.login("bad.org").is_err());
+        assert_eq!(file.login("docker.io", "library/x").unwrap(), Some(Secret::login("u", "p")));
+        assert_eq!(file.login("h.org", "teams/x").unwrap(), Some(Secret::login("a", "b:c")));
+        assert_eq!(file.login("h.org", "team/sub/x").unwrap(), Some(Secret::login("t", "w")));
+        assert_eq!((file.login("empty.org", "x"), file.login("x.org", "x")), (Ok(None), Ok(None)));
+        assert_eq!(file.login("id.org", "x").unwrap(), Some(Secret::token("refresh")));
+        assert!(file.login("bad.org", "x").is_err());
     }
 }

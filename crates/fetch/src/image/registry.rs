@@ -85,10 +85,12 @@ impl<'f> Repository<'f> {
         let own = net.secret(root).map_err(|failure| self.failed(root, failure))?;
         let login = match own.filter(Secret::is_login) {
             Some(own) => Some(own),
-            None => self.fetcher.settings.docker.login(registry).map_err(|reason| FetchError::Contents {
-                name: self.name.clone(),
-                reason,
-                hint: Some(format!("log in again: docker login {registry}")),
+            None => self.fetcher.settings.docker.login(registry, &image.repository()).map_err(|reason| {
+                FetchError::Contents {
+                    name: self.name.clone(),
+                    reason,
+                    hint: Some(format!("log in again: docker login {registry}")),
+                }
             })?,
         };
         let Some((realm, service)) = challenges.iter().find_map(|text| bearer(text)) else {
