@@ -147,7 +147,7 @@ fn git_over_https_with_a_password_and_an_authority_of_ones_own() {
     let hash = place.run(["passwd", "-apr1", PASSWORD]).expect(0).stdout;
     place.write("passwords", format!("ada:{hash}"));
     let upstream = Upstream::new(&folder);
-    let [port, _] = free_ports();
+    let [port] = free_ports();
     let backend = format!("{}/git-http-backend", git(&folder, &["--exec-path"]));
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|what| format!("{what}_temp_path {}/tmp-{what};\n", folder.display()))
@@ -279,7 +279,7 @@ fn git_over_ssh() {
         place.run(["-q", "-t", "ed25519", "-N", "", "-f", key]).expect(0);
     }
     let upstream = Upstream::new(&folder);
-    let [port, _] = free_ports();
+    let [port] = free_ports();
     let at = folder.display();
     place.write("authorized_keys", place.read("user_key.pub"));
     place.write(

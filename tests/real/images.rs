@@ -42,7 +42,7 @@ impl Registry {
         certificates(&context);
         let passwords = run(Command::new("htpasswd").args(["-Bbn", "u", "p4ss-word"]));
         context.write("passwords", passwords.stdout);
-        let [port, _] = free_ports();
+        let [port] = free_ports();
         let at = context.project();
         let at = at.display();
         context.write(

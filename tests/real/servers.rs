@@ -1,6 +1,7 @@
-//! nginx, with http and https.
+//! nginx, with http, https and HTTP/2.
 
 use crate::{have, project};
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,6 +17,7 @@ struct Nginx {
     process: Child,
     http: u16,
     https: u16,
+    http2: u16,
 }
 
 impl Nginx {
@@ -26,8 +28,8 @@ impl Nginx {
         certificates(&context);
         let hash = context.run(["passwd", "-apr1", PASSWORD]).expect(0).stdout;
         context.write("passwords", format!("ada:{hash}"));
-        let [http, https] = free_ports();
-        context.write("nginx.conf", configuration(&folder, http, https));
+        let [http, https, http2] = free_ports();
+        context.write("nginx.conf", configuration(&folder, [http, https, http2]));
         let mut command = Command::new("nginx");
         command.args(["-e", "error.log", "-c", "nginx.conf", "-p"]).arg(&folder).stdin(Stdio::null());
         let mut process = command.spawn().unwrap();
@@ -38,7 +40,7 @@ impl Nginx {
             assert!(begin.elapsed() < Duration::from_secs(20), "nginx does not listen: {}", log());
             std::thread::yield_now();
         }
-        Nginx { context, process, http, https }
+        Nginx { context, process, http, https, http2 }
     }
 
     fn serve(&self, name: &str, body: impl AsRef<[u8]>) {
@@ -65,9 +67,9 @@ impl Drop for Nginx {
     }
 }
 
-/// Two ports of the loopback interface that nobody has at this moment.
-pub(crate) fn free_ports() -> [u16; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+/// Ports of the loopback interface that nobody has at this moment.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
@@ -81,16 +83,17 @@ pub(crate) fn certificates(context: &TestContext) {
     openssl("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile names");
 }
 
-fn configuration(folder: &Path, http: u16, https: u16) -> String {
+fn configuration(folder: &Path, [http, https, http2]: [u16; 3]) -> String {
     let folder = folder.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|what| format!("{what}_temp_path {folder}/tmp-{what};\n"))
         .concat();
     format!(
         "daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 64; }}
+events {{ worker_connections 256; }}
 http {{
-  access_log {folder}/access.log; default_type application/octet-stream; root {folder}/data;
+  log_format own '$connection $server_protocol $status \"$request\"';
+  access_log {folder}/access.log own; default_type application/octet-stream; root {folder}/data;
   {temporary}
   server {{
     listen 127.0.0.1:{http};
@@ -101,6 +104,10 @@ http {{
     location /auth/ {{ alias {folder}/data/; auth_basic \"members\"; auth_basic_user_file {folder}/passwords; }}
     location /down/ {{ return 302 http://127.0.0.1:{http}/raw.csv; }}
     location /here/ {{ return 301 /raw.csv; }}
+  }}
+  server {{
+    listen 127.0.0.1:{http2} ssl http2; ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key;
+    keepalive_requests 100;
   }}
 }}
 "
@@ -209,6 +216,36 @@ fn a_password_from_netrc_goes_to_the_server_and_nowhere_else() {
         let found = bytes.windows(PASSWORD.len()).any(|window| window == PASSWORD.as_bytes());
         assert!(!found, "the password is in {}", file.display());
     }
+}
+
+#[test]
+fn many_files_share_a_connection_that_speaks_http_2() {
+    if !have(&["nginx", "openssl"]) {
+        return;
+    }
+    let nginx = Nginx::start();
+    let body = |i: usize| format!("{i}\n").repeat(1 + i * 40);
+    let mut manifest = "[data]\n".to_owned();
+    for i in 0..300 {
+        nginx.serve(&format!("{i}.csv"), body(i));
+        let url = format!("https://localhost:{}/{i}.csv", nginx.http2);
+        manifest.push_str(&format!("d{i} = {{ url = \"{url}\", to = \"data/{i}.csv\" }}\n"));
+    }
+    let context = project(&manifest);
+    let run = |args: &[&str]| Ran::of(context.command(args).env("SSL_CERT_FILE", nginx.authority()));
+    run(&["lock"]).expect(0);
+    fs_err::remove_dir_all(context.store()).unwrap();
+    nginx.context.write("access.log", "");
+    run(&["fetch", "--locked", "--link"]).expect(0);
+    for i in 0..300 {
+        assert!(context.read(&format!("data/{i}.csv")) == body(i), "{i}");
+    }
+    let log = nginx.context.read("access.log");
+    assert!(log.lines().all(|line| line.contains(" HTTP/2.0 200 ")), "{log}");
+    // The server ends a connection after 100 answers, which costs none of the files.
+    assert!(log.lines().count() >= 300, "{log}");
+    let connections: HashSet<&str> = log.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(connections.len() <= 40, "{} connections", connections.len());
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
