@@ -4,10 +4,13 @@ use crate::error::Reason;
 use reqwest::Client;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::future::ready;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use url::Url;
 
@@ -16,13 +19,28 @@ use url::Url;
 /// A client opens a new connection while another one is about to become idle, and keeps as many as it likes. Here each one that there
 /// may be has a client of its own, which has one exchange at a time. So idle connections count as well, and where there are as many as
 /// there may be, one that is idle is closed before there is another.
+///
+/// Of a connection that speaks HTTP/2 up to [`STREAMS`] share, once there are as many connections as there may be: many
+/// small files are mostly waited for.
 pub(crate) struct Budget {
     all: Arc<Semaphore>,
-    hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
     each_host: usize,
     most: usize,
     make: Make,
     lanes: Mutex<Lanes>,
+}
+
+/// So many exchanges may share a connection that speaks HTTP/2.
+pub(crate) const STREAMS: usize = 4;
+
+/// What is known of a server.
+struct Host {
+    connections: Arc<Semaphore>,
+    /// The connections that somebody has, and others may share.
+    shared: Mutex<Vec<Weak<Held>>>,
+    /// That a connection may be shared which could not before.
+    room: Notify,
 }
 
 /// Makes a client.
@@ -32,6 +50,8 @@ type Make = Box<dyn Fn() -> Result<Client, String> + Send + Sync>;
 struct Lane {
     host: String,
     client: Client,
+    /// Whether it is known to speak HTTP/2.
+    http2: AtomicBool,
 }
 
 #[derive(Default)]
@@ -42,17 +62,21 @@ struct Lanes {
     count: usize,
 }
 
-/// The right to one exchange over one connection, given back when it is dropped: the answer has come or is not wanted any more by then.
+/// The right to one exchange over a connection, given back when it is dropped: the answer has come or is not wanted any more by then.
 pub(crate) struct Permit {
     /// Always there, but while it is given back.
-    held: Option<Held>,
+    held: Option<Arc<Held>>,
+    /// Whether others may share the connection.
+    shares: bool,
 }
 
+/// A connection that somebody has, or several who share it.
 struct Held {
-    lane: Lane,
+    /// Always there, but while it is given back.
+    lane: Option<Lane>,
     budget: Arc<Budget>,
-    _host: OwnedSemaphorePermit,
-    _all: OwnedSemaphorePermit,
+    host: Arc<Host>,
+    rights: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
 }
 
 impl Budget {
@@ -80,17 +104,42 @@ impl Budget {
     /// If there is none to spare, or a client can't be set up.
     pub(crate) async fn take(self: &Arc<Budget>, url: &Url, spare: bool) -> Result<Permit, Reason> {
         let name = name(url);
-        let (host, all) = (self.host(&name), Arc::clone(&self.all));
-        let taken = match spare {
-            true => host.try_acquire_owned().ok().and_then(|host| Some((host, all.try_acquire_owned().ok()?))),
-            false => match host.acquire_owned().await {
-                Ok(host) => all.acquire_owned().await.ok().map(|all| (host, all)),
-                Err(_) => None,
-            },
+        let host = self.host(&name);
+        let rights = if spare {
+            let of_host = Arc::clone(&host.connections).try_acquire_owned();
+            let both = of_host.and_then(|of_host| Ok((of_host, Arc::clone(&self.all).try_acquire_owned()?)));
+            both.map_err(|_| Reason::NoneToSpare)?
+        } else {
+            let mut connection = pin!(async {
+                let of_host = Arc::clone(&host.connections).acquire_owned().await?;
+                Ok::<_, tokio::sync::AcquireError>((of_host, Arc::clone(&self.all).acquire_owned().await?))
+            });
+            loop {
+                // From before the look on, so that no call is missed.
+                let room = host.room.notified();
+                tokio::select! {
+                    biased;
+                    rights = &mut connection => break rights.map_err(|_| Reason::NoneToSpare)?,
+                    () = ready(()) => {}
+                }
+                if let Some(held) = host.share() {
+                    return Ok(Permit { held: Some(held), shares: true });
+                }
+                tokio::select! {
+                    biased;
+                    rights = &mut connection => break rights.map_err(|_| Reason::NoneToSpare)?,
+                    () = room => {}
+                }
+            }
         };
-        let Some((host, all)) = taken else { return Err(Reason::NoneToSpare) };
         let lane = self.lane(name).await.map_err(Reason::Setup)?;
-        Ok(Permit { held: Some(Held { lane, budget: Arc::clone(self), _host: host, _all: all }) })
+        let known = lane.http2.load(Ordering::Relaxed);
+        let held = Arc::new(Held { lane: Some(lane), budget: Arc::clone(self), host, rights: Some(rights) });
+        let mut permit = Permit { held: Some(held), shares: false };
+        if known && !spare {
+            permit.share();
+        }
+        Ok(permit)
     }
 
     /// A connection to this server that is open already, if there is one. Else there are fewer than there may be to it, as
@@ -110,12 +159,16 @@ impl Budget {
             settle().await;
         }
         let client = (self.make)().inspect_err(|_| self.lanes().count -= 1)?;
-        Ok(Lane { host, client })
+        Ok(Lane { host, client, http2: AtomicBool::new(false) })
     }
 
-    fn host(&self, name: &str) -> Arc<Semaphore> {
+    fn host(&self, name: &str) -> Arc<Host> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(hosts.entry(name.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.each_host))))
+        let new = || {
+            let connections = Arc::new(Semaphore::new(self.each_host));
+            Arc::new(Host { connections, shared: Mutex::default(), room: Notify::new() })
+        };
+        Arc::clone(hosts.entry(name.to_owned()).or_insert_with(new))
     }
 
     fn lanes(&self) -> std::sync::MutexGuard<'_, Lanes> {
@@ -136,31 +189,81 @@ async fn settle() {
     }
 }
 
+impl Host {
+    fn shared(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Held>>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that others have as well, the one with the fewest.
+    fn share(&self) -> Option<Arc<Held>> {
+        let shared = self.shared();
+        let had = shared.iter().filter(|held| (1..STREAMS).contains(&held.strong_count()));
+        had.min_by_key(|held| held.strong_count())?.upgrade()
+    }
+}
+
 impl Permit {
     /// What the exchange is made with. It opens a connection if it has none.
     pub(crate) fn client(&self) -> &Client {
-        match &self.held {
-            Some(held) => &held.lane.client,
+        match self.lane() {
+            Some(lane) => &lane.client,
             None => unreachable!("it is given back when it is dropped"),
         }
+    }
+
+    fn lane(&self) -> Option<&Lane> {
+        self.held.as_ref()?.lane.as_ref()
+    }
+
+    /// Which protocol the answer came over: others may share a connection that speaks HTTP/2 from now on.
+    pub(crate) fn spoke(&mut self, version: http::Version) {
+        let Some((held, lane)) = self.held.as_ref().and_then(|held| Some((held, held.lane.as_ref()?))) else { return };
+        let http2 = version == http::Version::HTTP_2;
+        match (lane.http2.swap(http2, Ordering::Relaxed), http2) {
+            (false, true) => self.share(),
+            (true, false) => held.host.shared().retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(held))),
+            _ => {}
+        }
+    }
+
+    fn share(&mut self) {
+        let Some(held) = &self.held else { return };
+        let mut shared = held.host.shared();
+        shared.retain(|other| other.strong_count() > 0);
+        shared.push(Arc::downgrade(held));
+        held.host.room.notify_waiters();
+        drop(shared);
+        self.shares = true;
     }
 }
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("host", &self.held.as_ref().map(|held| &held.lane.host)).finish()
+        f.debug_struct("Permit").field("host", &self.lane().map(|lane| &lane.host)).finish()
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Some(Held { lane, budget, _host, _all }) = self.held.take() else { return };
+        let Some(held) = self.held.take() else { return };
+        let host = self.shares.then(|| Arc::clone(&held.host));
+        drop(held);
+        if let Some(host) = host {
+            host.room.notify_one();
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let (Some(lane), Some(rights)) = (self.lane.take(), self.rights.take()) else { return };
+        let budget = Arc::clone(&self.budget);
         // Without a runtime there is nobody who could take another.
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
             settle().await;
             budget.lanes().idle.push(lane);
-            drop((_host, _all));
+            drop(rights);
         });
     }
 }
@@ -224,6 +327,43 @@ mod tests {
             // The idle one makes room for another host's.
             let _other = budget.take(&c, false).await.unwrap();
             assert_eq!((hosts(), budget.lanes().count), (Vec::new(), 3));
+        });
+    }
+
+    #[test]
+    fn exchanges_share_a_connection_that_speaks_http_2() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let budget = Arc::new(Budget::new(3, 2, || Ok(Client::new())));
+        let url = Url::parse("https://a.org/x").unwrap();
+        run(async {
+            let mut first = budget.take(&url, false).await.unwrap();
+            let _apart = budget.take(&url, true).await.unwrap();
+            let waiting = budget.take(&url, false);
+            tokio::pin!(waiting);
+            assert!(tokio::time::timeout(Duration::from_millis(5), &mut waiting).await.is_err());
+            // Who waits hears of it.
+            first.spoke(http::Version::HTTP_2);
+            let mut sharing = vec![waiting.await.unwrap()];
+            for _ in 2..STREAMS {
+                sharing.push(budget.take(&url, false).await.unwrap());
+            }
+            assert_eq!(budget.lanes().count, 2);
+            assert!(budget.take(&url, true).await.is_err(), "what is spare is not shared");
+            let waiting = budget.take(&url, false);
+            tokio::pin!(waiting);
+            assert!(tokio::time::timeout(Duration::from_millis(5), &mut waiting).await.is_err(), "too many");
+            drop(sharing.pop());
+            sharing.push(waiting.await.unwrap());
+            // It is given back by the last who has it, and known for what it is.
+            drop((first, sharing));
+            let _again = budget.take(&url, false).await.unwrap();
+            let _sharing = budget.take(&url, false).await.unwrap();
+            assert_eq!(budget.lanes().count, 2);
+            // A server that has forgotten it is not asked for two things at once.
+            let mut third = budget.take(&url, false).await.unwrap();
+            third.spoke(http::Version::HTTP_11);
+            let next = budget.take(&url, false);
+            assert!(tokio::time::timeout(Duration::from_millis(5), next).await.is_err());
         });
     }
 

@@ -1,6 +1,7 @@
 //! What is fetched, from where, in which order: sources, mirrors, retries, locks, archives.
 
 use crate::archive::{self, ArchiveError, Limits};
+use crate::budget::STREAMS;
 use crate::error::{Failure, FetchError, Mismatch, Reason, SourceFailure, SourceFailures};
 use crate::many::{self, ManyWanted};
 use crate::net::Net;
@@ -187,9 +188,9 @@ impl Fetcher {
         results.into_iter().map(answer).collect()
     }
 
-    /// Calls `work` for all items, on as many threads as there may be connections.
+    /// Calls `work` for all items, on as many threads as there may be exchanges.
     pub(crate) fn each<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-        let workers = self.settings.max_connections.max(1).min(items.len());
+        let workers = (self.settings.max_connections.max(1) * STREAMS).min(items.len());
         if workers <= 1 {
             return items.iter().map(work).collect();
         }

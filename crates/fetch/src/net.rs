@@ -331,7 +331,7 @@ impl Shared {
             if self.settings.offline {
                 return Err(Reason::Offline.into());
             }
-            let permit = self.budget.take(&url, ask.spare).await?;
+            let mut permit = self.budget.take(&url, ask.spare).await?;
             let host = url.host_str().map(str::to_owned);
             let first = *first_host.get_or_insert_with(|| host.clone()) == host;
             let authorization = match ask.form {
@@ -372,6 +372,9 @@ impl Shared {
             let limit = self.settings.connect_timeout.saturating_add(stall);
             let response =
                 timeout(limit, request.send()).await.map_err(|_| Reason::Stalled(stall))?.map_err(|e| reason(&e))?;
+            if !ask.spare {
+                permit.spoke(response.version());
+            }
             let status = response.status();
             if let (301..=303 | 307 | 308, Some(to)) = (status.as_u16(), response.headers().get(LOCATION)) {
                 if ask.form.is_some() {

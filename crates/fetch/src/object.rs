@@ -334,9 +334,12 @@ impl HttpService for Wire {
             let unasked = |reason| HttpError::new(HttpErrorKind::Unknown, reason);
             let url = url.map_err(|error| unasked(Reason::Setup(error.to_string())))?;
             // Its host and not the bucket's name says which server it is.
-            let permit = self.budget.take(&url, spare).await.map_err(unasked)?;
+            let mut permit = self.budget.take(&url, spare).await.map_err(unasked)?;
             let answered = timeout(self.patience, permit.client().call(request)).await;
             let (head, body) = answered.map_err(|_| stalled(self.patience))??.into_parts();
+            if !spare {
+                permit.spoke(head.version);
+            }
             let still = Box::pin(sleep(self.patience));
             let body = HttpResponseBody::new(Answer { body, still, patience: self.patience, _permit: permit });
             let response = HttpResponse::from_parts(head, body);

@@ -97,22 +97,27 @@ fn a_file_that_changes_between_the_parts() {
     server.script("/x", body.clone(), [Fault::Tag("\"one\"".into())]);
     let place = Place::new();
     server.script("/x", body.clone(), [Fault::TruncateTagged(2 << 20, "\"one\"".into())]);
-    place.bring(Settings { retries: 0, ..settings() }, &[&server.url("/x")], &body).unwrap_err();
+    place.bring(Settings { retries: 0, ..alone() }, &[&server.url("/x")], &body).unwrap_err();
     server.script("/x", body.clone(), [Fault::Tag("\"one\"".into())]);
-    place.bring(Settings { retries: 0, ..settings() }, &[&server.url("/x")], &body).unwrap();
+    place.bring(Settings { retries: 0, ..alone() }, &[&server.url("/x")], &body).unwrap();
     let asked = server.requests("/x");
     assert_eq!((asked.len(), asked[0].header("if-range")), (1, Some("\"one\"")));
     assert!(server.bytes("/x") < 19 << 20);
     let place = Place::new();
     server.script("/x", other_half(&body), [Fault::TruncateTagged(2 << 20, "\"old\"".into())]);
-    place.bring(Settings { retries: 0, ..settings() }, &[&server.url("/x")], &body).unwrap_err();
+    place.bring(Settings { retries: 0, ..alone() }, &[&server.url("/x")], &body).unwrap_err();
     server.script("/x", body.clone(), [Fault::Tag("\"new\"".into())]);
-    place.bring(Settings { retries: 0, ..settings() }, &[&server.url("/x")], &body).unwrap();
+    place.bring(Settings { retries: 0, ..alone() }, &[&server.url("/x")], &body).unwrap();
     assert_eq!(server.requests("/x").len(), 1, "all of it comes with the first answer");
 }
 
 fn other_half(body: &[u8]) -> Vec<u8> {
     body.iter().map(|byte| byte ^ 1).collect()
+}
+
+/// Without connections for parts further on: they come where the first one keeps a busy machine waiting.
+fn alone() -> Settings {
+    Settings { host_connections: 1, ..settings() }
 }
 
 /// While locking nobody knows the hash: parts belong together if the server says so.
@@ -139,15 +144,15 @@ fn parts_while_locking() {
     // It breaks off: gone on with in this process and by the next one, by the date as by the tag.
     let cut = Fault::TruncateTagged(3 << 20, "\"one\"".into());
     server.script("/x", body.clone(), [cut.clone(), Fault::Tag("\"one\"".into())]);
-    assert_eq!(place.resolve(settings(), &url).unwrap().content, file(&body));
+    assert_eq!(place.resolve(alone(), &url).unwrap().content, file(&body));
     assert!(server.bytes("/x") < 21 << 20);
     server.script("/x", body.clone(), [cut]);
-    place.resolve(Settings { retries: 0, ..settings() }, &url).unwrap_err();
+    place.resolve(Settings { retries: 0, ..alone() }, &url).unwrap_err();
     assert!(partials(&place) > 0);
     server.script("/x", body.clone(), [Fault::Tag("\"one\"".into())]);
     // As a publisher states it, of all bytes.
     let sha1 = "sha1:0000000000000000000000000000000000000000";
-    let error = place.resolve_checked(settings(), &[&url], Some(sha1), None).unwrap_err();
+    let error = place.resolve_checked(alone(), &[&url], Some(sha1), None).unwrap_err();
     assert!(error.is_verification() && server.bytes("/x") < 42 << 20, "{error:?}");
     assert_eq!(partials(&place), 0);
     assert_eq!(place.resolve(settings(), &url).unwrap().content, file(&body));
