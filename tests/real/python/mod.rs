@@ -633,6 +633,14 @@ train = [{{ name = "demo" }}]
     uses("[python]\npylock = \"pylock.toml\"\n");
     let ran = run(&context, &index.url(""), &["train", "--force"]).expect(0);
     assert!(!ran.stderr.contains("Installed"), "{}", ran.stderr);
+    // One that lacks what its packages need is told before anything runs.
+    let text = context.read("pylock.toml");
+    let (head, rest) = text.split_once("[[packages]]").unwrap();
+    context.write("pylock.toml", format!("{head}[[packages]]{}", rest.split_once("[[packages]]").unwrap().1));
+    fs_err::remove_file(context.project().join("out")).unwrap();
+    let failed = run(&context, &index.url(""), &["train", "--force"]).expect(1);
+    let words = "demo 1.0 needs base>=2, which is not among the packages";
+    assert!(failed.stderr.contains(words) && !context.has("out"), "{}", failed.stderr);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod layout;
 mod pieces;
 mod pylock;
+mod requires;
 mod select;
 
 pub use layout::{Environment, has_programs};
@@ -58,6 +59,9 @@ pub enum PythonError {
     /// uv says no; its own words.
     #[error("{0}")]
     Uv(String),
+    /// What is installed does not fit together.
+    #[error("they do not fit together:\n{}", .0.join("\n"))]
+    Unmet(Vec<String>),
     /// What uv wrote is not what is expected of it.
     #[error("uv's answer can't be used")]
     Pylock(#[from] PylockError),
@@ -152,26 +156,13 @@ impl Uv<'_> {
         Ok(layout::strip(to, line)?)
     }
 
-    /// Checks that installed packages fit together; the folder `at` is made for it.
-    ///
-    /// # Errors
-    /// What uv says is missing or of another version.
-    pub fn check(&self, environment: &Environment, at: &Path) -> Result<(), PythonError> {
-        environment.lay_out(at, at, &environment.packages)?;
-        let mut command = self.command(&["pip", "check"]);
-        command.env("VIRTUAL_ENV", at);
-        self.run(command)
-    }
-
     /// uv, with everything set and nothing else read.
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(self.program);
         command.args(words).env_clear().stdin(Stdio::null());
         command.envs(&self.variables);
         command.args(["--no-config", "--no-progress", "--color", "never", "--no-python-downloads"]);
-        if (words.first() != Some(&"pip") || words.get(1) != Some(&"check"))
-            && let Some((default, others)) = self.indexes.split_last().filter(|_| !self.offline)
-        {
+        if let Some((default, others)) = self.indexes.split_last().filter(|_| !self.offline) {
             // Not as arguments: other users of the machine can read those.
             command.env("UV_DEFAULT_INDEX", default).env("UV_INDEX", others.join(" "));
         }

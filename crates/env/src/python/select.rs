@@ -191,6 +191,11 @@ impl Target {
         MarkerTree::from_str(marker).ok().map(|tree| tree.evaluate(&self.markers, &[]))
     }
 
+    /// Whether the marker of a requirement holds here, without any extra.
+    pub(super) fn wants_requirement(&self, requirement: &Requirement<VerbatimUrl>) -> bool {
+        requirement.marker.evaluate(&self.markers, &[])
+    }
+
     fn wants(&self, package: &Candidate<'_>) -> Result<bool, SelectError> {
         let Some(text) = package.marker else { return Ok(true) };
         let wrong = |reason: String| SelectError::Marker { name: package.name.to_owned(), reason };

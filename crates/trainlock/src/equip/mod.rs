@@ -148,6 +148,9 @@ impl EquipError {
             EquipError::Python { source: PythonError::Uv(text), .. } if text.contains("Failed to fetch") => Some(
                 "the package index is the one that pip or uv is configured for on this machine (PIP_INDEX_URL, UV_DEFAULT_INDEX, pip.conf, uv.toml): look whether it can be reached, and whether it wants credentials (netrc)".to_owned(),
             ),
+            EquipError::Python { source: PythonError::Unmet(_), .. } => Some(
+                "a lock that is taken over as it stands is mended with the tool that made it; else lock the packages anew: trainlock update".to_owned(),
+            ),
             EquipError::NoIndex { index, .. } => Some(format!(
                 "add it to trainlock's configuration (`index.{index} = \"https://…\"`) or to uv's (`[[index]]` with this name in uv.toml, `UV_INDEX={index}=https://…`)"
             )),

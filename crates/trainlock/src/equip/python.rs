@@ -141,7 +141,6 @@ impl Workshop<'_> {
         let scratch = self.session.work_dir("python")?;
         let cache = scratch.join("cache");
         let uv = Uv { offline: true, ..self.uv(&place, interpreter, &cache) };
-        let failed = |source| self.python("install the python packages", source);
         if !open.is_empty() {
             let (tree, own) = self.install(&uv, &scratch, &line, &open, &packages.index)?;
             for one in &open {
@@ -169,7 +168,11 @@ impl Workshop<'_> {
             },
         };
         let found = environment(&tree)?;
-        uv.check(&found, &scratch.join("check")).map_err(failed)?;
+        let target = Target::new(Platform::host(), &Machine::libc_here(), version)?;
+        let unmet = target.unmet(&found.packages.join(format!("lib/python{line}/site-packages")))?;
+        if !unmet.is_empty() {
+            return Err(self.python("install the python packages", PythonError::Unmet(unmet)));
+        }
         self.session.replace_result(&key, tree.to_hex().as_bytes())?;
         self.session.discard(&scratch)?;
         Ok(found)
