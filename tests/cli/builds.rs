@@ -3,53 +3,8 @@
 use crate::project;
 use crate::sources::{audited, outdated};
 use std::path::Path;
-use std::process::Command;
-use trainlock_testing::{Fault, FaultServer, Ran, TestContext};
+use trainlock_testing::{Fault, FaultServer, Ran, TestContext, packed_interpreter, refusing_url};
 use trainlock_types::{Digest, Platform};
-
-/// Packs the machine's interpreter as a build is packed: below `python/`, `python3` a link, and descriptions of terminals in folders
-/// whose names differ in case alone. It is started by a script, which finds its library where that lies.
-const PACK: &str = r##"
-import io, os, sys, sysconfig, tarfile
-line = "%d.%d" % sys.version_info[:2]
-stdlib = sysconfig.get_path("stdlib")
-out = tarfile.open(sys.argv[1], "w:gz", compresslevel=1)
-def text(name, data, mode=0o755):
-    info = tarfile.TarInfo("python/" + name); info.size = len(data); info.mode = mode
-    out.addfile(info, io.BytesIO(data))
-def link(name, to):
-    info = tarfile.TarInfo("python/" + name); info.type = tarfile.SYMTYPE; info.linkname = to
-    out.addfile(info)
-real = os.path.realpath(sys.executable)
-out.add(real, "python/bin/.interpreter")
-text("bin/python" + line, b"""#!/bin/bash
-here=$(dirname "$(readlink -f "$0")")
-export LD_LIBRARY_PATH=$here/../lib
-exec -a "$0" "$here/.interpreter" "$@"
-""")
-link("bin/python3", "python" + line)
-library = os.path.join(sysconfig.get_config_var("LIBDIR") or "", sysconfig.get_config_var("INSTSONAME") or "")
-if library.endswith(".so.1.0") and os.path.isfile(library):
-    out.add(os.path.realpath(library), "python/lib/" + os.path.basename(library))
-skip = {"site-packages", "dist-packages", "test", "tests", "__pycache__", "idlelib", "lib2to3", "ensurepip", "pydoc_data"}
-def wanted(info):
-    name = os.path.basename(info.name)
-    return None if name in skip or name.startswith("config-") else info
-out.add(stdlib, "python/lib/python" + line, filter=wanted)
-text("lib/python" + line + "/made-for-the-test", b"")
-text("share/terminfo/A/a", b"one", 0o644)
-text("share/terminfo/a/a", b"two", 0o644)
-out.close()
-print("%d.%d.%d" % sys.version_info[:3])
-"##;
-
-/// An interpreter's archive, and its version.
-fn packed(at: &Path) -> (Vec<u8>, String) {
-    let file = at.join("build.tar.gz");
-    let output = Command::new("python3").args(["-I", "-c", PACK]).arg(&file).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    (fs_err::read(file).unwrap(), String::from_utf8(output.stdout).unwrap().trim().to_owned())
-}
 
 struct Release {
     server: FaultServer,
@@ -61,7 +16,7 @@ struct Release {
 impl Release {
     /// A release of the machine's interpreter, with its digests in `SHA256SUMS`.
     fn new(context: &TestContext) -> Release {
-        let (archive, version) = packed(context.root());
+        let (archive, version) = packed_interpreter(context.root());
         let family = if cfg!(target_arch = "aarch64") { "aarch64" } else { "x86_64" };
         let file = format!("cpython-{version}+20260101-{family}-unknown-linux-gnu-install_only_stripped.tar.gz");
         let release = Release { server: FaultServer::start(), archive, version, file };
@@ -155,7 +110,15 @@ fn a_build_is_locked_fetched_and_used() {
     let offline = ["train", "--locked", "--offline", "--force"];
     context.run(offline).expect(0);
     assert_eq!(used(&context), "lock");
-    // Nor does anything write into it.
+    // Its library was compiled once, and nothing writes into it.
+    let ask = "import json, sys; print(json.__cached__, sys.flags.dont_write_bytecode); open(json.__cached__)";
+    let ran = context.run(["run", "--", "python", "-c", ask]).expect(0);
+    let cached = ran.stdout.strip_suffix(" 1\n").unwrap();
+    assert!(Path::new(cached).starts_with(context.store().canonicalize().unwrap()), "{cached}");
+    assert_eq!(fs_err::read(cached).unwrap()[4..8], [1, 0, 0, 0], "by a digest that is not looked at");
+    let shown = ["run", "--", "python", "-c", "import json; print(json.loads.__code__.co_filename)"];
+    let ran = context.run(shown).expect(0);
+    assert!(Path::new(ran.stdout.trim()).is_file(), "{}", ran.stdout);
     let ran =
         context.run(["run", "--", "python", "-c", "import pickle, sys; print(sys.dont_write_bytecode)"]).expect(0);
     assert_eq!(ran.stdout, "True\n");
@@ -166,6 +129,12 @@ fn a_build_is_locked_fetched_and_used() {
     assert!(ran.stderr.contains("the locked build can't be had"), "{}", ran.stderr);
     assert_eq!(context.read("out"), format!("False ({parts})\n"));
     assert_eq!(used(&context), "host");
+    // At once, also with a network on which nobody answers.
+    let mut command = context.command(["train", "--locked", "--force"]);
+    command.env_remove("UV_PYTHON_DOWNLOADS").env("UV_PYTHON_INSTALL_MIRROR", refusing_url("/mirror"));
+    let ran = Ran::of(&mut command).expect(0);
+    assert!(ran.stderr.contains("the locked build can't be had"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("trying again"), "{}", ran.stderr);
     // What comes and is another is an error, whatever the machine has.
     let mut other = release.archive.clone();
     *other.last_mut().unwrap() ^= 1;
@@ -192,6 +161,21 @@ fn where_no_build_can_be_had_the_machines_interpreter_is_locked() {
     // A release without digests, a list that is none, one that is not there: told, and as if there were no builds.
     let mirror = release.list(&context, None);
     release.server.script("/mirror/20260101/SHA256SUMS", "", [trainlock_testing::Fault::Close]);
+    let without = |args: &[&str]| {
+        fs_err::remove_file(context.project().join("train.lock")).unwrap();
+        Ran::of(context.command(args).env_remove("UV_PYTHON_DOWNLOADS"))
+    };
+    // Without a network, and where nothing says which builds there are, that is told; not where none are wanted.
+    for (args, words) in [(&["lock", "--offline"][..], "with a network only"), (&["lock"], "`uv = \"*\"` in [tools]")] {
+        let ran = without(args).expect(0);
+        assert!(
+            ran.stderr.contains("Using the python of this machine") && ran.stderr.contains(words),
+            "{}",
+            ran.stderr
+        );
+    }
+    fs_err::remove_file(context.project().join("train.lock")).unwrap();
+    assert!(!context.run(["lock"]).expect(0).stderr.contains("Using"));
     for list in [mirror, context.root().join("missing.json"), context.project().join("train.toml")] {
         fs_err::remove_file(context.project().join("train.lock")).unwrap();
         let ran = release.run(&context, &list, &["lock"]).expect(0);

@@ -141,6 +141,16 @@ impl FetchError {
         }
     }
 
+    /// Whether no source was reached at all.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            FetchError::Sources { failures, .. } => {
+                failures.0.iter().all(|f| matches!(f.reason, Reason::Network(_) | Reason::Setup(_)))
+            }
+            _ => false,
+        }
+    }
+
     /// What the user can do about it, as a fragment.
     pub fn hint(&self) -> Option<String> {
         match self {

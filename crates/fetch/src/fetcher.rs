@@ -15,6 +15,7 @@ use std::io::BufRead as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 use trainlock_store::{LockGuard, Session, StoreError, Tree};
 use trainlock_types::{DataRequest, DataSource, Digest, Event, Events, Listing, RelPath, SourceUrl, Validator};
 use url::Url;
@@ -151,6 +152,12 @@ impl Fetcher {
     /// With these settings; what happens is told to `events`.
     pub fn new(settings: Settings, events: Events) -> Fetcher {
         Fetcher { settings, events, net: OnceLock::new(), transfers: AtomicU64::new(0) }
+    }
+
+    /// Another that asks each source once, and is content with less time for connecting: for what can be had elsewhere.
+    pub fn impatient(&self) -> Fetcher {
+        let connect_timeout = self.settings.connect_timeout.min(Duration::from_secs(3));
+        Fetcher::new(Settings { retries: 0, connect_timeout, ..self.settings.clone() }, self.events.clone())
     }
 
     /// Finds out what requests stand for, and brings all of it into the store, many at once. The

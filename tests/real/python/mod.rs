@@ -7,7 +7,7 @@ use index::{File, Index, uv, wheel};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use trainlock_testing::{Authority, Fault, FaultServer, Ran, TestContext, as_configured};
+use trainlock_testing::{Authority, Fault, FaultServer, Ran, TestContext, as_configured, packed_interpreter};
 use trainlock_types::Digest;
 
 /// The interpreter of the machine, and a step that prints the version of a module.
@@ -713,6 +713,51 @@ fn what_can_not_be_resolved_is_told_at_the_requirement() {
     write_manifest(&context, &with_packages("[python]\ndependencies = [\"demo\", \"base\"]\n", "demo"));
     let failed = run(&context, &index.url(""), &["lock"]).expect(1);
     assert!(failed.stderr.contains("base") && failed.stderr.contains("arm64"), "{}", failed.stderr);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn packages_of_a_fetched_build_of_the_interpreter() {
+    let host = trainlock_types::Platform::host();
+    let run_it = "import base, demo, json, os, sys; marker = os.path.dirname(json.__file__) + '/../made-for-the-test'; print(demo.__version__, base.__version__, os.path.exists(marker), os.path.exists(base.__cached__))";
+    let manifest = format!(
+        "[workspace]\nplatforms = [\"{host}\"]\n[tools]\npython = \"3\"\n[python]\ndependencies = [\"demo\"]\n[steps.say]\nrun = [\"bash\", \"-c\", \"python -c \\\"$CODE\\\" > out; say-demo 2>> out || true\"]\nenv = {{ CODE = \"{run_it}\" }}\noutputs = [\"out\"]\n"
+    );
+    let context = project(&manifest);
+    let Some(index) = demo(&context) else { return };
+    let (archive, version) = packed_interpreter(context.root());
+    let parts: Vec<u64> = version.split('.').map(|n| n.parse().unwrap()).collect();
+    let family = if cfg!(target_arch = "aarch64") { "aarch64" } else { "x86_64" };
+    let server = FaultServer::start();
+    let list = serde_json::json!({ "a": {
+        "name": "cpython", "arch": { "family": family, "variant": null }, "os": "linux", "libc": "gnu",
+        "major": parts[0], "minor": parts[1], "patch": parts[2], "prerelease": "", "variant": null,
+        "url": "https://builds.invalid/releases/1/cpython-install_only.tar.gz", "sha256": Digest::of(&archive).to_hex(),
+    } });
+    server.serve("/mirror/1/cpython-install_only.tar.gz", archive);
+    server.serve("/list.json", list.to_string());
+    let (list, mirror, index) = (server.url("/list.json"), server.url("/mirror"), index.url(""));
+    let train = |args: &[&str]| {
+        let mut command = context.command(args);
+        command.env_remove("UV_PYTHON_DOWNLOADS").env("UV_PYTHON_DOWNLOADS_JSON_URL", &list);
+        command.env("UV_PYTHON_INSTALL_MIRROR", &mirror).env("PIP_INDEX_URL", &index);
+        Ran::of(&mut command)
+    };
+    let ran = train(&["train"]).expect(0);
+    assert!(ran.stderr.contains("Installed 2 python packages"), "{}", ran.stderr);
+    assert_eq!(context.read("out"), "1.0 2.0 True True\n1.0\n");
+    let record = context.run(["runs", "show", "--json"]).expect(0).stdout;
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let of = |name: &str| record["tools"].as_array().unwrap().iter().find(|tool| tool["name"] == name).cloned();
+    assert_eq!(of("python").unwrap()["from"], "lock");
+    // Where the build can't be had the machine's interpreter of the same version has the same packages.
+    fs_err::remove_dir_all(context.store()).unwrap();
+    let mirror = trainlock_testing::refusing_url("/mirror");
+    let mut command = context.command(["train", "--locked", "--force"]);
+    command.env("UV_PYTHON_INSTALL_MIRROR", mirror).env("PIP_INDEX_URL", &index);
+    let ran = Ran::of(&mut command).expect(0);
+    assert!(ran.stderr.contains("the locked build can't be had"), "{}", ran.stderr);
+    assert_eq!(context.read("out"), "1.0 2.0 False True\n1.0\n");
 }
 
 #[test]

@@ -16,11 +16,17 @@ pub use pieces::pieces;
 pub use pylock::{Locked, LockedFile, PylockError};
 pub use select::{Candidate, Offered, SelectError, Selected, Target};
 
+use crate::cancel::Cancel;
+use crate::process::{self, Invocation};
+use crate::sandbox::{self, Sandbox, Tier};
 use fs_err as fs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use trainlock_types::{Digest, PinnedFile, Platform, PythonRequest, TakenKind, TakenLock, quoted, requirement_name};
+use std::time::Duration;
+use trainlock_types::{
+    Digest, PinnedFile, Platform, PythonRequest, RelPath, TakenKind, TakenLock, quoted, requirement_name,
+};
 
 /// How uv is run.
 #[derive(Debug, Clone)]
@@ -228,6 +234,39 @@ pub fn list_builds(uv: &Path, cache: &Path) -> Result<String, PythonError> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(PythonError::Uv(text(&output.stderr))) }
 }
+
+/// Compiles the standard library of the interpreter of a build, where that lies: all that steps may import. It is not looked at again whether
+/// the sources are as they were. `program` is a path inside `build` (`python/bin/python3.12`). What the build holds is somebody's
+/// code, and nobody has asked for it yet: it is run in a sandbox that has nothing but the build. Whether that came about: not on a
+/// machine without one.
+pub fn compile_library(build: &Path, program: &RelPath, scratch: &Path) -> bool {
+    let program = program.on(build);
+    let (Some(name), Some(root)) = (program.file_name(), program.parent().and_then(Path::parent)) else { return false };
+    let library = root.join("lib").join(name);
+    let tier = sandbox::probe(scratch).best();
+    let stage = scratch.join("stage");
+    let made = ["root", "tmp", "home"].iter().try_for_each(|folder| fs::create_dir_all(stage.join(folder)));
+    let (Tier::Namespaces | Tier::Bwrap, Ok(()), Ok(cancel)) = (tier, made, Cancel::new()) else { return false };
+    let mut sandbox = Sandbox::new(tier, &stage, "build");
+    sandbox.shared.push(build.to_owned());
+    let paths = sandbox.paths();
+    let mut environment = paths.variables();
+    environment.insert("PYTHONHASHSEED".to_owned(), "0".to_owned());
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let words = ["-s", "-S", "-m", "compileall", "-qq", "-j", "0", "--invalidation-mode", "unchecked-hash", "-x"];
+    let mut arguments: Vec<String> = words.map(str::to_owned).to_vec();
+    arguments.push("/(test|tests|idlelib|turtledemo|lib2to3|site-packages)/".to_owned());
+    // What it was compiled as is told when it is imported: not the folder of this moment.
+    arguments.extend(["-s".to_owned(), text(root), text(&library)]);
+    let timeout = Some(COMPILE_TIME);
+    let invocation =
+        Invocation { program, arguments, folder: paths.root.clone(), environment, timeout, sandbox: Some(sandbox) };
+    // Of a file that can't be compiled its import will tell.
+    process::run(&invocation, &cancel, &mut |_: &[u8]| {}).is_ok()
+}
+
+/// How long a standard library may take to be compiled; on one core it takes some 10 s.
+const COMPILE_TIME: Duration = Duration::from_secs(600);
 
 /// A package to be installed.
 #[derive(Debug, Clone, Copy)]

@@ -5,11 +5,14 @@ use crate::exit::{Exit, Failure};
 use crate::lacking::Lacking;
 use crate::project::Project;
 use crate::ui::Ui;
-use trainlock_env::python::{PythonError, list_builds};
+use trainlock_env::python::{PythonError, compile_library, list_builds};
 use trainlock_env::{HostTool, HostTools, Place};
 use trainlock_fetch::{FetchError, PythonBuild, Want, Wanted, python_builds};
 use trainlock_lock::{HashFrom, ToolPin};
-use trainlock_types::{Digest, FetchedTool, PinnedFile, Platform, SourceUrl, ToolFrom, ToolProvider, ToolRequest};
+use trainlock_store::{Link, place_tree};
+use trainlock_types::{
+    Digest, FetchedTool, PinnedFile, Platform, RelPath, SourceUrl, ToolFrom, ToolProvider, ToolRequest,
+};
 
 /// Builds with what is stated of them, and who states it.
 type Stated = (Vec<(PythonBuild, Digest)>, HashFrom);
@@ -45,7 +48,12 @@ impl Workshop<'_> {
             Builds::Listed(builds) => builds,
             Builds::Unlisted(why) => return told(why),
             Builds::Unreachable(_) => return told("the list that UV_PYTHON_DOWNLOADS_JSON_URL names can't be read"),
-            Builds::NotAsked | Builds::Never => return Ok(None),
+            Builds::NotAsked => {
+                return told(
+                    "nothing says which builds of it there are (`uv = \"*\"` in [tools] does, or UV_PYTHON_DOWNLOADS_JSON_URL)",
+                );
+            }
+            Builds::Never => return Ok(None),
         };
         match self.fetcher.stated_builds(request, &builds, self.python.mirror.as_ref()) {
             Ok(Some((builds, true))) => Ok(Some((builds, HashFrom::Index))),
@@ -57,8 +65,11 @@ impl Workshop<'_> {
 
     /// The builds that there are, as the list says that the user names, else `resolver`.
     pub(crate) fn list_of_builds(&self, resolver: Option<&ToolPin>) -> Result<Builds, EquipError> {
-        if self.python.never || self.offline {
+        if self.python.never {
             return Ok(Builds::Never);
+        }
+        if self.offline {
+            return Ok(Builds::Unlisted("which builds of it there are is asked with a network only"));
         }
         let text = match (&self.python.list, resolver) {
             (Some(list), _) => {
@@ -95,6 +106,52 @@ impl Workshop<'_> {
         Ok(python_builds(&text).map_or(none, Builds::Listed))
     }
 
+    /// A locked build in its place, or the machine's interpreter of exactly its version where that can't be had. If there is one, a build
+    /// that has to be fetched is asked for once: nobody waits for a server that is not there.
+    pub(super) fn build_or_host(
+        &self,
+        pin: &ToolPin,
+        host: &mut HostTools,
+        request: &ToolRequest,
+    ) -> Result<Result<Place, HostTool>, EquipError> {
+        let (mut stand_in, version) = (None, pin.version.to_string());
+        if !self.has_tool(pin)? {
+            stand_in = host_python(host, request, &version).ok();
+        }
+        if let Some(host) = &stand_in {
+            let fetcher = self.fetcher.impatient();
+            match (Workshop { fetcher: &fetcher, ..*self }).tool(pin) {
+                Ok(place) => return Ok(Ok(place)),
+                Err(EquipError::Fetch(error)) if error.is_unreachable() => return Ok(Err(host.clone())),
+                // What came and is not what is locked is no reason to look elsewhere.
+                Err(error) if error.exit() != Exit::Failed => return Err(error),
+                // Something answered: it may be worth waiting for.
+                Err(_) => {}
+            }
+        }
+        match self.tool(pin) {
+            Err(error) if error.exit() == Exit::Failed => match stand_in {
+                Some(host) => Ok(Err(host)),
+                None => host_python(host, request, &version).map(Err).map_err(|_| error),
+            },
+            other => other.map(Ok),
+        }
+    }
+
+    /// Puts the tree of a build that the store has into the store, with its standard library compiled: steps can't write into it.
+    pub(super) fn tree_of_build(&self, file: &PinnedFile, program: &RelPath) -> Result<Digest, EquipError> {
+        let tree = self.fetcher.tree_of_build(self.session, &file.file, (file.sha256, file.size))?;
+        let scratch = self.session.work_dir("build")?;
+        let whole = scratch.join("build");
+        place_tree(self.store, &tree, &whole, Link::Auto)?;
+        let compiled = match compile_library(&whole, program, &scratch) {
+            true => self.session.take_tree(&whole)?.digest,
+            false => tree,
+        };
+        self.session.discard(&scratch)?;
+        Ok(compiled)
+    }
+
     /// Brings a locked build.
     pub(super) fn bring_build(&self, pin: &ToolPin, file: &PinnedFile) -> Result<(), EquipError> {
         let published = SourceUrl::parse(&file.file).map_err(|error| EquipError::Index(error.to_string()))?;
@@ -115,17 +172,12 @@ impl Project {
         pin: &ToolPin,
         ui: &Ui,
     ) -> Result<Result<Place, HostTool>, Failure> {
-        let error = match workshop.tool(pin) {
-            Ok(place) => return Ok(Ok(place)),
-            Err(error) => error,
-        };
         let failed = |error: EquipError| match pin.artifacts.get(&Platform::host()) {
             Some(artifact) if error.is_offline() => vec![Lacking::tool(pin, &artifact.file)].into(),
             _ => Failure::from(error),
         };
-        // What came and is not what is locked is no reason to look elsewhere.
-        if !is_build(pin) || error.exit() != Exit::Failed {
-            return Err(failed(error));
+        if !is_build(pin) {
+            return workshop.tool(pin).map(Ok).map_err(failed);
         }
         let request = ToolRequest {
             member: pin.member.clone(),
@@ -136,8 +188,10 @@ impl Project {
             platforms: Vec::new(),
         };
         let mut tools = HostTools::new(self.settings.path.clone(), self.own_folder()?.join("tools.json"));
-        let Ok(host) = host_python(&mut tools, &request, &pin.version.to_string()) else { return Err(failed(error)) };
-        ui.note("Using", format!("{} {} of this machine: the locked build can't be had", pin.name, pin.version));
-        Ok(Err(host))
+        let found = workshop.build_or_host(pin, &mut tools, &request).map_err(failed)?;
+        if found.is_err() {
+            ui.note("Using", format!("{} {} of this machine: the locked build can't be had", pin.name, pin.version));
+        }
+        Ok(found)
     }
 }

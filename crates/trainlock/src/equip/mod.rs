@@ -257,9 +257,7 @@ impl Workshop<'_> {
                     self.bring_tool(pin, file)?;
                 }
                 let tree = match artifact.program {
-                    Some(_) if is_build => {
-                        self.fetcher.tree_of_build(self.session, &file.file, (file.sha256, file.size))?
-                    }
+                    Some((ref program, _)) if is_build => self.tree_of_build(file, program)?,
                     Some(_) => self.fetcher.tree_of_archive(self.session, &file.file, (file.sha256, file.size))?,
                     None => self.tree_of_program(program, file)?,
                 };
@@ -279,6 +277,14 @@ impl Workshop<'_> {
                 found: found.map_or("no such file".to_owned(), |entry| entry.sha256.to_string()),
             }),
         }
+    }
+
+    /// Whether the store has a fetched tool, or the file that it comes in.
+    fn has_tool(&self, pin: &ToolPin) -> Result<bool, StoreError> {
+        let Some(artifact) = pin.artifacts.get(&Platform::host()) else { return Ok(false) };
+        let PinnedFile { sha256, size, .. } = &artifact.file;
+        Ok(kept(self.store, &tree_key(pin, &artifact.file))?.is_some()
+            || self.store.object(sha256, Some(*size))?.is_some())
     }
 
     /// Brings the file of a tool from where its provider has it.
@@ -372,8 +378,8 @@ fn kept(store: &Store, key: &Digest) -> Result<Option<Digest>, StoreError> {
 
 /// What the tree of a tool's archive is kept under.
 fn tree_key(pin: &ToolPin, file: &PinnedFile) -> Digest {
-    let what = if is_build(pin) { "a python build" } else { "an archive" };
-    Digest::of(format!("trainlock tree of {what} 1\n{}\n", file.sha256).as_bytes())
+    let what = if is_build(pin) { "a python build 2" } else { "an archive 1" };
+    Digest::of(format!("trainlock tree of {what}\n{}\n", file.sha256).as_bytes())
 }
 
 /// Whether a tool is a build of the Python interpreter.

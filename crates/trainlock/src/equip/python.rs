@@ -2,7 +2,6 @@
 
 use super::index::meant_all_the_same;
 use super::{EquipError, Withdrawn, Workshop, host_python, kept};
-use crate::exit::Exit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use trainlock_env::python::{
@@ -277,12 +276,9 @@ pub(crate) fn resolve_packages(
     let tool = tools.iter().find(|tool| tool.request.name == with.interpreter.name);
     let interpreter = match tool.map(|tool| &tool.request) {
         Some(tool) if with.interpreter.artifacts.contains_key(&Platform::host()) => {
-            match workshop.tool(with.interpreter) {
+            match workshop.build_or_host(with.interpreter, host, tool)? {
                 Ok(place) => place.program,
-                Err(error) if error.exit() == Exit::Failed => {
-                    host_python(host, tool, &version).map_err(|_| error)?.program
-                }
-                Err(error) => return Err(error),
+                Err(host) => host.program,
             }
         }
         Some(tool) => host_python(host, tool, &version)?.program,
