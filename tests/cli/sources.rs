@@ -632,12 +632,15 @@ fn bytes_that_changed_and_not_their_number() {
     let ran = ours.run(&["outdated", "--json"]).expect(0);
     let tags = format!("ETag {} -> ETag {}", "a".repeat(32), "b".repeat(32));
     assert_eq!(outdated(&ran, "tagged"), is("suspect", &tags));
-    assert_eq!(outdated(&ran, "dated"), is("suspect", &format!("changed {OLD} -> changed {NEW}")));
+    assert_eq!(outdated(&ran, "dated"), is("suspect", &format!("Last-Modified {OLD} -> Last-Modified {NEW}")));
     assert_eq!((outdated(&ran, "made").0, outdated(&ran, "stated").0), ("same".to_owned(), "same".to_owned()));
     let table = ours.run(&["outdated"]).expect(0);
     assert!(table.stdout.contains("may have changed") && table.stderr.contains("2 outdated"), "{}", table.stdout);
     let ran = ours.run(&["audit", "--json"]).expect(0);
-    assert_eq!(audited(&ran, "data dated", ""), is("suspect", &format!("changed {NEW}, and changed {OLD} is locked")));
+    assert_eq!(
+        audited(&ran, "data dated", ""),
+        is("suspect", &format!("Last-Modified {NEW}, and Last-Modified {OLD} is locked"))
+    );
     ours.run(&["audit", "--strict"]).expect(1);
     assert!(server.bytes("/tagged.csv") <= 8, "a byte each time");
 
@@ -651,6 +654,14 @@ fn bytes_that_changed_and_not_their_number() {
     assert_eq!(hints(&after), [format!("modified = \"{NEW}\""), first.replace("aaaa", "cccc")]);
     ours.run(&["train", "--locked"]).expect(0);
     assert_eq!(crate::count(&ours.context, "s"), 1);
+    // What a server says, and a stranger's lock, reach no terminal as they are.
+    let strange = after.replace(NEW, "\\u001b[31m");
+    ours.context.write("train.lock", strange);
+    for command in ["outdated", "audit"] {
+        let told = ours.run(&[command]).expect(0);
+        assert!(told.stdout.contains("\\u{1b}[31m") && !told.stdout.contains('\u{1b}'), "{}", told.stdout);
+    }
+    ours.context.write("train.lock", &after);
     // A server that says nothing now, and a lock of before, which says nothing: sizes are compared, and it stays as it is.
     server.serve("/tagged.csv", "one");
     let ran = ours.run(&["outdated", "--json"]).expect(0);
@@ -693,4 +704,23 @@ fn a_servers_word_is_its_own() {
         Ours::new("[data]\na = { url = \"https://example.org/a.csv\" }\n", &[("https://example.org", &mirror)]);
     replaced.run(&["lock"]).expect(0);
     assert!(!replaced.context.read("train.lock").contains("etag"), "{}", replaced.context.read("train.lock"));
+}
+
+/// A server that gives all of a file to who asks for a byte of it is not listened to.
+#[test]
+fn a_server_that_knows_no_parts() {
+    let server = FaultServer::start();
+    let size = 96 << 20;
+    server.script("/large.bin", vec![0; size], [Fault::IgnoreRange]);
+    let digest = Digest::of(b"it is not fetched");
+    let manifest = format!(
+        "[data]\nlarge = {{ url = \"{}\", checksum = \"sha256:{digest}\", size = {size} }}\n",
+        server.url("/large.bin")
+    );
+    let ours = Ours::new(&manifest, &[]);
+    ours.run(&["lock"]).expect(0);
+    ours.all_is_as_locked(1);
+    // What the system's buffers take of it is on its way before it can be stopped.
+    let sent = server.bytes("/large.bin");
+    assert!(sent < size as u64, "{sent} bytes of two answers");
 }

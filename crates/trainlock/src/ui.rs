@@ -316,3 +316,9 @@ impl Shown {
         }
     }
 }
+
+/// A text with its control characters written out: a lock may come from a stranger, and what servers say always does.
+pub(crate) fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}

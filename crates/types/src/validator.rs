@@ -33,7 +33,7 @@ impl fmt::Display for Validator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Validator::Tag(tag) => write!(f, "ETag {tag}"),
-            Validator::Modified(date) => write!(f, "changed {date}"),
+            Validator::Modified(date) => write!(f, "Last-Modified {date}"),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::cli::Global;
 use crate::exit::{Exit, Failure};
 use crate::project;
 use crate::settings::Settings;
-use crate::ui::Ui;
+use crate::ui::{Ui, printable};
 use std::path::Path;
 use std::process::{Command, Output};
 use trainlock_lock::{Action, Change, Lock, LockError, diff};
@@ -190,12 +190,6 @@ fn lines(action: &Action, verbose: bool) -> Vec<String> {
         }
     }
     lines
-}
-
-/// A text with its control characters written out: a lock may come from a stranger.
-fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(shown).collect()
 }
 
 fn runs(args: &Args, root: &Path, global: &Global, ui: &Ui) -> Result<usize, Failure> {

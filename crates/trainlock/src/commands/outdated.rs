@@ -5,7 +5,7 @@ use crate::equip::{Builds, UV, index_for, newer_package};
 use crate::exit::{Exit, Failure, Problem};
 use crate::locking;
 use crate::project::{self, Project};
-use crate::ui::Ui;
+use crate::ui::{Ui, printable};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -337,18 +337,18 @@ impl Row {
             Ok(Standing::Same { .. }) => return,
             Ok(Standing::Moved { locked, now }) => format!("{} -> {}", short(locked), short(now)),
             Ok(Standing::Suspect { locked, now }) => {
-                format!("may have changed: {} -> {}", locked.escape_debug(), now.escape_debug())
+                format!("may have changed: {locked} -> {now}")
             }
             Ok(Standing::Newer { locked, now }) => {
                 format!("{locked} -> {now}, if all that asks for it allows it")
             }
-            Ok(Standing::Gone { why }) => format!("gone: {}", why.escape_debug()),
+            Ok(Standing::Gone { why }) => format!("gone: {why}"),
             Ok(Standing::Withdrawn { why }) if why.is_empty() => "withdrawn by its publisher".to_owned(),
-            Ok(Standing::Withdrawn { why }) => format!("withdrawn by its publisher ({})", why.escape_debug()),
+            Ok(Standing::Withdrawn { why }) => format!("withdrawn by its publisher ({why})"),
             Ok(Standing::Unknown { why }) => format!("not known: {why}"),
             Err(_) => "not asked: see the error below".to_owned(),
         };
-        ui.print(&format!("{kind:<8} {name:<24} {words}"));
+        ui.print(&printable(&format!("{kind:<8} {name:<24} {words}")));
     }
 }
 

@@ -5,6 +5,7 @@ use crate::equip::index_for;
 use crate::exit::{Failure, Problem};
 use crate::locking::{shown, unstable_addresses};
 use crate::project::{self, Project};
+use crate::ui::printable;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use trainlock_fetch::{Answer, Fetcher, Found, Settings, Want, Wanted};
@@ -171,7 +172,7 @@ struct Asked<'r, 'u> {
 impl Asked<'_, '_> {
     fn say(&mut self, name: &str, Answer { url, found }: &Answer) {
         let fact = |state: &str, by: Option<&str>, why: Option<&str>| json!({ "input": name, "address": url, "state": state, "by": by, "why": why });
-        let line = |words: &str| format!("{name}: {url}: {words}");
+        let line = |words: &str| printable(&format!("{name}: {url}: {words}"));
         match found {
             Found::Agrees(by) => {
                 self.agree += 1;
@@ -188,7 +189,7 @@ impl Asked<'_, '_> {
                 self.report.find(Section::Addresses, &fact("differs", None, Some(why)), &line(&format!("has {why}")));
             }
             Found::Suspect(why) => {
-                let words = format!("may have changed: {}", why.escape_debug());
+                let words = format!("may have changed: {why}");
                 self.report.find(Section::Addresses, &fact("suspect", None, Some(why)), &line(&words));
             }
             Found::Fails(why) => self.report.find(Section::Addresses, &fact("fails", None, Some(why)), &line(why)),
