@@ -1,6 +1,7 @@
 //! Buckets: a server in memory with the answers of S3, Google and Azure, put in their place by the usual variables.
 
 use crate::{project, write_manifest};
+use serde_json::Value;
 use std::process::Command;
 use trainlock_testing::{BucketServer, Ran, TestContext};
 
@@ -106,6 +107,164 @@ fn versions_are_locked_and_fetched() {
             assert!(failed.stderr.contains(words), "{words}\n{}", failed.stderr);
         }
     }
+}
+
+/// More objects than a listing in the lock has otherwise; some of them were there before the bucket kept versions.
+#[test]
+fn versions_of_many_objects_are_locked() {
+    let server = BucketServer::start();
+    for (versioned, keys) in [(false, 0..40), (true, 40..700)] {
+        server.bucket("lab", versioned);
+        keys.for_each(|i| server.put("lab", &format!("set/{i:03}"), format!("content {i}")));
+    }
+    let context = project("[data]\nset = { url = \"s3://lab/set/\" }\n");
+    run(&context, &server, &["lock"]).expect(0);
+    let lock = context.read("train.lock");
+    assert_eq!(lock.matches("    \"17000000").count(), 660, "{lock}");
+    assert_eq!((lock.matches("    \"null\",").count(), lock.matches(" set/").count()), (40, 0), "{lock}");
+    // Nothing but the lock is left, and the objects are others by now.
+    lose_store(&context);
+    for i in [3, 300, 699] {
+        server.put("lab", &format!("set/{i:03}"), "replaced");
+    }
+    server.put("lab", "set/more", "new");
+    run(&context, &server, &["fetch", "--locked", "--link"]).expect(0);
+    assert_eq!(
+        (context.read("data/set/003"), context.read("data/set/300")),
+        ("content 3".into(), "content 300".into())
+    );
+    assert!(!context.project().join("data/set/more").exists());
+    run(&context, &server, &["lock", "--check"]).expect(0);
+    assert_eq!(context.read("train.lock"), lock);
+    let updated = run(&context, &server, &["update"]).expect(0);
+    assert!(updated.stderr.contains("1 file added, 3 changed"), "{}", updated.stderr);
+    // Put again with the same content: nothing changes but where it is found.
+    server.put("lab", "set/300", "replaced");
+    let updated = run(&context, &server, &["update"]).expect(0);
+    assert!(updated.stderr.contains("at other versions of the bucket's objects"), "{}", updated.stderr);
+    lose_store(&context);
+    run(&context, &server, &["fetch", "--locked"]).expect(0);
+}
+
+/// The state of each data set, what is locked of it, and what is there now.
+fn outdated(context: &TestContext, server: &BucketServer) -> Vec<[String; 4]> {
+    let ran = run(context, server, &["outdated", "--json"]).expect(0);
+    let text = |line: &Value, field: &str| line[field].as_str().unwrap_or_default().to_owned();
+    let lines = ran.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.map(|line| ["name", "state", "locked", "now"].map(|field| text(&line, field))).collect()
+}
+
+#[test]
+fn what_became_of_objects_is_named() {
+    for ((scheme, _), versioned) in KINDS.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+        let server = BucketServer::start();
+        server.bucket("lab", versioned);
+        server.put("lab", "one.csv", "first");
+        for (key, body) in [("a.csv", "first"), ("b.csv", "second"), ("c.csv", "third"), ("empty.csv", "")] {
+            server.put("lab", &format!("set/{key}"), body);
+        }
+        let context = project(&format!(
+            "[data]\none = {{ url = \"{scheme}://lab/one.csv\" }}\nset = {{ url = \"{scheme}://lab/set/\", files = [\"*.csv\"] }}\n"
+        ));
+        run(&context, &server, &["lock"]).expect(0);
+        let lock = context.read("train.lock");
+        lose_store(&context);
+        let before = server.bytes();
+        let by = |found: &[[String; 4]]| found.iter().map(|line| line[1].clone()).collect::<Vec<_>>();
+        assert_eq!(by(&outdated(&context, &server)), ["same", "same"], "{scheme} {versioned}");
+        let audit = run(&context, &server, &["audit"]).expect(0);
+        assert!(audit.stdout.contains("5 addresses answer as is locked"), "{scheme} {versioned}\n{}", audit.stdout);
+        server.put("lab", "one.csv", "other one");
+        server.put("lab", "set/a.csv", "other");
+        server.put("lab", "set/b.csv", "longer than it was");
+        server.delete("lab", "set/c.csv");
+        server.put("lab", "set/new.csv", "new");
+        server.put("lab", "set/new.txt", "not wanted");
+        let found = outdated(&context, &server);
+        let (one, set) = match versioned {
+            true => (
+                ["version 1700000000000001", "version 1700000000000006"],
+                "1 added (new.csv), 2 changed (a.csv, b.csv), 1 gone (c.csv)",
+            ),
+            // That one of the same size is another can't be known.
+            false => (["5 bytes", "9 bytes"], "1 added (new.csv), 1 changed (b.csv), 1 gone (c.csv)"),
+        };
+        assert_eq!(found, [["one", "moved", one[0], one[1]], ["set", "moved", "4 files", set]], "{scheme}");
+        // What can't be had any more is a finding; what is another thing by now is a failure.
+        let audit = run(&context, &server, &["audit", "--json"]).expect(if versioned { 0 } else { 4 });
+        let lines: Vec<Value> = audit.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let about = |part: &str| {
+            let line = lines.iter().find(|line| line["address"].as_str().is_some_and(|address| address.contains(part)));
+            let text = |field: &str| line.and_then(|line| line[field].as_str()).unwrap_or_default().to_owned();
+            (text("state"), text("why"))
+        };
+        let gone = about("c.csv");
+        match versioned {
+            // The versions that are locked are there, but for that of what was deleted for good.
+            true => {
+                assert!(gone.1.contains("not found"), "{scheme} {gone:?}");
+                assert_eq!([about("one.csv").0, about("b.csv").0], ["agrees", "agrees"], "{scheme} {lines:#?}");
+            }
+            false => {
+                assert_eq!(gone.1, "the source no longer lists it", "{scheme}");
+                assert_eq!(about("one.csv").1, "9 bytes, and 5 are locked", "{scheme}");
+                assert_eq!(about("b.csv").1, "18 bytes, and 6 are locked", "{scheme}");
+            }
+        }
+        // A byte of each that was asked.
+        assert!(server.bytes() - before <= 20, "{scheme}: {} bytes came", server.bytes() - before);
+        let fails = |what: &str| {
+            let failed = run(&context, &server, &["outdated"]).expect(1);
+            assert_eq!(failed.stderr.matches(what).count(), 2, "{scheme}\n{}", failed.stderr);
+            let audit = run(&context, &server, &["audit"]).expect(0);
+            assert!(audit.stdout.contains(&format!("data one: {scheme}://lab/one.csv")), "{}", audit.stdout);
+            assert!(audit.stdout.matches(what).count() >= 2, "{scheme}\n{}", audit.stdout);
+        };
+        server.want("none is good enough");
+        fails("it wants credentials, and there are none (status 403): Access Denied");
+        server.want("");
+        server.delete_bucket("lab");
+        fails(&format!("there is no bucket {scheme}://lab"));
+        assert_eq!(context.read("train.lock"), lock, "nothing is written");
+    }
+}
+
+#[test]
+fn profiles_of_the_tools_of_the_cloud() {
+    let server = BucketServer::start();
+    server.bucket("lab", false);
+    server.put("lab", "one.csv", "one");
+    server.want("AWS4-HMAC-SHA256 Credential=FROM-A-PROCESS/");
+    let context = project("[data]\none = { url = \"s3://lab/one.csv\" }\n");
+    let aws = context.home().join(".aws");
+    fs_err::create_dir_all(&aws).unwrap();
+    let printed = format!("{{\"Version\": 1, \"AccessKeyId\": \"FROM-A-PROCESS\", \"SecretAccessKey\": \"{SECRET}\"}}");
+    let config = format!(
+        "[profile get]\ncredential_process = /bin/echo '{printed}'\n[profile bad]\ncredential_process = /bin/sh -c 'echo {SECRET}; exit 7'\n[profile sso]\nsso_session = x\nsso_account_id = 1\n[profile role]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = get\n"
+    );
+    fs_err::write(aws.join("config"), config).unwrap();
+    let with = |profile: &str| {
+        let mut command = command(&context, &server, &["lock"]);
+        Ran::of(command.env("AWS_PROFILE", profile))
+    };
+    let file = aws.join("config").display().to_string();
+    let export = |profile: &str| format!("aws configure export-credentials --profile {profile} --format env");
+    for (profile, words) in [
+        ("sso", [&*format!("`sso` in {file}"), "`sso_session`", &export("sso")]),
+        ("role", [&format!("`role` in {file}"), "`role_arn`", &export("role")]),
+        ("bad", [&format!("`bad` in {file}"), "`credential_process`", "exit status: 7"]),
+        ("none", ["AWS_PROFILE names the profile `none`", &file, "they hold `bad`, `get`, `role`, `sso`"]),
+    ] {
+        let failed = with(profile).expect(1);
+        assert!(words.iter().all(|words| failed.stderr.contains(words)), "{profile}: {words:?}\n{}", failed.stderr);
+        assert!(!failed.stderr.contains(SECRET), "{}", failed.stderr);
+    }
+    assert_eq!(server.requests(), [""; 0], "nothing is asked without what is meant");
+    with("get").expect(0);
+    // Other stores have nothing to do with it, nor has a project without buckets.
+    write_manifest(&context, "[data]\none = { url = \"gs://lab/one.csv\" }\n");
+    server.want("");
+    with("sso").expect(0);
 }
 
 #[test]

@@ -16,6 +16,9 @@ struct Swift {
 
 const SECRET: &str = "swift-secret-key";
 
+/// Makes a bucket keep versions.
+const VERSIONING: &str = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>Enabled</Status></VersioningConfiguration>";
+
 impl Swift {
     fn start(folder: &Path) -> Swift {
         let etc = folder.join("etc");
@@ -131,8 +134,7 @@ fn versions_of_a_bucket_of_swift() {
     let context = project(DATA);
     let Some(swift) = swift(&context) else { return };
     swift.request("PUT", "/lab", "");
-    let versioning = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>Enabled</Status></VersioningConfiguration>";
-    swift.request("PUT", "/lab?versioning", versioning);
+    swift.request("PUT", "/lab?versioning", VERSIONING);
     let one = swift.request("PUT", "/lab/one.csv", "first");
     for key in ["a.bin", "sub/b%20c.bin", "sub/d.bin"] {
         swift.request("PUT", &format!("/lab/set/{key}"), key);
@@ -225,4 +227,126 @@ fn refusals_of_swift() {
         let failed = swift.run(&context, &["lock"]).expect(1);
         assert!(failed.stderr.contains(words), "{words}\n{}", failed.stderr);
     }
+}
+
+/// What became of what is locked is named, and nothing is downloaded to know it.
+#[test]
+fn what_became_of_objects_of_swift() {
+    let context = project(DATA);
+    let Some(swift) = swift(&context) else { return };
+    for (bucket, versioned) in [("lab", true), ("plain", false)] {
+        write_manifest(&context, &DATA.replace("s3://lab", &format!("s3://{bucket}")));
+        swift.request("PUT", &format!("/{bucket}"), "");
+        if versioned {
+            swift.request("PUT", &format!("/{bucket}?versioning"), VERSIONING);
+        }
+        let large = "x".repeat(120_000);
+        let first = swift.request("PUT", &format!("/{bucket}/one.csv"), "first");
+        for (key, body) in [("a.bin", "first"), ("b.bin", &*large), ("c.bin", "third"), ("empty.bin", "")] {
+            swift.request("PUT", &format!("/{bucket}/set/{key}"), body);
+        }
+        swift.run(&context, &["lock"]).expect(0);
+        let lock = context.read("train.lock");
+        fs_err::remove_file(context.project().join("train.lock")).unwrap();
+        swift.run(&context, &["lock"]).expect(0);
+        assert_eq!(context.read("train.lock"), lock, "locked again");
+        fs_err::remove_dir_all(context.store()).unwrap();
+        let same = swift.run(&context, &["outdated"]).expect(0);
+        assert!(same.stderr.contains("2 as locked, 0 outdated"), "{}", same.stderr);
+        let audit = swift.run(&context, &["audit"]).expect(0);
+        assert!(audit.stdout.contains("5 addresses answer as is locked"), "{}", audit.stdout);
+        let second = swift.request("PUT", &format!("/{bucket}/one.csv"), if versioned { "other" } else { "longer" });
+        swift.request("PUT", &format!("/{bucket}/set/a.bin"), "other");
+        swift.request("PUT", &format!("/{bucket}/set/b.bin"), "short");
+        swift.request("DELETE", &format!("/{bucket}/set/c.bin"), "");
+        swift.request("PUT", &format!("/{bucket}/set/new.bin"), "new");
+        swift.request("PUT", &format!("/{bucket}/set/new.txt"), "not wanted");
+        let moved = swift.run(&context, &["outdated", "--json"]).expect(0);
+        let words = match versioned {
+            true => [
+                format!("\"locked\":\"version {first}\",\"now\":\"version {second}\""),
+                "1 added (new.bin), 2 changed (a.bin, b.bin), 1 gone (c.bin)".to_owned(),
+            ],
+            false => [
+                "\"locked\":\"5 bytes\",\"now\":\"6 bytes\"".to_owned(),
+                "1 added (new.bin), 1 changed (b.bin), 1 gone (c.bin)".to_owned(),
+            ],
+        };
+        assert!(words.iter().all(|words| moved.stdout.contains(words)), "{words:?}\n{}", moved.stdout);
+        // What is locked is there at its version; where none are kept, it is not.
+        let audit = swift.run(&context, &["audit"]).expect(if versioned { 0 } else { 4 });
+        let words: &[&str] = match versioned {
+            true => &["5 addresses answer as is locked"],
+            false => &[
+                "one.csv: has 6 bytes, and 5 are locked",
+                "b.bin: has 5 bytes, and 120000 are locked",
+                "c.bin: the source no longer lists it",
+            ],
+        };
+        assert!(words.iter().all(|words| audit.stdout.contains(words)), "{words:?}\n{}", audit.stdout);
+        assert_eq!(context.read("train.lock"), lock, "nothing is written");
+        // It is deleted: at its address there is nothing.
+        swift.request("DELETE", &format!("/{bucket}/one.csv"), "");
+        let gone = swift.run(&context, &["outdated"]).expect(0);
+        for words in ["not found", "1 gone (c.bin)"] {
+            assert!(gone.stdout.contains(words), "{words}\n{}", gone.stdout);
+        }
+        // Nothing of it came but a byte of each.
+        let store = Command::new("du").args(["-sb", "--apparent-size"]).arg(context.store()).output().unwrap();
+        let store = String::from_utf8(store.stdout).unwrap();
+        let size: u64 = store.split_whitespace().next().unwrap().parse().unwrap();
+        assert!(size < 100_000, "the store has {size} bytes");
+    }
+    let refused = |change: &dyn Fn(&mut Command), words: &[&str]| {
+        for (args, code) in [(["outdated"], 1), (["audit"], 0)] {
+            let mut command = context.command(args);
+            swift.configure(&mut command);
+            change(&mut command);
+            let ran = Ran::of(&mut command).expect(code);
+            let said = if code == 0 { &ran.stdout } else { &ran.stderr };
+            assert!(words.iter().all(|words| said.matches(words).count() >= 2), "{words:?}\n{said}");
+            assert!(!said.contains("another-secret"), "{said}");
+        }
+    };
+    refused(
+        &|command| {
+            command.env("AWS_SECRET_ACCESS_KEY", "another-secret");
+        },
+        &["it refuses the credentials (status 403)", "SignatureDoesNotMatch"],
+    );
+    refused(
+        &|command| {
+            command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+        },
+        &["it wants credentials, and there are none"],
+    );
+    write_manifest(&context, &DATA.replace("s3://lab", "s3://gone"));
+    swift.request("PUT", "/gone", "");
+    swift.request("PUT", "/gone/one.csv", "first");
+    swift.request("PUT", "/gone/set/a.bin", "first");
+    swift.run(&context, &["lock"]).expect(0);
+    for target in ["/gone/one.csv", "/gone/set/a.bin", "/gone"] {
+        swift.request("DELETE", target, "");
+    }
+    refused(&|_| (), &["there is no bucket s3://gone"]);
+}
+
+/// A program of the profile prints the credentials, with which the server's check of signatures passes.
+#[test]
+fn a_credential_process_for_swift() {
+    let context = project("[data]\none = { url = \"s3://lab/one.csv\" }\n");
+    let Some(swift) = swift(&context) else { return };
+    swift.request("PUT", "/lab", "");
+    swift.request("PUT", "/lab/one.csv", "first");
+    let aws = context.home().join(".aws");
+    fs_err::create_dir_all(&aws).unwrap();
+    let printed = format!("{{\"Version\": 1, \"AccessKeyId\": \"test:tester\", \"SecretAccessKey\": \"{SECRET}\"}}");
+    let config = format!(
+        "[profile lab]\nregion = us-east-1\nendpoint_url = {}\ncredential_process = /bin/sh -c 'echo \"$0\"' '{printed}'\n",
+        swift.url
+    );
+    fs_err::write(aws.join("config"), config).unwrap();
+    Ran::of(context.command(["fetch", "--link"]).env("AWS_PROFILE", "lab")).expect(0);
+    assert_eq!(context.read("data/one.csv"), "first");
+    assert!(!context.read("train.lock").contains(SECRET));
 }

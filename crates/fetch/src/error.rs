@@ -173,7 +173,7 @@ impl FetchError {
                     "put `machine {0} login USER password PASSWORD` into ~/.netrc, or a token into the configuration file: [auth.\"{0}\"] (sent over https, and to this machine itself, only)",
                     failure.host()
                 )),
-                Reason::BucketDenied { note: Some(note), .. } => Some(note.clone()),
+                Reason::Credentials { hint, .. } => Some(hint.clone()),
                 Reason::BucketDenied { bucket, anonymous, .. } => Some(credentials(bucket, *anonymous)),
                 Reason::NoBucket { .. } => Some(
                     "look for a misspelling, and at the endpoint: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, STORAGE_EMULATOR_HOST, AZURE_STORAGE_ENDPOINT"
@@ -409,8 +409,14 @@ pub enum Reason {
         why: String,
         /// Whether the request went without credentials.
         anonymous: bool,
-        /// Why credentials that are meant were not used, and what to do about it.
-        note: Option<String>,
+    },
+    /// Credentials that are meant for an object store, and can't be had.
+    #[error("{why}")]
+    Credentials {
+        /// Which, where that is said, and why not.
+        why: String,
+        /// What to do about it.
+        hint: String,
     },
     /// The bucket is in another region than the one that was asked.
     #[error("the bucket {bucket} is in the region {region}")]

@@ -5,7 +5,7 @@ use crate::budget::STREAMS;
 use crate::error::{Failure, FetchError, Mismatch, Reason, SourceFailure, SourceFailures};
 use crate::many::{self, ManyWanted};
 use crate::net::Net;
-use crate::object::Listed;
+use crate::object::{Listed, NO_VERSION};
 use crate::receive::{Expect, Marks, Progress, Receive};
 use crate::retry::backoff;
 use crate::settings::Settings;
@@ -236,7 +236,8 @@ impl Fetcher {
         };
         // What is there already is not asked for: then the lock must not say more where it was not.
         let validator = marks.validator.filter(|_| request.expect.digest().is_none());
-        let source = marks.version.and_then(|v| request.sources.first()?.at_version(&v)).map(|url| url.to_string());
+        let version = marks.version.filter(|version| version != NO_VERSION);
+        let source = version.and_then(|v| request.sources.first()?.at_version(&v)).map(|url| url.to_string());
         let unpacked = match request.extract {
             Some(member) => {
                 let (sha256, size) = self.extract(session, name, &request.sources, (sha256, size), member, None)?;

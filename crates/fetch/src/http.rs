@@ -126,20 +126,23 @@ pub(crate) struct Stated {
     pub(crate) etag: Option<String>,
     /// The header `Last-Modified`.
     pub(crate) modified: Option<String>,
+    /// The version of an object.
+    pub(crate) version: Option<String>,
 }
 
 impl Stated {
     /// What an answer states; of a part, of the whole.
     pub(crate) fn of(url: &Url, head: &Head) -> Result<Stated, Reason> {
-        let (etag, modified) = (head.etag.clone(), head.modified.clone());
+        let (etag, modified, version) = (head.etag.clone(), head.modified.clone(), head.version.clone());
         if head.status == 206 {
-            return Ok(Stated { size: head.range.map(|(_, total)| total), page: false, etag, modified });
+            return Ok(Stated { size: head.range.map(|(_, total)| total), page: false, etag, modified, version });
         }
         check_status(head)?;
         let name = file_name(url);
         // The length of an encoded body is not that of the file.
         let encoded = encoding(head).is_some_and(|encoding| !is_own_encoding(&name, &encoding));
-        Ok(Stated { size: head.length.filter(|_| !encoded), page: is_page(&name, head), etag, modified })
+        let size = head.length.filter(|_| !encoded);
+        Ok(Stated { size, page: is_page(&name, head), etag, modified, version })
     }
 
     /// What is said now in the place of what was said while locking.

@@ -28,6 +28,7 @@ mod npm;
 mod object;
 mod page;
 mod parts;
+mod process;
 mod receive;
 mod refusal;
 mod replace;
@@ -47,7 +48,8 @@ pub use image::{DockerFiles, FoundImage, ImageConfig, image_config, image_config
 pub use index::{ConfigFolders, IndexFile, IndexPlaces, IndexSettings};
 pub use many::ManyWanted;
 pub use npm::{NpmPlaces, NpmSettings};
-pub use object::ObjectSettings;
+pub use object::{ObjectSettings, Profile};
+pub use process::CredentialProcess;
 pub use refusal::HubRefusal;
 pub use replace::Replacements;
 pub use settings::{Cancel, Settings};

@@ -6,6 +6,7 @@
 use crate::budget::{Budget, Permit};
 use crate::error::{Failure, Reason};
 use crate::net::Ask;
+use crate::process::CredentialProcess;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http_body::{Body, Frame, SizeHint};
@@ -43,19 +44,33 @@ pub struct ObjectSettings {
     pub gs: BTreeMap<String, String>,
     /// For `az:`.
     pub az: BTreeMap<String, String>,
-    /// Why credentials that are meant can't be used, and what to do about it; in words, by scheme.
-    pub notes: BTreeMap<String, String>,
+    /// How else the credentials for `s3:` are had, or not.
+    pub profile: Option<Profile>,
+}
+
+/// What a profile of Amazon's tools says of credentials that it does not hold itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Profile {
+    /// A program prints them (`credential_process`).
+    Process(CredentialProcess),
+    /// They are meant, and can't be had.
+    Unusable {
+        /// Which, where that is said, and why not; in words.
+        why: String,
+        /// What to do about it.
+        hint: String,
+    },
 }
 
 impl fmt::Debug for ObjectSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys = |options: &BTreeMap<String, String>| options.keys().cloned().collect::<Vec<_>>();
-        let ObjectSettings { s3, gs, az, notes } = self;
+        let ObjectSettings { s3, gs, az, profile } = self;
         f.debug_struct("ObjectSettings")
             .field("s3", &keys(s3))
             .field("gs", &keys(gs))
             .field("az", &keys(az))
-            .field("notes", notes)
+            .field("profile", profile)
             .finish()
     }
 }
@@ -89,6 +104,9 @@ pub(crate) struct Place {
     pub(crate) key: Path,
     pub(crate) version: Option<String>,
 }
+
+/// The version of an object that was put while its bucket kept none.
+pub(crate) const NO_VERSION: &str = "null";
 
 /// The part of a query that names a version, in the addresses of all kinds of stores.
 const VERSION: &str = "versionId";
@@ -154,6 +172,9 @@ impl Stores {
     }
 
     fn store(&self, place: &Place) -> Result<Arc<dyn ObjectStore>, Reason> {
+        if let Some(Profile::Unusable { why, hint }) = self.settings.profile.as_ref().filter(|_| place.scheme == "s3") {
+            return Err(Reason::Credentials { why: why.clone(), hint: hint.clone() });
+        }
         let key = (place.scheme.clone(), place.bucket.clone());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = open.get(&key) {
@@ -178,6 +199,9 @@ impl Stores {
                 let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
                 for (name, value) in options {
                     builder = builder.with_config(name.parse::<AmazonS3ConfigKey>()?, value);
+                }
+                if let Some(Profile::Process(process)) = &self.settings.profile {
+                    builder = builder.with_credentials(process.clone().provider());
                 }
                 let builder = builder.with_client_options(client).with_retry(retry);
                 Arc::new(builder.with_http_connector(self.wire.clone()).build()?)
@@ -235,8 +259,7 @@ impl Stores {
             }
             Err(error) => return Err(self.reason(&place, &error).into()),
         };
-        // A bucket that keeps no versions says so with this word.
-        let version = got.meta.version.clone().filter(|version| version != "null");
+        let version = got.meta.version.clone();
         let (etag, range, total) = (got.meta.e_tag.clone(), got.range.clone(), got.meta.size);
         Ok(Coming { place, version, etag, is_part, range, total, stream: got.into_stream() })
     }
@@ -266,6 +289,9 @@ impl Stores {
                 Some(Reason::NoneToSpare) => return Reason::NoneToSpare,
                 Some(Reason::Stalled(patience)) => return Reason::Stalled(*patience),
                 Some(Reason::Setup(why)) => return Reason::Setup(why.clone()),
+                Some(Reason::Credentials { why, hint }) => {
+                    return Reason::Credentials { why: why.clone(), hint: hint.clone() };
+                }
                 _ => {}
             }
             if let Some(error) = causes(error).find_map(|cause| cause.downcast_ref::<reqwest::Error>()) {
@@ -274,18 +300,15 @@ impl Stores {
             return Reason::Objects { bucket, why: innermost(error) };
         };
         let anonymous = self.settings.anonymous(&place.scheme);
-        let note = self.settings.notes.get(&place.scheme).cloned();
         match (refusal.status, &*refusal.code) {
             (_, "NoSuchBucket" | "ContainerNotFound" | "InvalidBucketName") => Reason::NoBucket { bucket },
             (404, _) if refusal.message.contains("bucket does not exist") => Reason::NoBucket { bucket },
             (404 | 410, _) => Reason::NotFound(refusal.status),
-            (status @ (401 | 403 | 407), _) => {
-                Reason::BucketDenied { bucket, status, why: refusal.why(), anonymous, note }
-            }
+            (status @ (401 | 403 | 407), _) => Reason::BucketDenied { bucket, status, why: refusal.why(), anonymous },
             (status @ (408 | 425 | 429 | 500..=599), _) => Reason::Status { status, retry_after: refusal.retry_after },
             // Some servers don't even see that it is meant for a bucket.
             (status @ 400..=499, "") if anonymous => {
-                Reason::BucketDenied { bucket, status, why: refusal.why(), anonymous, note }
+                Reason::BucketDenied { bucket, status, why: refusal.why(), anonymous }
             }
             (301 | 307 | 308 | 400, _) if refusal.region.is_some() => {
                 Reason::Region { bucket, region: refusal.region.clone().unwrap_or_default() }

@@ -7,7 +7,7 @@ use crate::error::{Failure, FetchError, Reason, SourceFailure, SourceFailures};
 use crate::fetcher::{Fetcher, Want, Wanted};
 use crate::http::Stated;
 use crate::many;
-use crate::net::Ask;
+use crate::net::{Ask, Head};
 use std::io;
 use trainlock_store::Session;
 use trainlock_types::{Digest, ImageReference, SourceUrl, Validator};
@@ -114,6 +114,14 @@ impl Standing {
         }
     }
 
+    /// What two versions of an object say.
+    fn of_version(locked: &str, now: &str) -> Standing {
+        match locked == now {
+            true => Standing::Same { by: "version" },
+            false => Standing::Moved { locked: format!("version {locked}"), now: format!("version {now}") },
+        }
+    }
+
     /// What two revisions or versions say.
     pub(crate) fn of_revision(by: &'static str, locked: &str, now: &str) -> Standing {
         if locked == now {
@@ -139,9 +147,15 @@ impl Fetcher {
             Wanted::Many(wanted) => return or_gone(self.standing_of_many(session, &want.name, wanted)),
             content => fetched_size(content),
         };
+        // Behind an object's locked version, which stays what it is, comes the object itself.
+        let locked = want.sources.first().and_then(SourceUrl::version);
+        let own = usize::from(locked.is_some() && want.sources.len() > 1);
         let mut failures = Vec::new();
-        for (i, url) in want.sources.iter().enumerate() {
+        for (i, url) in want.sources.iter().skip(own).enumerate() {
             match self.stated(&want.name, url) {
+                Ok(Stated { version: Some(now), .. }) if i == 0 && locked.is_some() => {
+                    return Ok(Standing::of_version(&locked.unwrap_or_default(), &now));
+                }
                 Ok(stated) => return Ok(Standing::of_file(size, validator.filter(|_| i == 0), &stated)),
                 Err(FetchError::Sources { failures: SourceFailures(found), .. }) => failures.extend(found),
                 Err(error) => return Err(error),
@@ -174,7 +188,10 @@ impl Fetcher {
             content => fetched_size(content),
         };
         let validators = std::iter::once(validator).chain(std::iter::repeat(None));
-        let all = want.sources.iter().zip(validators);
+        // An object that is locked at a version is asked for at that one: what is at its address now is another question.
+        let own = want.sources.first().is_some_and(|url| url.version().is_some()).then_some(1);
+        let all =
+            want.sources.iter().zip(validators).enumerate().filter(|(i, _)| Some(*i) != own).map(|(_, asked)| asked);
         all.map(|(url, validator)| self.answer_of(&want.name, url, size, validator)).collect()
     }
 
@@ -200,7 +217,10 @@ impl Fetcher {
         validator: Option<&Validator>,
     ) -> Result<Answer, FetchError> {
         let found = match self.stated(name, url) {
-            Ok(stated) => Found::of_file(size, validator, &stated),
+            Ok(stated) => match Found::of_file(size, validator, &stated) {
+                Found::Agrees(_) if url.version().is_some() => Found::Agrees("version"),
+                found => found,
+            },
             Err(error) => fails(error)?,
         };
         Ok(Answer { url: url.redacted(), found })
@@ -234,7 +254,7 @@ impl Fetcher {
     /// What an address states of its file, by asking for one byte.
     pub(crate) fn stated(&self, name: &str, url: &SourceUrl) -> Result<Stated, FetchError> {
         match url {
-            SourceUrl::Http(url) => self.tried(name, url, || self.stated_at(url)),
+            SourceUrl::Http(url) | SourceUrl::Object(url) => self.tried(name, url, || self.stated_at(url)),
             SourceUrl::File(file) => {
                 let path = file.to_file_path().unwrap_or_default();
                 let found =
@@ -255,12 +275,13 @@ impl Fetcher {
     fn stated_at(&self, url: &Url) -> Result<Stated, Failure> {
         let net = self.net()?;
         // Some servers answer HEAD otherwise than GET, and addresses that are signed are signed for GET.
-        let (head, _body, _going) = net.get(url, Ask { range: Some((0, Some(1))), ..Ask::default() })?;
-        // Of an empty file no byte can be given.
-        if head.status == 416 {
-            let (head, _body, _going) = net.get(url, Ask::default())?;
-            return Ok(Stated::of(url, &head)?);
-        }
+        let head = match net.get(url, Ask { range: Some((0, Some(1))), ..Ask::default() }) {
+            // Of an empty file no byte can be given.
+            Ok((Head { status: 416, .. }, ..)) | Err(Failure::Source(Reason::Resume)) => {
+                net.get(url, Ask::default())?.0
+            }
+            answered => answered?.0,
+        };
         Ok(Stated::of(url, &head)?)
     }
 

@@ -121,6 +121,8 @@ pub enum Why {
         /// The new one's.
         new: Option<Digest>,
     },
+    /// The same content at other versions of a bucket's objects: they were put again.
+    Objects,
     /// The address is resolved otherwise.
     Source {
         /// As it was locked; none if it was the request's own.
@@ -310,6 +312,8 @@ fn data(old: &DataPin, new: &DataPin) -> Vec<Why> {
     } else if old.archive != new.archive {
         let sha256 = |pin: &DataPin| pin.archive.map(|(sha256, _)| sha256);
         why.push(Why::Archive { old: sha256(old), new: sha256(new) });
+    } else if old.versions != new.versions {
+        why.push(Why::Objects);
     }
     why.extend((old.extra != new.extra).then_some(Why::Unknown));
     why
@@ -590,6 +594,7 @@ impl Why {
             Why::Key { old, new } => ("key".to_owned(), Some(old.to_string()), Some(new.to_string())),
             Why::Output { old, new } => ("output".to_owned(), line(old), line(new)),
             Why::Metric { name, old, new } => (format!("metrics.{name}"), number(old), number(new)),
+            Why::Objects => ("versions".to_owned(), None, None),
             Why::Unknown => ("unknown".to_owned(), None, None),
         }
     }
@@ -769,6 +774,7 @@ impl fmt::Display for Why {
             Why::Archive { old, new } => {
                 write!(f, "the archive changed, its content did not: {} -> {}", short(old), short(new))
             }
+            Why::Objects => f.write_str("the same content at other versions of the bucket's objects"),
             Why::Source { old, new } => write!(f, "source: {} -> {}", place(old), place(new)),
             Why::Version { old, new } => write!(f, "version: {old} -> {new}"),
             Why::Value { old, new } => write!(f, "{old} -> {new}"),

@@ -257,7 +257,8 @@ impl RawData<'_, '_> {
                 None => invalid(&pair.key_span, "the listing does not hold `<sha256> <size> <path>`, each path once"),
             }
         });
-        Ok(Content::Tree { tree, size, count, listing: listing.transpose()? }.for_lock())
+        let content = Content::Tree { tree, size, count, listing: listing.transpose()? };
+        Ok(if self.versions.is_some() { content } else { content.for_lock() })
     }
 }
 

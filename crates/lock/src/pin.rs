@@ -76,7 +76,7 @@ pub enum Content {
         size: u64,
         /// The number of files.
         count: u64,
-        /// The listing, where it is short enough to stand in a lock ([`LISTING_IN_LOCK`]).
+        /// The listing, where it is short enough to stand in a lock ([`LISTING_IN_LOCK`]), or versions belong to it.
         listing: Option<Listing>,
     },
 }
@@ -398,9 +398,12 @@ impl DataPin {
         }
     }
 
-    /// The same pin with the versions of its objects.
-    pub fn with_versions(self, versions: Vec<String>) -> DataPin {
-        DataPin { versions, ..self }
+    /// The same pin with the versions of its objects. Their listing stands beside them, however long it is.
+    pub fn with_versions(self, content: Content, versions: Vec<String>) -> DataPin {
+        match versions.is_empty() {
+            true => self,
+            false => DataPin { content, versions, ..self },
+        }
     }
 
     /// The same pin with what the server said of the bytes.

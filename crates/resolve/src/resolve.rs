@@ -106,7 +106,7 @@ pub fn resolve(
             match answer {
                 Ok(DataAnswer { resolved, content, archive, versions, validator }) => {
                     let pin = DataPin::new(data[i].request, resolved, content.clone(), archive);
-                    let pin = pin.with_versions(versions).with_validator(validator);
+                    let pin = pin.with_versions(content.clone(), versions).with_validator(validator);
                     let reasons = satisfies(&pin, data[i].request);
                     if !reasons.is_empty() {
                         errors.push(ResolveError::Answer { subject: data[i].subject(), reasons });
@@ -346,6 +346,8 @@ impl Entry<'_> {
                 why.push(Why::Content { old: old.content.clone(), new: full.clone() });
             } else if old.archive != pin.archive {
                 why.push(Why::Archive { old: sha256(old), new: sha256(pin) });
+            } else if old.versions != pin.versions {
+                why.push(Why::Objects);
             }
             if old.resolved != pin.resolved {
                 why.push(Why::Source { old: old.resolved.clone(), new: pin.resolved.clone() });

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -34,6 +34,7 @@ struct State {
     /// Each so manyth answer breaks off; none do if it is none.
     breaking: AtomicUsize,
     slow: AtomicBool,
+    sent: AtomicU64,
     open: AtomicUsize,
     most: AtomicUsize,
     sockets: Sockets,
@@ -44,8 +45,15 @@ struct State {
 struct Bucket {
     versioned: bool,
     /// The versions of each key, the newest last.
-    objects: BTreeMap<String, Vec<(String, Vec<u8>)>>,
+    objects: BTreeMap<String, Vec<Version>>,
     made: usize,
+}
+
+struct Version {
+    /// `null` of what was put while the bucket kept none.
+    name: String,
+    tag: String,
+    body: Vec<u8>,
 }
 
 impl BucketServer {
@@ -88,12 +96,13 @@ impl BucketServer {
         self.with(bucket, |bucket| {
             bucket.made += 1;
             // Versions look like numbers, as those of Google are.
-            let version = (1_700_000_000_000_000 + bucket.made).to_string();
+            let number = (1_700_000_000_000_000 + bucket.made).to_string();
+            // As of an object that was put in parts: no hash of the content.
+            let tag = format!("\"{number}-2\"");
+            let name = if bucket.versioned { number } else { "null".to_owned() };
             let versions = bucket.objects.entry(key.to_owned()).or_default();
-            if !bucket.versioned {
-                versions.clear();
-            }
-            versions.push((version, body.into()));
+            versions.retain(|version| version.name != name);
+            versions.push(Version { name, tag, body: body.into() });
         });
     }
 
@@ -120,6 +129,16 @@ impl BucketServer {
     /// Sends bodies slowly from now on: about 12 MB a second over each connection.
     pub fn slow_down(&self) {
         self.state.slow.store(true, Ordering::SeqCst);
+    }
+
+    /// Deletes a bucket and all that is in it.
+    pub fn delete_bucket(&self, name: &str) {
+        lock(&self.state.buckets).remove(name);
+    }
+
+    /// The bytes of objects that were given so far.
+    pub fn bytes(&self) -> u64 {
+        self.state.sent.load(Ordering::SeqCst)
     }
 
     /// The targets of all requests, in their order.
@@ -252,14 +271,12 @@ fn answer(target: &str, range: Option<&str>, if_match: Option<&str>, state: &Sta
     let wanted = ["versionId", "generation", "versionid"].iter().find_map(|name| query.get(*name));
     let versions = bucket.objects.get(key).map(Vec::as_slice).unwrap_or_default();
     let found = match wanted {
-        Some(wanted) => versions.iter().find(|(version, _)| version == wanted),
+        Some(wanted) => versions.iter().find(|version| version.name == *wanted),
         None => versions.last(),
     };
-    let Some((version, body)) = found else {
+    let Some(Version { name: version, tag, body }) = found else {
         return refusal(404, "NoSuchKey", "The specified key does not exist.");
     };
-    // As of an object that was put in parts: no hash of the content.
-    let tag = format!("\"{version}-2\"");
     if if_match.is_some_and(|wanted| wanted != tag) {
         return refusal(412, "PreconditionFailed", "At least one of the preconditions did not hold");
     }
@@ -275,6 +292,7 @@ fn answer(target: &str, range: Option<&str>, if_match: Option<&str>, state: &Sta
         let to = to.parse().map_or(body.len(), |to: usize| (to + 1).min(body.len()));
         Some((from.parse::<usize>().ok()?, to)).filter(|(from, to)| from < to)
     });
+    state.sent.fetch_add(part.map_or(body.len(), |(from, to)| to - from) as u64, Ordering::SeqCst);
     match part {
         Some((from, to)) => {
             let _ = write!(headers, "Content-Range: bytes {from}-{}/{}\r\n", to - 1, body.len());
@@ -297,7 +315,7 @@ fn listing(bucket: &Bucket, query: &HashMap<String, String>) -> Answer {
     let page: Vec<_> = rest.by_ref().take(PAGE).collect();
     let next = rest.peek().and_then(|_| page.last()).map(|(key, _)| escaped(key));
     let mut body = "<?xml version=\"1.0\" encoding=\"utf-8\"?>".to_owned();
-    let size = |versions: &[(String, Vec<u8>)]| versions.last().map_or(0, |(_, body)| body.len());
+    let size = |versions: &[Version]| versions.last().map_or(0, |version| version.body.len());
     if query.get("comp").is_some_and(|comp| comp == "list") {
         body.push_str("<EnumerationResults ServiceEndpoint=\"http://x/\" ContainerName=\"c\"><Blobs>");
         for (key, versions) in page {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use trainlock_fetch::ObjectSettings;
+use trainlock_fetch::{CredentialProcess, ObjectSettings, Profile};
 
 /// The variables that mean the same to crate `object_store`, by the name that it has for them.
 const S3: &[(&str, &str)] = &[
@@ -57,9 +57,7 @@ pub(crate) fn settings(variable: Variable<'_>, home: Option<&Path>) -> ObjectSet
         az: taken(AZ, variable),
         ..Default::default()
     };
-    if let Some(note) = s3(&mut settings.s3, variable, home) {
-        settings.notes.insert("s3".to_owned(), note);
-    }
+    settings.profile = s3(&mut settings.s3, variable, home);
     gs(&mut settings.gs, home);
     az(&mut settings.az, variable);
     settings
@@ -75,21 +73,27 @@ fn is_machine_of(maker: &str) -> bool {
     vendor.trim().starts_with(maker)
 }
 
-/// Adds what the profile says; why its credentials can't be used, and what to do about it.
-fn s3(options: &mut BTreeMap<String, String>, variable: Variable<'_>, home: Option<&Path>) -> Option<String> {
-    let folder = home.map(|home| home.join(".aws"));
-    let file = |name: &str, own: &str| {
-        let path = variable(name).map(PathBuf::from).or_else(|| Some(folder.as_ref()?.join(own)))?;
-        fs_err::read_to_string(path).ok()
+/// Adds what the profile says; how else its credentials are had, or why they can't be.
+fn s3(options: &mut BTreeMap<String, String>, variable: Variable<'_>, home: Option<&Path>) -> Option<Profile> {
+    let path = |name: &str, own: &str| match variable(name) {
+        Some(path) => match (path.strip_prefix("~/"), home) {
+            (Some(rest), Some(home)) => Some(home.join(rest)),
+            _ => Some(PathBuf::from(path)),
+        },
+        None => Some(home?.join(".aws").join(own)),
     };
-    let config = file("AWS_CONFIG_FILE", "config").unwrap_or_default();
-    let credentials = file("AWS_SHARED_CREDENTIALS_FILE", "credentials").unwrap_or_default();
-    let named = variable("AWS_PROFILE").or_else(|| variable("AWS_DEFAULT_PROFILE"));
-    let name = named.as_deref().unwrap_or("default");
+    let read = |path: &Option<PathBuf>| path.as_ref().and_then(|path| fs_err::read_to_string(path).ok());
+    let paths = (path("AWS_CONFIG_FILE", "config"), path("AWS_SHARED_CREDENTIALS_FILE", "credentials"));
+    let (config, credentials) = (read(&paths.0).unwrap_or_default(), read(&paths.1).unwrap_or_default());
+    let chosen = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"].into_iter().find_map(|by| Some((by, variable(by)?)));
+    let name = chosen.as_ref().map_or("default", |(_, name)| name);
     let section = if name == "default" { name.to_owned() } else { format!("profile {name}") };
-    let mut profile = of_section(&config, &section);
-    profile.extend(of_section(&credentials, name));
-    let is_there = !profile.is_empty();
+    let (mut profile, keys) = (of_section(&config, &section), of_section(&credentials, name));
+    let said_in = |key: &str| {
+        let path = if keys.contains_key(key) { &paths.1 } else { &paths.0 };
+        path.clone().unwrap_or_default()
+    };
+    profile.extend(keys.clone());
     if let Some(services) = profile.get("services") {
         let of_services = of_section(&config, &format!("services {services}"));
         profile.extend(of_services.into_iter().filter(|(key, _)| key.starts_with("s3.")));
@@ -102,31 +106,84 @@ fn s3(options: &mut BTreeMap<String, String>, variable: Variable<'_>, home: Opti
         options.extend(endpoint.map(|url| ("aws_endpoint_url".to_owned(), url.clone())));
     }
     let is_known = |options: &BTreeMap<String, String>| {
-        ["aws_access_key_id", "aws_web_identity_token_file"].iter().any(|key| options.contains_key(*key))
+        ["aws_access_key_id", "aws_web_identity_token_file", "aws_skip_signature"]
+            .iter()
+            .any(|key| options.contains_key(*key))
             || options.keys().any(|key| key.starts_with("aws_container_credentials"))
     };
-    if !is_known(options) {
-        for key in ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"] {
-            options.extend(profile.get(key).map(|value| (key.to_owned(), value.clone())));
-        }
-    }
-    if is_known(options) || options.contains_key("aws_skip_signature") {
+    if is_known(options) {
         return None;
+    }
+    let there = profiles(&config, &credentials);
+    if let Some((by, name)) = chosen.as_ref().filter(|(_, name)| name != "default" && !there.contains(name)) {
+        let files: Vec<String> =
+            [&paths.0, &paths.1].into_iter().flatten().map(|path| path.display().to_string()).collect();
+        let hint = match there.is_empty() {
+            true => "neither holds a profile".to_owned(),
+            false => format!("they hold `{}`", there.join("`, `")),
+        };
+        let why = format!("{by} names the profile `{name}`, which is neither in {}", files.join(" nor in "));
+        return Some(Profile::Unusable { why, hint });
+    }
+    // A role is another identity than the one whose keys may stand beside it.
+    if profile.contains_key("role_arn") {
+        if !profile.contains_key("web_identity_token_file") {
+            return Some(unusable(name, "role_arn", &said_in("role_arn")));
+        }
+        for key in ["role_arn", "web_identity_token_file", "role_session_name"] {
+            options.extend(profile.get(key).map(|value| (format!("aws_{key}"), value.clone())));
+        }
+        return None;
+    }
+    for key in ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"] {
+        options.extend(profile.get(key).map(|value| (key.to_owned(), value.clone())));
+    }
+    if is_known(options) {
+        return None;
+    }
+    if let Some(command) = profile.get("credential_process") {
+        let said_by = format!("the profile `{name}` in {}", said_in("credential_process").display());
+        return Some(Profile::Process(CredentialProcess { command: command.clone(), said_by }));
+    }
+    let other = ["sso_session", "sso_start_url", "login_session"].into_iter().find(|key| profile.contains_key(*key));
+    if let Some(key) = other {
+        return Some(unusable(name, key, &said_in(key)));
     }
     // The metadata service of a machine answers nowhere else, and asking for it takes a while to fail.
     if !is_machine_of("Amazon") {
         options.insert("aws_skip_signature".to_owned(), "true".to_owned());
     }
-    match named {
-        Some(name) if !is_there => Some(format!("AWS_PROFILE names `{name}`, which is no profile of ~/.aws")),
-        _ => {
-            let other = ["sso_session", "sso_start_url", "credential_process", "role_arn"];
-            let other = other.into_iter().find(|key| profile.contains_key(*key))?;
-            Some(format!(
-                "the profile `{name}` gets its credentials by `{other}`, which trainlock does not follow: eval \"$(aws configure export-credentials --profile {name} --format env)\""
-            ))
-        }
+    None
+}
+
+/// A profile whose credentials only Amazon's own tools can get.
+fn unusable(name: &str, key: &str, file: &Path) -> Profile {
+    Profile::Unusable {
+        why: format!(
+            "the profile `{name}` in {} gets its credentials by `{key}`, which trainlock does not follow",
+            file.display()
+        ),
+        hint: format!(
+            "`eval \"$(aws configure export-credentials --profile {name} --format env)\"` puts them into the environment; for a bucket that is open to everybody set AWS_SKIP_SIGNATURE=true"
+        ),
     }
+}
+
+/// The names of all profiles.
+fn profiles(config: &str, credentials: &str) -> Vec<String> {
+    let sections = |text: &str| -> Vec<String> {
+        let header = |line: &str| Some(line.trim().strip_prefix('[')?.split(']').next()?.trim().to_owned());
+        text.lines().filter_map(header).collect()
+    };
+    let of_config = sections(config).into_iter().filter_map(|name| match name.split_once(char::is_whitespace) {
+        Some(("profile", name)) => Some(name.trim().to_owned()),
+        None if name == "default" => Some(name),
+        _ => None,
+    });
+    let mut names: Vec<String> = of_config.chain(sections(credentials)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// A section of a file of ~/.aws: its keys, with those of a nested table behind its name and a dot.
@@ -228,8 +285,40 @@ mod tests {
         ]);
         assert_eq!((of(&own, "aws_access_key_id"), of(&own, "aws_secret_access_key")), ("E".into(), "ES".into()));
         assert_eq!((of(&own, "aws_session_token"), of(&own, "aws_region")), (String::new(), "r".into()));
-        assert!(s3(&[("AWS_PROFILE", "sso")]).notes["s3"].contains("export-credentials --profile sso"));
-        assert!(s3(&[("AWS_PROFILE", "none")]).notes["s3"].contains("`none`"));
+    }
+
+    #[test]
+    fn profiles_whose_credentials_are_elsewhere() {
+        let home = tempfile::tempdir().unwrap();
+        fs_err::create_dir(home.path().join(".aws")).unwrap();
+        let config = "[default]\n[profile sso]\nsso_session = x\n[sso-session x]\n[profile old]\nsso_start_url = x\n[profile role]\nrole_arn = arn:x\nsource_profile = keys\naws_access_key_id = A\n[profile web]\nrole_arn = arn:x\nweb_identity_token_file = /t\n[profile run]\ncredential_process = /bin/get \"a b\"\n[profile both]\ncredential_process = /bin/get\n";
+        let credentials = "[keys]\naws_access_key_id = A\naws_secret_access_key = S\n[both]\naws_access_key_id = A\naws_secret_access_key = S\n";
+        fs_err::write(home.path().join(".aws/config"), config).unwrap();
+        fs_err::write(home.path().join(".aws/credentials"), credentials).unwrap();
+        let s3 =
+            |profile: &str, variable: &str| with(&[("AWS_PROFILE", profile), (variable, "true")], Some(home.path()));
+        for (profile, key) in [("sso", "sso_session"), ("old", "sso_start_url"), ("role", "role_arn")] {
+            let Some(Profile::Unusable { why, hint }) = s3(profile, "X").profile else { panic!("{profile}") };
+            assert!(
+                why.contains(key) && why.contains(&format!("`{profile}` in {}/.aws/config", home.path().display())),
+                "{why}"
+            );
+            assert!(hint.contains(&format!("export-credentials --profile {profile} --format env")), "{hint}");
+            // What the environment says goes before it.
+            assert_eq!(
+                (s3(profile, "AWS_ACCESS_KEY_ID").profile, s3(profile, "AWS_SKIP_SIGNATURE").profile),
+                (None, None)
+            );
+        }
+        let Some(Profile::Unusable { why, hint }) = s3("none", "X").profile else { panic!("there is none") };
+        assert!(why.contains("AWS_PROFILE") && why.contains("`none`") && why.contains(".aws/credentials"), "{why}");
+        assert!(hint.contains("`both`, `default`, `keys`, `old`, `role`, `run`, `sso`, `web`"), "{hint}");
+        let Some(Profile::Process(process)) = s3("run", "X").profile else { panic!("it is one") };
+        assert_eq!(process.command, "/bin/get \"a b\"");
+        assert!(process.said_by.contains("`run`") && process.said_by.contains(".aws/config"), "{}", process.said_by);
+        assert_eq!((s3("both", "X").profile, &*s3("both", "X").s3["aws_access_key_id"]), (None, "A"));
+        assert_eq!((s3("web", "X").profile, &*s3("web", "X").s3["aws_web_identity_token_file"]), (None, "/t"));
+        assert_eq!(s3("default", "X").profile, None);
     }
 
     #[test]

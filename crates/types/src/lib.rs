@@ -24,7 +24,7 @@ pub use diagnostic::{Diagnostic, SourceText};
 pub use digest::{Digest, DigestError, Hasher};
 pub use event::{Event, Events, StepOutcome};
 pub use image::ImageReference;
-pub use listing::{Entry, EntryKind, LISTING_IN_LOCK, Listing, ListingError};
+pub use listing::{Entry, EntryKind, LISTING_IN_LOCK, Listing, ListingError, VERSIONS_IN_LOCK};
 pub use name::{Name, NameError, nearest};
 pub use path::{PathError, RelPath};
 pub use platform::{Platform, UnknownPlatform};

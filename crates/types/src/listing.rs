@@ -14,6 +14,10 @@ use std::fmt::Write as _;
 /// Up to this many files a listing stands in train.lock itself.
 pub const LISTING_IN_LOCK: usize = 256;
 
+/// Up to this many where the version of each stands beside it: without both, what was locked can't be had again once an object is
+/// replaced. Such a lock has some 15 MB.
+pub const VERSIONS_IN_LOCK: usize = 100_000;
+
 /// What an entry of a tree is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntryKind {

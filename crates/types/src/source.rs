@@ -130,6 +130,12 @@ impl SourceUrl {
         Some(SourceUrl::Object(url.into()))
     }
 
+    /// The version that the address of an object names.
+    pub fn version(&self) -> Option<String> {
+        let SourceUrl::Object(address) = self else { return None };
+        address.query_pairs().find(|(key, _)| key == "versionId").map(|(_, version)| version.into_owned())
+    }
+
     /// The text as it may be shown and recorded: query values that sign or authorise are replaced.
     pub fn redacted(&self) -> String {
         match self {

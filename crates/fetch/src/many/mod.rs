@@ -19,6 +19,7 @@ pub(crate) use hf::HUB;
 
 use crate::error::{FetchError, Mismatch};
 use crate::fetcher::{Content, Fetcher, Resolved};
+use crate::object::NO_VERSION;
 use crate::receive::Expect;
 use crate::settings::Settings;
 use crate::standing::{Answer, Standing};
@@ -29,7 +30,7 @@ use std::io::{self, Read as _};
 use trainlock_store::{PutError, Session, StoreError, Tree};
 use trainlock_types::{
     Algorithm, Checksum, DataSource, Digest, Entry, EntryKind, LISTING_IN_LOCK, Listing, ListingError, RelPath,
-    SourceUrl, nearest,
+    SourceUrl, VERSIONS_IN_LOCK, nearest,
 };
 
 /// A source that holds many files.
@@ -248,11 +249,10 @@ impl Fetcher {
                     return Err(chosen.nothing(name, items.iter().map(|item| item.path.as_str())));
                 }
                 let (listing, of_objects) = self.listed(session, name, &wanted)?;
+                versions = of_objects;
                 // Longer ones don't stand in the lock: they are found in the store, or asked for again.
-                if listing.entries().len() > LISTING_IN_LOCK {
+                if versions.is_empty() && listing.entries().len() > LISTING_IN_LOCK {
                     session.put_bytes(listing.to_text().as_bytes()).map_err(|e| store(name, e))?;
-                } else {
-                    versions = of_objects;
                 }
                 listing
             }
@@ -270,7 +270,7 @@ impl Fetcher {
     /// The listing of these items; what has no stated SHA-256 is fetched to know it. With the version of each object, if all have one.
     fn listed(&self, session: &Session, name: &str, items: &[&Item]) -> Result<(Listing, Vec<String>), FetchError> {
         // Versions of longer listings would not be locked.
-        let keeps = items.len() <= LISTING_IN_LOCK;
+        let keeps = items.len() <= VERSIONS_IN_LOCK;
         let entries = self.each(items, |item| {
             let (sha256, size, version) = match (item.sha256, item.size) {
                 (Some(sha256), Some(size)) => (sha256, size, None),
@@ -285,7 +285,11 @@ impl Fetcher {
         let entries = entries.into_iter().map(|(entry, _)| entry).collect();
         let listing = Listing::new(entries).map_err(|error| listing_error(name, &error))?;
         let in_order = listing.entries().iter().map(|entry| versions.get(&entry.path).cloned());
-        let versions = in_order.collect::<Option<Vec<String>>>().unwrap_or_default();
+        let mut versions = in_order.collect::<Option<Vec<String>>>().unwrap_or_default();
+        // What was there before the bucket kept versions has this one.
+        if versions.iter().all(|version| version == NO_VERSION) {
+            versions.clear();
+        }
         Ok((listing, versions))
     }
 

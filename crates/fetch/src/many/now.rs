@@ -1,6 +1,6 @@
 //! What sources of many files say now of what is locked: the part that is common to all kinds.
 
-use super::{Chosen, Files, Found, Item, Locked, ManyWanted, Question, globs, source, store};
+use super::{Chosen, Files, Found, Item, Locked, ManyWanted, Question, Source, globs, source, store};
 use crate::error::FetchError;
 use crate::fetcher::Fetcher;
 use crate::standing::{Answer, Found as Says, Standing, fails};
@@ -46,17 +46,29 @@ pub(super) fn by_listing(question: &Question<'_>, wanted: &ManyWanted, found: Fo
         });
     };
     let there: BTreeMap<&RelPath, &Item> = items.iter().map(|item| (&item.path, *item)).collect();
-    let mut news = News::default();
-    for entry in listing.entries() {
+    let (mut news, mut alike) = (News::default(), Vec::new());
+    for (i, entry) in listing.entries().iter().enumerate() {
         match there.get(&entry.path) {
             None => news.gone.push(entry.path.to_string()),
             Some(item) if differs(entry, item).is_some() => news.changed.push(entry.path.to_string()),
-            Some(_) => {}
+            Some(item) => {
+                let version = item.sources.first().zip(wanted.versions.get(i));
+                alike.extend(version.map(|(source, version)| (&entry.path, source, version)));
+            }
         }
     }
+    // Where versions are locked, those tell of an object that was replaced by one of its size.
+    let fetcher = question.fetcher;
+    let now = fetcher.each(&alike, |(_, source, _)| fetcher.stated(question.name, source));
+    for ((path, _, version), now) in alike.iter().zip(now) {
+        if now?.version.as_ref() != Some(*version) {
+            news.changed.push(path.to_string());
+        }
+    }
+    news.changed.sort_unstable();
     let known: BTreeSet<&RelPath> = listing.entries().iter().map(|entry| &entry.path).collect();
     news.added.extend(there.keys().filter(|path| !known.contains(*path)).map(ToString::to_string));
-    Ok(news.standing("listing", wanted.count))
+    Ok(news.standing(if alike.is_empty() { "listing" } else { "version" }, wanted.count))
 }
 
 /// Files that are not as they were.
@@ -171,6 +183,22 @@ pub(super) fn of_each(question: &Question<'_>, wanted: &ManyWanted, found: Found
     Ok(answers)
 }
 
+/// What each object answers at its locked version, where those are locked: whatever is listed now.
+fn at_versions(
+    source: &dyn Source,
+    question: &Question<'_>,
+    wanted: &ManyWanted,
+) -> Option<Result<Vec<Answer>, FetchError>> {
+    let (listing, locked) = (wanted.listing.as_ref()?, question.locked.as_ref()?);
+    let at = |(entry, version): (&Entry, &String)| {
+        Some((source.place(locked, &entry.path)?.first()?.at_version(version)?, entry.size))
+    };
+    let asked = listing.entries().iter().zip(&wanted.versions).map(at).collect::<Option<Vec<_>>>()?;
+    let fetcher = question.fetcher;
+    let answers = fetcher.each(&asked, |(url, size)| fetcher.answer(question.name, url, *size));
+    (!asked.is_empty()).then(|| answers.into_iter().collect())
+}
+
 impl Fetcher {
     /// Whether a source of many files gives now what is locked of it.
     pub(crate) fn standing_of_many(
@@ -199,7 +227,12 @@ impl Fetcher {
         };
         let chosen = Chosen::new(name, globs(&wanted.source))?;
         let locked = Some(Locked { resolved: wanted.resolved.as_deref(), by: wanted.by });
-        match source.answers(&Question { fetcher: self, session, name, chosen: &chosen, locked }, wanted) {
+        let question = Question { fetcher: self, session, name, chosen: &chosen, locked };
+        let answers = match at_versions(&*source, &question, wanted) {
+            Some(answers) => answers,
+            None => source.answers(&question, wanted),
+        };
+        match answers {
             Ok(answers) => Ok(answers),
             Err(error) => Ok(one(fails(error)?)),
         }
