@@ -83,7 +83,11 @@ impl Project {
         let ask = |words: &[&str]| {
             let mut command = std::process::Command::new(&engine.program);
             command.args(words).current_dir(&parent).env_clear().envs(&engine.environment);
-            command.stdin(std::process::Stdio::null()).output()
+            let output = command.stdin(std::process::Stdio::null()).output()?;
+            match self.cancel().is_thrown() {
+                true => Err(Failure::new(Exit::Interrupted, "interrupted")),
+                false => Ok(output),
+            }
         };
         let refused = |why: &str| {
             let mut failure = Failure::new(Exit::Failed, format!("{} did not take image {image}", engine.kind.name()));
