@@ -175,6 +175,35 @@ fn holds(folder: &Path, bytes: &[u8]) -> bool {
 }
 
 #[test]
+fn a_step_that_calls_what_its_image_does_not_get_is_told_of() {
+    let server = FaultServer::start();
+    serve(&server, "1", &[base()]);
+    let context = project("");
+    let image = reference(&server);
+    let told = |command: &str| {
+        let step =
+            |name: &str, more: &str| format!("[steps.{name}]\nrun = {command}\noutputs = [\"{name}\"]\n{more}\n");
+        let tools =
+            "[tools]\npython3 = { version = \"*\", from = \"host\" }\nbash = { version = \"*\", from = \"host\" }\n";
+        let steps = step("host", "") + &step("s", &format!("image = \"{image}\""));
+        write_manifest(&context, &format!("{tools}{steps}"));
+        context.run(["lock"]).expect(0).stderr
+    };
+    for (command, word) in
+        [("\"cd x && python src/x.py\"", "python"), ("[\"python3\", \"x.py\"]", "python3"), ("\"exec bash x\"", "bash")]
+    {
+        let words = told(command);
+        let warning = format!("step `s` ({}:", context.project().join("train.toml").display());
+        assert_eq!(words.matches("warning").count(), 1, "{words}");
+        assert!(words.contains(&warning) && words.contains(&format!("calls `{word}` in the image {image}")), "{words}");
+    }
+    for command in ["\"/usr/bin/python3 x.py\"", "\"sh src/python/x.sh python.txt\""] {
+        let words = told(command);
+        assert!(!words.contains("warning"), "{words}");
+    }
+}
+
+#[test]
 fn a_damaged_layer_is_refused_and_not_kept() {
     let server = FaultServer::start();
     let (base, second) = (base(), second());

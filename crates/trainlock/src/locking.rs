@@ -31,6 +31,12 @@ pub(crate) use crate::project::Locking;
 impl Project {
     /// The lock, brought to agree with the manifests as far as `locking` allows.
     pub(crate) fn lock(&mut self, locking: Locking, offline: bool, ui: &Ui) -> Result<Lock, Failure> {
+        let lock = self.agreed(locking, offline, ui)?;
+        self.warn_of_images(&lock, ui);
+        Ok(lock)
+    }
+
+    fn agreed(&mut self, locking: Locking, offline: bool, ui: &Ui) -> Result<Lock, Failure> {
         let path = self.workspace.root.join("train.lock");
         let wanted = wanted(&self.workspace)?;
         let heals = locking != Locking::Check;

@@ -1,6 +1,6 @@
 //! Container images that steps stand in: brought and unpacked, or handed to an engine.
 
-use super::{EquipError, Workshop, kept};
+use super::{EquipError, Workshop, goes_into_images, kept};
 use crate::exit::{Exit, Failure, Problem};
 use crate::lacking::Lacking;
 use crate::project::Project;
@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use trainlock_env::{Engine, EngineKind, ImagePlace};
 use trainlock_fetch::{FetchError, image_config, image_config_digest, image_layout};
 use trainlock_lock::Lock;
+use trainlock_manifest::Run;
 use trainlock_store::StoreError;
-use trainlock_types::{Digest, ImageReference, Platform};
+use trainlock_types::{Digest, ImageReference, Platform, is_python};
 
 /// What the tree of an image is kept under. The number is that of what a tree holds of an image: those of another are made anew.
 pub(super) fn image_key(manifest: &Digest) -> Digest {
@@ -58,6 +59,40 @@ impl Workshop<'_> {
 }
 
 impl Project {
+    /// Tells of steps that call, in an image, what the project has and the image does not get: it is the image's own there, if
+    /// anything. Whoever means that calls it by its path.
+    pub(crate) fn warn_of_images(&self, lock: &Lock, ui: &Ui) {
+        for member in &self.workspace.members {
+            let left_out: Vec<&str> = member
+                .tools
+                .iter()
+                .filter(|tool| !goes_into_images(lock.tool(tool.request.member.as_ref(), &tool.request.name)))
+                .map(|tool| tool.request.name.as_str())
+                .collect();
+            for step in &member.steps {
+                let Some(image) = &step.image else { continue };
+                let written = match &step.run {
+                    Run::Shell(text) => std::slice::from_ref(text),
+                    Run::Exec(words) => words.as_slice(),
+                };
+                let inner = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/'));
+                let mut words = written.iter().flat_map(|text| text.written.split(inner));
+                let is = |word: &str, tool: &str| word == tool || is_python(word) && is_python(tool);
+                let Some(word) = words.find(|word| left_out.iter().any(|tool| is(word, tool))) else { continue };
+                let (line, column) = member.source.line_column(step.span.start);
+                let place = format!("{}:{line}:{column}", member.source.path.display());
+                let what = match is_python(word) && (member.python.is_some() || !member.python_profiles.is_empty()) {
+                    true => "the interpreter of [tools] and the packages of [python] are",
+                    false => "that of [tools] is",
+                };
+                let step = &step.name;
+                ui.warning(&format!(
+                    "step `{step}` ({place}) calls `{word}` in the image {image}: it is the image's own there, {what} not in it; take the step out of the image, or call `{word}` by its path there if it is what you mean"
+                ));
+            }
+        }
+    }
+
     /// The engine of this name on this machine.
     pub(crate) fn engine(&self, kind: EngineKind) -> Result<Engine, Failure> {
         let is_program = |path: &PathBuf| fs_err::metadata(path).is_ok_and(|m| m.is_file());

@@ -387,6 +387,12 @@ fn is_build(pin: &ToolPin) -> bool {
     matches!(&pin.provider, ToolProvider::Fetched(tool) if tool.from == ToolFrom::Python)
 }
 
+/// Whether steps in an image have a tool, too. An image has its own programs: this machine's would not find their libraries in it, and
+/// neither would an interpreter that is in need of a C library of a certain kind.
+fn goes_into_images(pin: Option<&ToolPin>) -> bool {
+    pin.is_some_and(|pin| pin.artifacts.contains_key(&Platform::host()) && !is_build(pin))
+}
+
 /// The digests of all that a lock's tools and packages keep in the store of this machine, and the keys that lead to them.
 pub(crate) fn live(lock: &Lock, store: &Store, live: &mut trainlock_store::Live) -> Result<(), Failure> {
     let mut keys = Vec::new();
@@ -488,13 +494,7 @@ impl Project {
                 let request = &tool.request;
                 let pin = lock.tool(request.member.as_ref(), &request.name);
                 let found = match (&request.provider, pin) {
-                    // An image has its own programs: this machine's would not find their libraries in it, and neither would an
-                    // interpreter that is in need of a C library of a certain kind.
-                    _ if image.is_some()
-                        && !pin.is_some_and(|pin| pin.artifacts.contains_key(&Platform::host()) && !is_build(pin)) =>
-                    {
-                        continue;
-                    }
+                    _ if image.is_some() && !goes_into_images(pin) => continue,
                     (ToolProvider::Host { accept, .. }, pin) => self.host_tool(request, *accept, pin),
                     // It is not locked yet: `status` says so.
                     (ToolProvider::Fetched(_), None) => continue,
