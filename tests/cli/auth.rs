@@ -265,6 +265,14 @@ fn no_password_of_a_proxy_is_written_or_printed() {
     {
         check(&address, args, 0);
     }
+    // git shows an address that it can't use as it stands.
+    let git = project("[data]\ng = { url = \"git+https://git.invalid/r.git\", rev = \"main\" }\n");
+    for odd in [format!("http://user:a/{PROXY}@127.0.0.1:1"), format!("http://user:{PROXY}@:bad:")] {
+        let mut command = git.command(["lock"]);
+        command.env("http_proxy", &odd).env("https_proxy", &odd);
+        let failed = watched(&git, &mut command, &[], 1);
+        assert!(failed.stderr.contains("proxy"), "{}", failed.stderr);
+    }
     // A proxy that refuses, is not there, or has an address that is none.
     fs_err::remove_dir_all(context.store()).unwrap();
     proxy.script(&proxied("/x.csv"), "", [Fault::Status(407)]);

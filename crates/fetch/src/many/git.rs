@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use trainlock_store::Tree;
-use trainlock_types::{RelPath, SourceUrl, nearest};
+use trainlock_types::{RelPath, SourceUrl, masked, nearest};
 use url::Url;
 
 /// What a file begins with that git LFS keeps elsewhere.
@@ -275,7 +275,9 @@ impl Git<'_> {
         if status.success() {
             return Ok(String::from_utf8_lossy(&out).into_owned());
         }
-        let text = String::from_utf8_lossy(&err);
+        // It shows an address of a proxy as it came, and what servers say.
+        let text = masked(&String::from_utf8_lossy(&err));
+        let text = text.replace(|c: char| c.is_control() && c != '\n', " ");
         let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         lines.drain(..lines.len().saturating_sub(5));
         let reason = if lines.is_empty() { status.to_string() } else { lines.join("; ") };

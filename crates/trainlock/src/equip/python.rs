@@ -15,7 +15,7 @@ use trainlock_manifest::{Member, Workspace};
 use trainlock_resolve::{PythonAnswer, ResolveWith};
 use trainlock_store::{PutError, StoreError, Tree};
 use trainlock_types::{
-    Digest, Listing, Name, PinnedFile, Platform, PythonRequest, WheelName, is_python, requirement_name,
+    Digest, Listing, Name, PinnedFile, Platform, PythonRequest, WheelName, is_python, masked, requirement_name,
 };
 
 impl Workshop<'_> {
@@ -211,7 +211,7 @@ impl Workshop<'_> {
     /// uv's error without an index's address.
     fn python(&self, what: &'static str, source: PythonError) -> EquipError {
         let source = match source {
-            PythonError::Uv(text) => PythonError::Uv(self.index.redact(&text)),
+            PythonError::Uv(text) => PythonError::Uv(masked(&self.index.redact(&text))),
             other => other,
         };
         EquipError::Python { what, source }

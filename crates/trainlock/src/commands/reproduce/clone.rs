@@ -6,6 +6,7 @@ use crate::links::leads_inside;
 use fs_err as fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use trainlock_types::masked;
 
 /// Protocols that git may use: none that runs a command of the address's choice.
 const PROTOCOLS: &str = "file:git:http:https:ssh";
@@ -115,6 +116,7 @@ impl Address {
 
 /// A text without the credentials of the addresses in it: no user, no password, no query.
 pub(super) fn redacted(text: &str) -> String {
+    let text = masked(text);
     let mut parts = text.split("://");
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
