@@ -10,7 +10,7 @@ use crate::sys::{self, Stamp, Temp};
 use crate::tree::{folders_of, set_folder_times};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -143,7 +143,7 @@ pub fn place_tree(store: &Store, digest: &Digest, dest: &Path, link: Link) -> Re
     // Held as long as this is no leftover.
     let held = sys::open_dir(CWD, temp.path(), false).map_err(|e| StoreError::io("read", temp.path(), e))?;
     let _ = rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive);
-    let placed = match lay_out(store, &listing, Source::Tree(&folder), temp.path(), link, false) {
+    let placed = match lay_out(store, &[(&listing, Source::Tree(&folder))], temp.path(), link, false) {
         Err(StoreError::Damaged { path }) => {
             // Only touched, and now repaired, or damaged, and now removed.
             if !store.distrust(digest)? {
@@ -151,7 +151,7 @@ pub fn place_tree(store: &Store, digest: &Digest, dest: &Path, link: Link) -> Re
             }
             sys::remove_all(temp.path()).map_err(|e| StoreError::io("remove", temp.path(), e))?;
             fs_err::create_dir(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
-            lay_out(store, &listing, Source::Tree(&folder), temp.path(), link, false)?
+            lay_out(store, &[(&listing, Source::Tree(&folder))], temp.path(), link, false)?
         }
         other => other?,
     };
@@ -235,36 +235,40 @@ pub(crate) enum Source<'a> {
     Objects,
 }
 
-/// Fills an empty folder with what a listing names, with two or more threads. `fall_back`: copies where the wanted
-/// way does not work.
+/// Fills an empty folder with what listings name that have no path in common, with two or more threads. `fall_back`: copies where
+/// the wanted way does not work.
 pub(crate) fn lay_out(
     store: &Store,
-    listing: &Listing,
-    from: Source<'_>,
+    listings: &[(&Listing, Source<'_>)],
     to: &Path,
     link: Link,
     fall_back: bool,
 ) -> Result<Placed, StoreError> {
     let root = sys::open_dir(CWD, to, false).map_err(|e| StoreError::io("read", to, e))?;
-    let folders = folders_of(listing);
+    let folders: BTreeSet<&str> = listings.iter().flat_map(|(listing, _)| folders_of(listing)).collect();
     for folder in &folders {
         match rustix::fs::mkdirat(&root, *folder, Mode::from_raw_mode(0o755)) {
-            // Of a part that was laid out before: no part has a link where another has a folder.
+            // Of what was laid out before.
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(StoreError::io("create", to.join(folder), error)),
         }
     }
-    let mut by_folder: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
-    for entry in listing.entries() {
-        by_folder.entry(entry.path.as_str().rsplit_once('/').map_or("", |(folder, _)| folder)).or_default().push(entry);
+    let mut by_folder: BTreeMap<(usize, &str), Vec<&Entry>> = BTreeMap::new();
+    for (i, (listing, _)) in listings.iter().enumerate() {
+        for entry in listing.entries() {
+            let folder = entry.path.as_str().rsplit_once('/').map_or("", |(folder, _)| folder);
+            by_folder.entry((i, folder)).or_default().push(entry);
+        }
     }
-    let parts: Vec<(&str, &[&Entry])> =
-        by_folder.iter().flat_map(|(folder, entries)| entries.chunks(PART).map(move |part| (*folder, part))).collect();
+    let mut parts: Vec<(Source<'_>, &str, &[&Entry])> = Vec::new();
+    for ((i, folder), entries) in &by_folder {
+        parts.extend(entries.chunks(PART).map(|part| (listings[*i].1, *folder, part)));
+    }
     let next = AtomicUsize::new(0);
     let work = || -> Result<Placed, StoreError> {
         let mut placed = Placed::Reflink;
-        while let Some((folder, entries)) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let done = lay_out_folder(store, entries, folder, from, (&root, to), link, fall_back);
+        while let Some((from, folder, entries)) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let done = lay_out_folder(store, entries, folder, *from, (&root, to), link, fall_back);
             if done.is_err() {
                 next.store(parts.len(), Ordering::Relaxed);
             }

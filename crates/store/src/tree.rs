@@ -97,7 +97,7 @@ impl Session {
         }
         let temp = Temp::new(self.room.temporary());
         fs_err::create_dir(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
-        lay_out(self.store(), listing, Source::Objects, temp.path(), Link::Hardlink, true)?;
+        lay_out(self.store(), &[(listing, Source::Objects)], temp.path(), Link::Hardlink, true)?;
         self.room.install_tree(temp.path(), listing.clone()).map_err(Into::into)
     }
 }
@@ -114,13 +114,11 @@ impl Session {
         }
         let temp = Temp::new(self.room.temporary());
         fs_err::create_dir(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
-        for (tree, part) in parts {
-            let from = self.store().tree(tree).ok_or(StoreError::Missing(*tree))?;
-            lay_out(self.store(), part, Source::Tree(&from), temp.path(), Link::Hardlink, true)?;
-        }
-        // Later parts have changed the folders of earlier ones.
-        let root = sys::open_dir(CWD, temp.path(), false).map_err(|e| StoreError::io("read", temp.path(), e))?;
-        set_folder_times(&root, folders_of(&whole).into_iter()).map_err(|e| StoreError::io("write", temp.path(), e))?;
+        let at = |(tree, _): &(Digest, Listing)| self.store().tree(tree).ok_or(StoreError::Missing(*tree));
+        let folders = parts.iter().map(at).collect::<Result<Vec<_>, _>>()?;
+        let sources: Vec<_> =
+            parts.iter().zip(&folders).map(|((_, part), folder)| (part, Source::Tree(folder.as_path()))).collect();
+        lay_out(self.store(), &sources, temp.path(), Link::Hardlink, true)?;
         self.room.install_tree(temp.path(), whole).map_err(Into::into)
     }
 }
