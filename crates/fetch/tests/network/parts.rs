@@ -158,7 +158,7 @@ fn parts_while_locking() {
     assert_eq!(place.resolve(settings(), &url).unwrap().content, file(&body));
 }
 
-/// What a child of [`killed_again_and_again`] fetches: address, store, digest and size are in a file of its folder.
+/// What a child of [`killed`] fetches: address, store, digest and size are in a file of its folder.
 #[test]
 #[ignore = "run by the test that kills it"]
 fn child_that_fetches() {
@@ -178,20 +178,32 @@ fn start_child(folder: &Path) -> Child {
 
 #[test]
 fn killed_again_and_again() {
-    const KILLS: u64 = 20;
+    killed(20, 64, Fault::Drip(16 << 10, Duration::from_millis(2)));
+}
+
+/// `cargo test -p trainlock-fetch --test network -- --ignored --nocapture killed_in_a_large_file`
+#[test]
+#[ignore = "half a minute: each process hashes anew what is there"]
+fn killed_in_a_large_file() {
+    killed(50, 512, Fault::Drip(128 << 10, Duration::from_millis(4)));
+}
+
+/// Kills the download of one file so many times, at equal distances. Not a tenth of it comes twice.
+#[expect(clippy::print_stdout, reason = "the figures, for who asks for them")]
+fn killed(kills: u64, mib: u32, speed: Fault) {
     let folder = TempDir::new().unwrap();
     let server = FaultServer::start();
-    let body = body_of(64);
+    let body = body_of(mib);
     let (size, sha256) = (body.len() as u64, Digest::of(&body));
-    server.script("/x", body.clone(), [Fault::Drip(16 << 10, Duration::from_millis(2))]);
+    server.script("/x", body, [speed]);
     let store = folder.path().join("store");
     let job = format!("{}\n{}\n{sha256}\n{size}\n", server.url("/x"), store.display());
     fs_err::write(folder.path().join("job"), job).unwrap();
     let deadline = Instant::now() + Duration::from_secs(120);
-    for kill in 1..=KILLS {
+    for kill in 1..=kills {
         let mut child = start_child(folder.path());
         // Until it has brought its share.
-        while server.bytes("/x") < kill * size / (KILLS + 2) {
+        while server.bytes("/x") < kill * size / (kills + 2) {
             assert!(Instant::now() < deadline, "it does not get on");
             assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
             std::thread::sleep(Duration::from_millis(1));
@@ -204,6 +216,7 @@ fn killed_again_and_again() {
     let object = store.object(&sha256, Some(size)).unwrap().expect("it is there");
     assert_eq!(Digest::of(&fs_err::read(object).unwrap()), sha256);
     let more = server.bytes("/x").saturating_sub(size);
+    println!("{kills} kills: {more} bytes of {size} came twice, {:.1} %", 100.0 * more as f64 / size as f64);
     assert!(more < size / 10, "{more} bytes of {size} came twice");
 }
 
