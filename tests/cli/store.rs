@@ -1,6 +1,6 @@
 //! `store`: what it holds, damage, and what nobody uses.
 
-use crate::{chain, context, counts};
+use crate::{chain, context, counts, project};
 use std::os::unix::fs::PermissionsExt;
 use trainlock_testing::TestContext;
 
@@ -80,4 +80,23 @@ fn a_folder_that_is_no_store_and_a_store_that_cannot_be_written() {
     command.env("TRAINLOCK_STORE", "/proc/nothing/here");
     let failed = trainlock_testing::Ran::of(&mut command).expect(1);
     assert!(failed.stderr.contains("/proc/nothing/here"), "{}", failed.stderr);
+}
+
+/// Outputs that stand in the project serve the steps behind them, whatever became of the store.
+#[test]
+fn a_store_that_is_gone_costs_what_only_it_had() {
+    let context = project(
+        "[steps.one]\nrun = \"mkdir d && echo a > d/a && echo b > d/b && echo f > f\"\noutputs = [\"d/\", \"f\"]\n
+[steps.two]\nrun = \"cat d/a d/b f > o\"\ninputs = [\"d/\", \"f\"]\noutputs = [\"o\"]\n
+[steps.three]\nrun = \"cat d/b o > p\"\ninputs = [\"d/b\", \"o\"]\noutputs = [\"p\"]\n",
+    );
+    context.run(["train"]).expect(0);
+    fs_err::remove_dir_all(context.store()).unwrap();
+    for output in ["o", "p"] {
+        fs_err::remove_file(context.project().join(output)).unwrap();
+    }
+    let ran = context.run(["train"]).expect(0);
+    assert!(!ran.stderr.contains("Running one") && ran.stderr.contains("Running three"), "{}", ran.stderr);
+    assert_eq!(context.read("p"), "b\na\nb\nf\n");
+    context.run(["store", "verify"]).expect(0);
 }

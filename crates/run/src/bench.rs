@@ -509,34 +509,45 @@ impl<'a> Bench<'a> {
         self.index.folder(&path.on(&self.workspace.root), |_| true).map_err(BenchError::Hash)
     }
 
-    /// Makes sources of what the repository itself holds as data, and checks that it is what the lock says.
+    /// Makes sources of what the repository itself holds as data, and checks that it is what the lock says. So too of outputs
+    /// that stand in the project and are not in the store any more.
     pub(crate) fn settle(&mut self, places: Vec<Place>) -> Result<Vec<Place>, BenchError> {
         let mut settled = Vec::with_capacity(places.len());
         for place in places {
-            let Place::Repository { path, digest } = &place else {
-                settled.push(place);
-                continue;
-            };
-            if path.on(&self.workspace.root).is_dir() {
-                let listing = self.folder(path)?;
-                if listing.digest() != *digest {
-                    return Err(BenchError::Gone(path.clone()));
-                }
-                settled.extend(
-                    listing
-                        .into_entries()
-                        .into_iter()
-                        .map(|entry| Place::Source { path: path.join(&entry.path), entry }),
-                );
-            } else {
-                let entry = self.source(path)?;
-                if entry.sha256 != *digest {
-                    return Err(BenchError::Gone(path.clone()));
-                }
-                settled.push(Place::Source { path: path.clone(), entry });
+            match self.as_sources(&place)? {
+                Some(sources) => settled.extend(sources),
+                None => settled.push(place),
             }
         }
         Ok(settled)
+    }
+
+    /// What the project has of this; none if it comes from the store.
+    fn as_sources(&mut self, place: &Place) -> Result<Option<Vec<Place>>, BenchError> {
+        let (path, digest) = match place {
+            Place::Source { .. } => return Ok(None),
+            Place::Repository { path, digest } => (path, digest),
+            Place::Object { path, sha256, .. } if self.store.object(sha256, None)?.is_none() => (path, sha256),
+            Place::Tree { path, tree } | Place::Files { path, tree, .. } if !self.store.has_tree(tree) => (path, tree),
+            Place::Object { .. } | Place::Tree { .. } | Place::Files { .. } => return Ok(None),
+        };
+        let entries = if path.on(&self.workspace.root).is_dir() {
+            let listing = self.folder(path)?;
+            if listing.digest() != *digest {
+                return Err(BenchError::Gone(path.clone()));
+            }
+            match place {
+                Place::Files { files, .. } => files.clone(),
+                _ => listing.into_entries(),
+            }
+        } else {
+            let entry = self.source(path)?;
+            if entry.sha256 != *digest {
+                return Err(BenchError::Gone(path.clone()));
+            }
+            return Ok(Some(vec![Place::Source { path: path.clone(), entry }]));
+        };
+        Ok(Some(entries.into_iter().map(|entry| Place::Source { path: path.join(&entry.path), entry }).collect()))
     }
 
     /// Whether the project's folder has exactly these outputs.
