@@ -13,6 +13,7 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 use trainlock_types::{Digest, normalized_package, percent_decoded};
 use url::Url;
 
@@ -36,6 +37,29 @@ impl fmt::Debug for IndexSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Addresses may hold credentials.
         write!(f, "IndexSettings({}, {})", self.indexes.len(), self.named.len())
+    }
+}
+
+/// Where packages are looked for, or why that can't be told; found out when it is first asked for.
+#[derive(Clone)]
+pub struct PackageIndex(Arc<LazyLock<Result<IndexSettings, String>, Find>>);
+
+type Find = Box<dyn FnOnce() -> Result<IndexSettings, String> + Send>;
+
+impl PackageIndex {
+    /// What this will find.
+    pub fn later(find: impl FnOnce() -> Result<IndexSettings, String> + Send + 'static) -> PackageIndex {
+        PackageIndex(Arc::new(LazyLock::new(Box::new(find))))
+    }
+
+    pub(crate) fn get(&self) -> Result<&IndexSettings, &String> {
+        LazyLock::force(&self.0).as_ref()
+    }
+}
+
+impl fmt::Debug for PackageIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PackageIndex")
     }
 }
 

@@ -45,7 +45,7 @@ pub use builds::{PythonBuild, PythonMirror, StatedBuilds, python_builds};
 pub use error::{FetchError, Mismatch, Reason, SourceFailure, SourceFailures, of_withdrawal};
 pub use fetcher::{Content, Fetcher, Resolved, Want, Wanted};
 pub use image::{DockerFiles, FoundImage, ImageConfig, image_config, image_config_digest, image_layout, image_parts};
-pub use index::{ConfigFolders, IndexFile, IndexPlaces, IndexSettings};
+pub use index::{ConfigFolders, IndexFile, IndexPlaces, IndexSettings, PackageIndex};
 pub use many::ManyWanted;
 pub use npm::{NpmPlaces, NpmSettings};
 pub use object::{ObjectSettings, Profile};

@@ -2,7 +2,7 @@
 
 use crate::auth::Credentials;
 use crate::image::DockerFiles;
-use crate::index::{IndexPlaces, IndexSettings};
+use crate::index::{IndexPlaces, IndexSettings, PackageIndex};
 use crate::many::HUB;
 use crate::object::ObjectSettings;
 use crate::replace::Replacements;
@@ -48,7 +48,7 @@ pub struct Settings {
     /// `SSL_CERT_FILE` already stands for the system's; elsewhere it has no effect but through this.
     pub certificates: Option<PathBuf>,
     /// Where packages are looked for, or why that can't be told.
-    pub package_index: Result<IndexSettings, String>,
+    pub package_index: PackageIndex,
     /// The address of the Hugging Face hub, or of a server in its place.
     pub hub: Url,
     /// Where object stores are, and the credentials for them.
@@ -83,7 +83,7 @@ impl Default for Settings {
             docker: DockerFiles::default(),
             replace: Replacements::default(),
             certificates: None,
-            package_index: IndexSettings::find(&IndexPlaces::default()),
+            package_index: PackageIndex::later(|| IndexSettings::find(&IndexPlaces::default())),
             hub: Url::parse(HUB).unwrap_or_else(|e| unreachable!("it is a URL: {e}")),
             objects: ObjectSettings::default(),
             root: PathBuf::from("."),

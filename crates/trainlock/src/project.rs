@@ -382,7 +382,7 @@ impl Project {
             limit_rate: self.settings.limit_rate,
             netrc: self.settings.netrc.clone(),
             certificates: self.settings.index_places.certificates(),
-            package_index: self.index_settings(),
+            package_index: self.later_index(),
             root: self.workspace.root.clone(),
             hub: self.settings.hub.clone().unwrap_or_else(|| trainlock_fetch::Settings::default().hub),
             credentials: self.settings.credentials.clone(),

@@ -100,7 +100,7 @@ fn locked_file(question: &Question<'_>, wanted: &ManyWanted) -> Result<PinnedFil
 
 /// The indexes that are asked.
 fn index_of<'q>(question: &Question<'q>) -> Result<&'q IndexSettings, FetchError> {
-    let index = question.fetcher.settings.package_index.as_ref();
+    let index = question.fetcher.settings.package_index.get();
     index.map_err(|reason| contents(question.name, reason, None))
 }
 

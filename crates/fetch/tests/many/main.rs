@@ -6,7 +6,7 @@ mod hub;
 use std::io::Write as _;
 use std::path::PathBuf;
 use tempfile::TempDir;
-use trainlock_fetch::{Content, FetchError, Fetcher, IndexSettings, ManyWanted, Resolved, Settings, Want, Wanted};
+use trainlock_fetch::{Content, FetchError, Fetcher, IndexSettings, ManyWanted, PackageIndex, Resolved, Settings, Want, Wanted};
 use trainlock_store::{Session, Store};
 use trainlock_testing::{Fault, FaultServer};
 use trainlock_types::{DataRequest, DataSource, Digest, Events, Name, RelPath, SourceUrl};
@@ -26,7 +26,7 @@ impl Place {
             IndexSettings { indexes: vec![self.server.url("/simple/").parse().unwrap()], ..IndexSettings::default() };
         Settings {
             retries: 0,
-            package_index: Ok(index),
+            package_index: PackageIndex::later(|| Ok(index)),
             root: self.root.path().to_owned(),
             hub: self.server.url("").parse().unwrap(),
             ..Settings::default()
