@@ -1,12 +1,13 @@
 //! How much of the network is used at once: connections in all and for each host, and bytes a second.
 
 use crate::error::Reason;
+use crate::gate::Gate;
 use reqwest::Client;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::ready;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -29,6 +30,8 @@ pub(crate) struct Budget {
     most: usize,
     make: Make,
     lanes: Mutex<Lanes>,
+    /// How many wait for one.
+    waiting: AtomicUsize,
 }
 
 /// So many exchanges may share a connection that speaks HTTP/2.
@@ -37,6 +40,8 @@ pub(crate) const STREAMS: usize = 4;
 /// What is known of a server.
 struct Host {
     connections: Arc<Semaphore>,
+    /// Before who needs a connection.
+    gate: Gate,
     /// The connections that somebody has, and others may share.
     shared: Mutex<Vec<Weak<Held>>>,
     /// That a connection may be shared which could not before.
@@ -68,6 +73,8 @@ pub(crate) struct Permit {
     held: Option<Arc<Held>>,
     /// Whether others may share the connection.
     shares: bool,
+    /// When the exchange began.
+    since: Instant,
 }
 
 /// A connection that somebody has, or several who share it.
@@ -76,7 +83,15 @@ struct Held {
     lane: Option<Lane>,
     budget: Arc<Budget>,
     host: Arc<Host>,
-    rights: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    rights: Option<Rights>,
+}
+
+/// What goes with a connection.
+struct Rights {
+    /// None of what is spare.
+    room: Option<OwnedSemaphorePermit>,
+    _of_host: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
 }
 
 impl Budget {
@@ -94,7 +109,13 @@ impl Budget {
             most,
             make: Box::new(make),
             lanes: Mutex::default(),
+            waiting: AtomicUsize::new(0),
         }
+    }
+
+    /// Whether somebody waits for one.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// One to the server of this address, in the order of asking. Who waits for a host has none of those in all, so that a
@@ -107,13 +128,19 @@ impl Budget {
         let host = self.host(&name);
         let rights = if spare {
             let of_host = Arc::clone(&host.connections).try_acquire_owned();
-            let both = of_host.and_then(|of_host| Ok((of_host, Arc::clone(&self.all).try_acquire_owned()?)));
+            let both = of_host.and_then(|of_host| {
+                let of_all = Arc::clone(&self.all).try_acquire_owned()?;
+                Ok(Rights { room: None, _of_host: of_host, _of_all: of_all })
+            });
             both.map_err(|_| Reason::NoneToSpare)?
         } else {
             let mut connection = pin!(async {
+                let room = Some(host.gate.enter().await?);
                 let of_host = Arc::clone(&host.connections).acquire_owned().await?;
-                Ok::<_, tokio::sync::AcquireError>((of_host, Arc::clone(&self.all).acquire_owned().await?))
+                let of_all = Arc::clone(&self.all).acquire_owned().await?;
+                Ok::<_, tokio::sync::AcquireError>(Rights { room, _of_host: of_host, _of_all: of_all })
             });
+            let mut waits = Waits(None);
             loop {
                 // From before the look on, so that no call is missed.
                 let room = host.room.notified();
@@ -123,8 +150,9 @@ impl Budget {
                     () = ready(()) => {}
                 }
                 if let Some(held) = host.share() {
-                    return Ok(Permit { held: Some(held), shares: true });
+                    return Ok(Permit { held: Some(held), shares: true, since: Instant::now() });
                 }
+                waits.count(&self.waiting);
                 tokio::select! {
                     biased;
                     rights = &mut connection => break rights.map_err(|_| Reason::NoneToSpare)?,
@@ -135,7 +163,7 @@ impl Budget {
         let lane = self.lane(name).await.map_err(Reason::Setup)?;
         let known = lane.http2.load(Ordering::Relaxed);
         let held = Arc::new(Held { lane: Some(lane), budget: Arc::clone(self), host, rights: Some(rights) });
-        let mut permit = Permit { held: Some(held), shares: false };
+        let mut permit = Permit { held: Some(held), shares: false, since: Instant::now() };
         if known && !spare {
             permit.share();
         }
@@ -166,13 +194,34 @@ impl Budget {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
             let connections = Arc::new(Semaphore::new(self.each_host));
-            Arc::new(Host { connections, shared: Mutex::default(), room: Notify::new() })
+            let gate = Gate::new(self.each_host);
+            Arc::new(Host { connections, gate, shared: Mutex::default(), room: Notify::new() })
         };
         Arc::clone(hosts.entry(name.to_owned()).or_insert_with(new))
     }
 
     fn lanes(&self) -> std::sync::MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts one that waits, until it is dropped.
+struct Waits<'w>(Option<&'w AtomicUsize>);
+
+impl<'w> Waits<'w> {
+    fn count(&mut self, waiting: &'w AtomicUsize) {
+        self.0.get_or_insert_with(|| {
+            waiting.fetch_add(1, Ordering::Relaxed);
+            waiting
+        });
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if let Some(waiting) = self.0 {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -215,14 +264,22 @@ impl Permit {
         self.held.as_ref()?.lane.as_ref()
     }
 
-    /// Which protocol the answer came over: others may share a connection that speaks HTTP/2 from now on.
-    pub(crate) fn spoke(&mut self, version: http::Version) {
+    /// The answer comes, over this protocol: others may share a connection that speaks HTTP/2 from now on.
+    pub(crate) fn answered(&mut self, version: http::Version) {
         let Some((held, lane)) = self.held.as_ref().and_then(|held| Some((held, held.lane.as_ref()?))) else { return };
+        held.host.gate.answered(self.since.elapsed());
         let http2 = version == http::Version::HTTP_2;
         match (lane.http2.swap(http2, Ordering::Relaxed), http2) {
             (false, true) => self.share(),
             (true, false) => held.host.shared().retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(held))),
             _ => {}
+        }
+    }
+
+    /// Bytes of the answer came.
+    pub(crate) fn came(&self, bytes: usize) {
+        if let Some(held) = &self.held {
+            held.host.gate.came(bytes);
         }
     }
 
@@ -256,13 +313,14 @@ impl Drop for Permit {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let (Some(lane), Some(rights)) = (self.lane.take(), self.rights.take()) else { return };
-        let budget = Arc::clone(&self.budget);
+        let (Some(lane), Some(mut rights)) = (self.lane.take(), self.rights.take()) else { return };
+        let (budget, host) = (Arc::clone(&self.budget), Arc::clone(&self.host));
         // Without a runtime there is nobody who could take another.
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
             settle().await;
             budget.lanes().idle.push(lane);
+            rights.room.take().into_iter().for_each(|room| host.gate.leave(room));
             drop(rights);
         });
     }
@@ -342,7 +400,7 @@ mod tests {
             tokio::pin!(waiting);
             assert!(tokio::time::timeout(Duration::from_millis(5), &mut waiting).await.is_err());
             // Who waits hears of it.
-            first.spoke(http::Version::HTTP_2);
+            first.answered(http::Version::HTTP_2);
             let mut sharing = vec![waiting.await.unwrap()];
             for _ in 2..STREAMS {
                 sharing.push(budget.take(&url, false).await.unwrap());
@@ -361,7 +419,7 @@ mod tests {
             assert_eq!(budget.lanes().count, 2);
             // A server that has forgotten it is not asked for two things at once.
             let mut third = budget.take(&url, false).await.unwrap();
-            third.spoke(http::Version::HTTP_11);
+            third.answered(http::Version::HTTP_11);
             let next = budget.take(&url, false);
             assert!(tokio::time::timeout(Duration::from_millis(5), next).await.is_err());
         });

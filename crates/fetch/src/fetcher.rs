@@ -136,6 +136,13 @@ impl Wanted {
     }
 }
 
+impl Want {
+    /// Whether it is one file that is no worth of resuming.
+    fn is_small(&self) -> bool {
+        matches!(self.content, Wanted::File { size, .. } if size < http::RESUMED)
+    }
+}
+
 /// A `url` request's fields, with mirrors behind the address itself.
 struct UrlRequest<'a> {
     name: String,
@@ -144,6 +151,9 @@ struct UrlRequest<'a> {
     extract: Option<&'a RelPath>,
     unpack: bool,
 }
+
+/// How often it is looked whether more threads would have something to do.
+const GROW: Duration = Duration::from_millis(3);
 
 /// So many bytes more than any try before make it worth going on: each file of finite size takes so many tries at most.
 const ADVANCE: u64 = 1 << 20;
@@ -179,6 +189,19 @@ impl Fetcher {
     /// # Errors
     /// For each want by itself.
     pub fn bring_all(&self, session: &Session, wants: &[Want]) -> Vec<Result<(), FetchError>> {
+        self.bring_each(session, wants, |_| ())
+    }
+
+    /// The same; `came` is told of each that was not there before, as soon as it is, from many threads.
+    ///
+    /// # Errors
+    /// For each want by itself.
+    pub fn bring_each(
+        &self,
+        session: &Session,
+        wants: &[Want],
+        came: impl Fn(usize) + Sync,
+    ) -> Vec<Result<(), FetchError>> {
         // Most of the time all is there, which needs no threads to find out.
         let mut results: Vec<Option<Result<(), FetchError>>> = Vec::new();
         for want in wants {
@@ -188,27 +211,48 @@ impl Fetcher {
                 Err(error) => Some(Err(FetchError::Store { name: want.name.clone(), error })),
             });
         }
-        let missing: Vec<&Want> =
-            wants.iter().zip(&results).filter(|(_, r)| r.is_none()).map(|(want, _)| want).collect();
-        let mut brought = self.each(&missing, |want| self.bring(session, want)).into_iter();
+        let missing: Vec<(usize, &Want)> =
+            wants.iter().enumerate().zip(&results).filter(|(_, r)| r.is_none()).map(|(want, _)| want).collect();
+        let small = self.lock_small(session, missing.iter().map(|(_, want)| *want));
+        let bring = |(i, want): &(usize, &Want)| {
+            match &small {
+                Some((_, waited)) if want.is_small() => self.bring_locked(session, want, *waited),
+                _ => self.bring(session, want),
+            }?;
+            came(*i);
+            Ok(())
+        };
+        let mut brought = self.each(&missing, bring).into_iter();
         let answer = |result: Option<_>| result.or_else(|| brought.next()).unwrap_or(Ok(()));
         results.into_iter().map(answer).collect()
     }
 
-    /// Calls `work` for all items, on as many threads as there may be exchanges.
+    /// Calls `work` for all items, on a few threads, and on as many as there may be exchanges where those wait for answers.
     pub(crate) fn each<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-        let workers = (self.settings.max_connections.max(1) * STREAMS).min(items.len());
-        if workers <= 1 {
+        let most = (self.settings.max_connections.max(1) * STREAMS).min(items.len());
+        if most <= 1 {
             return items.iter().map(work).collect();
         }
-        let next = AtomicUsize::new(0);
+        let (next, caller) = (AtomicUsize::new(0), thread::current());
         let take = || {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            Some((index, items.get(index)?))
+            let item = items.get(index);
+            if item.is_none() {
+                caller.unpark();
+            }
+            Some((index, item?))
         };
         let worker = || std::iter::from_fn(take).map(|(index, item)| (index, work(item))).collect::<Vec<_>>();
         let mut results: Vec<(usize, R)> = thread::scope(|scope| {
-            let threads: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+            let few = 2 * thread::available_parallelism().map_or(2, usize::from);
+            let mut threads: Vec<_> = (0..few.min(most)).map(|_| scope.spawn(worker)).collect();
+            while threads.len() < most && next.load(Ordering::Relaxed) < items.len() {
+                thread::park_timeout(GROW);
+                if self.net.get().is_some_and(|net| net.as_ref().is_ok_and(|net| !net.is_busy())) {
+                    let more = threads.len().min(most - threads.len());
+                    threads.extend((0..more).map(|_| scope.spawn(worker)));
+                }
+            }
             threads
                 .into_iter()
                 .flat_map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -256,10 +300,39 @@ impl Fetcher {
         Ok(Resolved { source, content: unpacked, archive, versions: Vec::new(), validator })
     }
 
+    /// One lock for all small files, where there are several: a lock of its own takes each longer than its bytes. With
+    /// whether some may be there by the time that they are asked for. None where it can't be had, as each then can say.
+    fn lock_small<'w>(
+        &self,
+        session: &Session,
+        wants: impl Iterator<Item = &'w Want>,
+    ) -> Option<(LockGuard, bool)> {
+        let mut digests: Vec<&Digest> = wants.filter(|want| want.is_small()).map(|want| want.content.digest()).collect();
+        if digests.len() < 2 {
+            return None;
+        }
+        digests.sort_unstable();
+        // Of two of the same bytes the first may have brought them.
+        let twice = digests.windows(2).any(|pair| pair[0] == pair[1]);
+        let all: String = digests.iter().map(|digest| digest.to_hex()).collect();
+        let mut waited = false;
+        let waiting = |holder| {
+            waited = true;
+            self.events.emit(Event::Waiting { what: format!("{} small files", digests.len()), holder });
+        };
+        let lock = session.store().lock(&format!("data-{}", Digest::of(all.as_bytes())), waiting).ok()?;
+        Some((lock, waited || twice))
+    }
+
     fn bring(&self, session: &Session, want: &Want) -> Result<(), FetchError> {
+        let _lock = self.lock(session, &want.name, want.content.digest())?;
+        self.bring_locked(session, want, true)
+    }
+
+    /// `look`: it may be there by now.
+    fn bring_locked(&self, session: &Session, want: &Want, look: bool) -> Result<(), FetchError> {
         let Want { name, sources, content } = want;
-        let _lock = self.lock(session, name, content.digest())?;
-        if content.is_in(session).map_err(|e| store(name, e))? {
+        if look && content.is_in(session).map_err(|e| store(name, e))? {
             return Ok(());
         }
         match content {

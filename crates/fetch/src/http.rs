@@ -10,7 +10,7 @@ use trainlock_types::{Digest, SourceUrl, Validator};
 use url::Url;
 
 /// Smaller files are not worth resuming: in bytes.
-const RESUMED: u64 = 1 << 20;
+pub(crate) const RESUMED: u64 = 1 << 20;
 
 /// Brings the file at `url` into the store; its digest and size in bytes. `alone`: in one piece.
 pub(crate) fn fetch(

@@ -17,6 +17,7 @@ mod builds;
 mod error;
 mod fetcher;
 mod file;
+mod gate;
 mod http;
 mod image;
 mod index;

@@ -133,7 +133,7 @@ enum Flow {
     /// The permit stands behind what it is for, and is given back after that.
     Web {
         response: reqwest::Response,
-        _permit: Option<Permit>,
+        permit: Option<Permit>,
     },
     Object(Place, object::Stream),
 }
@@ -200,13 +200,18 @@ impl Net {
     /// Asks for a URL. What comes of it arrives with this number, until what this returns is dropped.
     pub(crate) fn ask(&self, url: &Url, ask: Ask, number: usize, to: &mpsc::Sender<(usize, Came)>) -> Going {
         let (shared, url, to) = (Arc::clone(&self.shared), url.clone(), to.clone());
-        let task = self.handle.spawn(async move { shared.transfer(url, ask, &Line { number, to }).await });
+        let task = self.handle.spawn(async move { shared.transfer(url, ask, Line { number, to, held: None }).await });
         Going(task.abort_handle())
     }
 
     /// The next that arrives within this time.
     pub(crate) fn next(&self, arrivals: &mut Arrivals, time: Duration) -> Option<(usize, Came)> {
         self.handle.block_on(async { timeout(time, arrivals.recv()).await.ok().flatten() })
+    }
+
+    /// Whether there are requests that wait for a connection.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.shared.budget.is_busy()
     }
 
     /// How many bytes a second may come through all connections.
@@ -298,17 +303,15 @@ fn client(tls: ClientConfig, connect_timeout: Duration) -> Result<Client, String
 }
 
 impl Shared {
-    async fn transfer(&self, url: Url, ask: Ask, line: &Line) {
+    async fn transfer(&self, url: Url, ask: Ask, mut line: Line) {
         let work = async {
             let (head, flow) = match url.scheme() {
                 "s3" | "gs" | "az" => self.object(&url, ask).await?,
                 _ => self.start(url, ask).await?,
             };
             let length = head.length;
-            if !line.tell(Came::Head(head)).await {
-                return Ok(());
-            }
-            self.body(flow, length, line).await
+            line.held = Some(head);
+            self.body(flow, length, &mut line).await
         };
         let done = tokio::select! {
             done = work => done,
@@ -326,7 +329,7 @@ impl Shared {
             }
             if url.scheme() == "file" {
                 let response = replace::answer(&url).await?;
-                return Ok((head(StatusCode::OK, &response, false), Flow::Web { response, _permit: None }));
+                return Ok((head(StatusCode::OK, &response, false), Flow::Web { response, permit: None }));
             }
             if self.settings.offline {
                 return Err(Reason::Offline.into());
@@ -373,7 +376,7 @@ impl Shared {
             let response =
                 timeout(limit, request.send()).await.map_err(|_| Reason::Stalled(stall))?.map_err(|e| reason(&e))?;
             if !ask.spare {
-                permit.spoke(response.version());
+                permit.answered(response.version());
             }
             let status = response.status();
             if let (301..=303 | 307 | 308, Some(to)) = (status.as_u16(), response.headers().get(LOCATION)) {
@@ -383,7 +386,7 @@ impl Shared {
                 url = redirect(&url, to.to_str().map_err(|_| Reason::BadRedirect)?)?;
                 continue;
             }
-            return Ok((head(status, &response, sent_login), Flow::Web { response, _permit: Some(permit) }));
+            return Ok((head(status, &response, sent_login), Flow::Web { response, permit: Some(permit) }));
         }
         Err(Reason::Redirects(REDIRECTS).into())
     }
@@ -417,26 +420,37 @@ impl Shared {
     /// The next bytes of an answer; none at its end.
     async fn next(&self, flow: &mut Flow) -> Result<Option<Bytes>, Reason> {
         match flow {
-            Flow::Web { response, .. } => response.chunk().await.map_err(|e| broken(&e)),
+            Flow::Web { response, permit } => {
+                let chunk = response.chunk().await.map_err(|e| broken(&e))?;
+                if let (Some(permit), Some(chunk)) = (permit, &chunk) {
+                    permit.came(chunk.len());
+                }
+                Ok(chunk)
+            }
             Flow::Object(place, stream) => stream.next().await.transpose().map_err(|e| self.stores.reason(place, &e)),
         }
     }
 
-    async fn body(&self, mut flow: Flow, length: Option<u64>, line: &Line) -> Result<(), Failure> {
+    /// Hands the bytes of an answer over. Its head, what there is of a small one and its end come in one piece.
+    async fn body(&self, mut flow: Flow, length: Option<u64>, line: &mut Line) -> Result<(), Failure> {
         let mut buffer = Vec::new();
         let mut pace = Pace::new(self.settings.stall_timeout);
         let mut since = Instant::now();
         loop {
             let chunk = {
                 let mut next = pin!(self.next(&mut flow));
-                let ready = match buffer.is_empty() {
+                let ready = match buffer.is_empty() && line.held.is_none() {
                     true => None,
                     false => timeout(OLD, next.as_mut()).await.ok(),
                 };
                 match ready {
                     Some(chunk) => pace.chunk(chunk),
                     None => {
-                        if !buffer.is_empty() && !line.tell(Came::Bytes(std::mem::take(&mut buffer))).await {
+                        let heard = match buffer.is_empty() {
+                            true => line.tell_held().await,
+                            false => line.tell(Came::Bytes(std::mem::take(&mut buffer))).await,
+                        };
+                        if !heard {
                             return Ok(());
                         }
                         pace.wait(next).await
@@ -466,7 +480,9 @@ impl Shared {
                 }
                 buffer.extend_from_slice(&chunk);
             }
-            if (done || buffer.len() >= BUFFER || since.elapsed() >= OLD)
+            // Of a body that is all there, the end comes next, and goes with it.
+            let full = buffer.len() >= BUFFER && Some(pace.found) != length;
+            if (done || full || since.elapsed() >= OLD)
                 && !buffer.is_empty()
                 && !line.tell(Came::Bytes(std::mem::take(&mut buffer))).await
             {
@@ -527,12 +543,21 @@ impl Pace {
 struct Line {
     number: usize,
     to: mpsc::Sender<(usize, Came)>,
+    /// Goes before what is told next.
+    held: Option<Head>,
 }
 
 impl Line {
     /// Whether there is still somebody who hears it.
-    async fn tell(&self, came: Came) -> bool {
-        self.to.send((self.number, came)).await.is_ok()
+    async fn tell(&mut self, came: Came) -> bool {
+        self.tell_held().await && self.to.send((self.number, came)).await.is_ok()
+    }
+
+    async fn tell_held(&mut self) -> bool {
+        match self.held.take() {
+            Some(head) => self.to.send((self.number, Came::Head(head))).await.is_ok(),
+            None => true,
+        }
     }
 }
 

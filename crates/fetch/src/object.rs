@@ -361,10 +361,10 @@ impl HttpService for Wire {
             let answered = timeout(self.patience, permit.client().call(request)).await;
             let (head, body) = answered.map_err(|_| stalled(self.patience))??.into_parts();
             if !spare {
-                permit.spoke(head.version);
+                permit.answered(head.version);
             }
             let still = Box::pin(sleep(self.patience));
-            let body = HttpResponseBody::new(Answer { body, still, patience: self.patience, _permit: permit });
+            let body = HttpResponseBody::new(Answer { body, still, patience: self.patience, permit });
             let response = HttpResponse::from_parts(head, body);
             if response.status().is_success() {
                 return Ok(response);
@@ -380,7 +380,7 @@ struct Answer {
     /// Ends when nothing has come for too long.
     still: Pin<Box<Sleep>>,
     patience: Duration,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl Body for Answer {
@@ -391,6 +391,9 @@ impl Body for Answer {
         let answer = self.get_mut();
         match Pin::new(&mut answer.body).poll_frame(cx) {
             Poll::Ready(frame) => {
+                if let Some(Ok(bytes)) = frame.as_ref().map(|frame| frame.as_ref().map(|f| f.data_ref())) {
+                    answer.permit.came(bytes.map_or(0, Bytes::len));
+                }
                 answer.still.as_mut().reset(Instant::now() + answer.patience);
                 Poll::Ready(frame)
             }

@@ -15,6 +15,9 @@ use std::path::Path;
 use std::sync::Arc;
 use trainlock_types::{Digest, Hasher};
 
+/// For fewer bytes nobody asks first whether there is space for them: the write itself tells.
+const SMALL: u64 = 1 << 20;
+
 /// Writes an object, in its order (and ahead of it, by [`ObjectWriter::write_ahead`]): hashes what is written, and puts it in place only when it is what was expected.
 /// Dropped before that, it leaves nothing.
 #[derive(Debug)]
@@ -90,7 +93,7 @@ impl Session {
             }
             match self.room.install(path, &sha256, size, exec) {
                 Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::CrossesDevices => {}
-                other => taken = Some(other.map(|()| (sha256, size))?),
+                other => taken = Some(other.map(|_| (sha256, size))?),
             }
         }
         let taken = match taken {
@@ -180,6 +183,9 @@ impl ObjectWriter {
     /// now and not at its last byte.
     pub fn reserve(&mut self, bytes: u64) -> Result<(), StoreError> {
         self.expected = Some(bytes);
+        if bytes < SMALL {
+            return Ok(());
+        }
         let free = free(self.temp.path());
         let needed = self.lacking();
         if free < needed {
@@ -233,9 +239,14 @@ impl ObjectWriter {
     fn put(mut self, size: u64) -> Result<Digest, StoreError> {
         let sha256 = self.hasher.0.clone().finish();
         store::repair(&self.file, false).map_err(|e| StoreError::io("write", self.temp.path(), e))?;
-        self.room.install(self.temp.path(), &sha256, size, false)?;
-        // Where the object was there already, this one was not moved.
-        self.leave_nothing();
+        if self.room.install(self.temp.path(), &sha256, size, false)? {
+            self.temp.keep();
+            if let Some(journal) = &mut self.journal {
+                journal.give_up();
+            }
+        } else {
+            self.leave_nothing();
+        }
         Ok(sha256)
     }
 
@@ -287,18 +298,19 @@ pub(crate) fn write_error(path: &Path, needed: u64, error: io::Error) -> io::Err
 }
 
 impl Room {
-    /// Moves a hashed file to its name. Where the store has it already, that one stays, so that hard links
+    /// Moves a hashed file to its name. Where the store has it already, which is false, that one stays, so that hard links
     /// to it remain the same file, and `from` stays where it is, for the caller to remove.
-    pub(crate) fn install(&self, from: &Path, sha256: &Digest, size: u64, exec: bool) -> Result<(), StoreError> {
+    pub(crate) fn install(&self, from: &Path, sha256: &Digest, size: u64, exec: bool) -> Result<bool, StoreError> {
         let target = self.store.object_path(sha256, exec);
         let failed = |e: io::Error| StoreError::io("write", &target, e);
         let there = Stamp::find(&target).map_err(|e| failed(e.into()))?;
         let _repair = match there {
-            Some(stamp) if stamp.is_untouched(exec) && stamp.size == size => return Ok(()),
+            Some(stamp) if stamp.is_untouched(exec) && stamp.size == size => return Ok(false),
             Some(_) => Some(self.store.repair_lock()?),
             None => None,
         };
-        self.put_in_place(&target, || rustix::fs::rename(from, &target)).map_err(failed)
+        self.put_in_place(&target, || rustix::fs::rename(from, &target)).map_err(failed)?;
+        Ok(true)
     }
 
     /// The file of an object with the wanted mode, made from the other one if there is only that.

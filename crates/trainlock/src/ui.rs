@@ -161,7 +161,9 @@ impl Ui {
         let (sender, receiver) = channel();
         let ui = self.clone();
         let thread = std::thread::spawn(move || Shown::new(ui, total).all(&receiver));
-        (Events::to(sender), Display(Some(thread)))
+        let events = Events::to(sender);
+        let shown = self.progress || self.json || self.verbose;
+        (if shown { events } else { events.without_transfers() }, Display(Some(thread)))
     }
 }
 

@@ -129,27 +129,41 @@ pub enum Event {
 
 /// Where events go: to a receiver, or nowhere.
 #[derive(Debug, Clone, Default)]
-pub struct Events(Option<Sender<Vec<Event>>>);
+pub struct Events {
+    to: Option<Sender<Vec<Event>>>,
+    without_transfers: bool,
+}
 
 impl Events {
     /// To this receiver, which gets those that are told together in one piece.
     pub fn to(sender: Sender<Vec<Event>>) -> Events {
-        Events(Some(sender))
+        Events { to: Some(sender), without_transfers: false }
+    }
+
+    /// Without how transfers begin, get on and end: of thousands of small files it takes a while to hear.
+    pub fn without_transfers(self) -> Events {
+        Events { without_transfers: true, ..self }
     }
 
     /// To nobody.
     pub fn none() -> Events {
-        Events(None)
+        Events::default()
     }
 
     /// Tells it. A receiver that is gone is no error: the work matters, not the telling.
     pub fn emit(&self, event: Event) {
-        self.emit_all(vec![event]);
+        let is_transfer = || {
+            use Event::{TransferFinished, TransferProgress, TransferStarted};
+            matches!(event, TransferStarted { .. } | TransferProgress { .. } | TransferFinished { .. })
+        };
+        if !self.without_transfers || !is_transfer() {
+            self.emit_all(vec![event]);
+        }
     }
 
     /// Tells them in one piece: where there are thousands, the receiver is woken once.
     pub fn emit_all(&self, events: Vec<Event>) {
-        if let Some(sender) = &self.0
+        if let Some(sender) = &self.to
             && !events.is_empty()
         {
             let _ = sender.send(events);

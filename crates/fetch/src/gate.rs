@@ -1,0 +1,181 @@
+//! How many exchanges with one server are under way at once: as many as make it faster.
+//!
+//! Where an answer takes its time to come, that is all that the budget allows: mostly they wait. Where the server is near, it, this
+//! process and its disk have enough to do with a few, and more only get in each other's way: it begins with few, and others are
+//! let in for as long as more bytes come with them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
+/// A server whose first answer takes so long is not near.
+const FAR: Duration = Duration::from_millis(10);
+
+/// How long it is looked on before more are let in, at first and at most.
+const LOOK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
+
+/// How long from the first byte on nothing is counted: all begins.
+const START: Duration = Duration::from_millis(30);
+
+/// How long it takes until a change shows.
+const SETTLE: Duration = Duration::from_millis(10);
+
+/// More bytes by this factor make four times as many exchanges worth it.
+const BETTER: f64 = 1.5;
+
+/// Where those wait for whom there is no room yet.
+pub(crate) struct Gate {
+    inside: Arc<Semaphore>,
+    most: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// How many may be inside.
+    allowed: usize,
+    /// How many there may be until some leave.
+    given: usize,
+    /// Whether the server has answered.
+    answered: bool,
+    /// Since when bytes are counted, and how many came.
+    since: Option<Instant>,
+    bytes: u64,
+    look: Duration,
+    /// How many were allowed before the last were let in, and how many bytes came in a second then.
+    before: Option<(usize, f64)>,
+}
+
+impl Gate {
+    /// For so many at most.
+    pub(crate) fn new(most: usize) -> Gate {
+        let few = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8).min(most);
+        let state =
+            State { allowed: few, given: few, answered: false, since: None, bytes: 0, look: LOOK.0, before: None };
+        Gate { inside: Arc::new(Semaphore::new(few)), most, state: Mutex::new(state) }
+    }
+
+    /// Waits for room, in the order of asking.
+    pub(crate) async fn enter(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
+        Arc::clone(&self.inside).acquire_owned().await
+    }
+
+    /// Makes room for another, if that many may still be inside.
+    pub(crate) fn leave(&self, room: OwnedSemaphorePermit) {
+        let mut state = self.state();
+        if state.given > state.allowed {
+            state.given -= 1;
+            room.forget();
+        }
+    }
+
+    /// That an answer came after this time.
+    pub(crate) fn answered(&self, waited: Duration) {
+        let mut state = self.state();
+        if !std::mem::replace(&mut state.answered, true) && waited >= FAR {
+            self.allow(&mut state, self.most);
+        }
+    }
+
+    /// That bytes came.
+    pub(crate) fn came(&self, bytes: usize) {
+        self.came_at(bytes, Instant::now());
+    }
+
+    fn came_at(&self, bytes: usize, now: Instant) {
+        let mut state = self.state();
+        let since = *state.since.get_or_insert(now + START);
+        if state.allowed >= self.most && state.before.is_none() || now <= since {
+            return;
+        }
+        state.bytes += bytes as u64;
+        let time = now - since;
+        if time < state.look {
+            return;
+        }
+        let rate = state.bytes as f64 / time.as_secs_f64();
+        (state.since, state.bytes) = (Some(now + SETTLE), 0);
+        match state.before.take() {
+            Some((allowed, before)) if rate < BETTER * before => {
+                self.allow(&mut state, allowed);
+                state.look = (state.look * 4).min(LOOK.1);
+            }
+            // Nobody waits.
+            _ if self.inside.available_permits() > 0 => {}
+            _ if state.allowed < self.most => {
+                state.before = Some((state.allowed, rate));
+                let more = (state.allowed * 4).min(self.most);
+                self.allow(&mut state, more);
+            }
+            _ => {}
+        }
+    }
+
+    fn allow(&self, state: &mut State, allowed: usize) {
+        state.allowed = allowed;
+        if allowed > state.given {
+            self.inside.add_permits(allowed - state.given);
+            state.given = allowed;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets in all who may come.
+    fn fill(gate: &Gate) -> Vec<OwnedSemaphorePermit> {
+        std::iter::from_fn(|| Arc::clone(&gate.inside).try_acquire_owned().ok()).collect()
+    }
+
+    #[test]
+    fn a_far_server_is_asked_for_all_at_once() {
+        let (near, far) = (Gate::new(100), Gate::new(100));
+        near.answered(Duration::from_millis(1));
+        near.answered(FAR);
+        far.answered(FAR);
+        assert!((2..=8).contains(&fill(&near).len()), "the first answer counts");
+        assert_eq!(fill(&far).len(), 100);
+        assert_eq!(fill(&Gate::new(1)).len(), 1);
+    }
+
+    #[test]
+    fn more_are_let_in_as_long_as_that_helps() {
+        let gate = Gate::new(1000);
+        let mut inside = fill(&gate);
+        let few = inside.len();
+        let mut now = Instant::now();
+        // So many bytes over a whole look.
+        let mut look = |bytes: usize| {
+            let long = gate.state().look;
+            for _ in 0..11 {
+                now += long / 10;
+                gate.came_at(bytes / 10, now);
+            }
+            now += SETTLE;
+            gate.state().allowed
+        };
+        assert_eq!(look(1000), 4 * few);
+        assert_eq!(look(1000), few, "it was of no use");
+        // Those who came in stay until they leave.
+        inside.extend(fill(&gate));
+        assert_eq!(inside.len(), 4 * few);
+        while inside.len() > few {
+            inside.pop().into_iter().for_each(|room| gate.leave(room));
+            assert_eq!(fill(&gate).len(), 0);
+        }
+        gate.leave(inside.pop().unwrap());
+        inside.extend(fill(&gate));
+        assert_eq!(inside.len(), few);
+        assert_eq!(look(4000), 4 * few, "later it is tried again");
+        inside.extend(fill(&gate));
+        assert_eq!(look(16000), 16 * few);
+        assert_eq!(look(16000), 16 * few, "nobody waits");
+        inside.extend(fill(&gate));
+        assert_eq!(inside.len(), 16 * few);
+    }
+}
