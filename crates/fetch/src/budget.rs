@@ -30,8 +30,9 @@ pub(crate) struct Budget {
     most: usize,
     make: Make,
     lanes: Mutex<Lanes>,
-    /// How many wait for one.
+    /// How many wait for one, and how many exchanges there are.
     waiting: AtomicUsize,
+    going: AtomicUsize,
 }
 
 /// So many exchanges may share a connection that speaks HTTP/2.
@@ -110,12 +111,13 @@ impl Budget {
             make: Box::new(make),
             lanes: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            going: AtomicUsize::new(0),
         }
     }
 
-    /// Whether somebody waits for one.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+    /// Whether there is room for more exchanges than these, which are all under way.
+    pub(crate) fn has_room(&self, exchanges: usize) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0 && self.going.load(Ordering::Relaxed) >= exchanges
     }
 
     /// One to the server of this address, in the order of asking. Who waits for a host has none of those in all, so that a
@@ -150,7 +152,7 @@ impl Budget {
                     () = ready(()) => {}
                 }
                 if let Some(held) = host.share() {
-                    return Ok(Permit { held: Some(held), shares: true, since: Instant::now() });
+                    return Ok(Permit::new(held, true));
                 }
                 waits.count(&self.waiting);
                 tokio::select! {
@@ -163,7 +165,7 @@ impl Budget {
         let lane = self.lane(name).await.map_err(Reason::Setup)?;
         let known = lane.http2.load(Ordering::Relaxed);
         let held = Arc::new(Held { lane: Some(lane), budget: Arc::clone(self), host, rights: Some(rights) });
-        let mut permit = Permit { held: Some(held), shares: false, since: Instant::now() };
+        let mut permit = Permit::new(held, false);
         if known && !spare {
             permit.share();
         }
@@ -252,6 +254,11 @@ impl Host {
 }
 
 impl Permit {
+    fn new(held: Arc<Held>, shares: bool) -> Permit {
+        held.budget.going.fetch_add(1, Ordering::Relaxed);
+        Permit { held: Some(held), shares, since: Instant::now() }
+    }
+
     /// What the exchange is made with. It opens a connection if it has none.
     pub(crate) fn client(&self) -> &Client {
         match self.lane() {
@@ -303,6 +310,7 @@ impl fmt::Debug for Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let Some(held) = self.held.take() else { return };
+        held.budget.going.fetch_sub(1, Ordering::Relaxed);
         let host = self.shares.then(|| Arc::clone(&held.host));
         drop(held);
         if let Some(host) = host {

@@ -248,7 +248,7 @@ impl Fetcher {
             let mut threads: Vec<_> = (0..few.min(most)).map(|_| scope.spawn(worker)).collect();
             while threads.len() < most && next.load(Ordering::Relaxed) < items.len() {
                 thread::park_timeout(GROW);
-                if self.net.get().is_some_and(|net| net.as_ref().is_ok_and(|net| !net.is_busy())) {
+                if self.net.get().is_some_and(|net| net.as_ref().is_ok_and(|net| net.has_room(threads.len()))) {
                     let more = threads.len().min(most - threads.len());
                     threads.extend((0..more).map(|_| scope.spawn(worker)));
                 }

@@ -209,9 +209,9 @@ impl Net {
         self.handle.block_on(async { timeout(time, arrivals.recv()).await.ok().flatten() })
     }
 
-    /// Whether there are requests that wait for a connection.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.shared.budget.is_busy()
+    /// Whether there is room for more exchanges than these, which are all under way.
+    pub(crate) fn has_room(&self, exchanges: usize) -> bool {
+        self.shared.budget.has_room(exchanges)
     }
 
     /// How many bytes a second may come through all connections.

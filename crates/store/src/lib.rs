@@ -48,7 +48,7 @@ pub use gc::{Freed, Live};
 pub use hash::hash_file;
 pub use index::{FileState, Index};
 pub use lock::LockGuard;
-pub use materialise::{Link, Placed, UnknownLink, place_file, place_part, place_tree};
+pub use materialise::{Link, Placed, UnknownLink, place_file, place_fresh, place_part, place_tree};
 pub use put::ObjectWriter;
 pub use session::Session;
 pub use store::{Store, Usage};

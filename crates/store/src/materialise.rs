@@ -8,8 +8,9 @@ use crate::session::Session;
 use crate::store::{self, Store, children};
 use crate::sys::{self, Stamp, Temp};
 use crate::tree::{folders_of, set_folder_times};
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -67,12 +68,12 @@ pub enum Placed {
 /// The beginning of the names of what is being made beside its place.
 const TEMPORARY: &str = ".trainlock-tmp.";
 
-/// How old something with such a name must be (nanoseconds) before it can be taken for a leftover.
-const LEFTOVER: i64 = 10_000_000_000;
-
 /// Where reflinks work, a file of up to so many bytes is rather copied: it is the project's own in either way, and a
 /// reflink first waits for the store's file to reach the disk.
 const SMALL: u64 = 16 << 10;
+
+/// The same of what was put a moment ago, where there is space enough.
+const FRESH: u64 = LARGE - 1;
 
 /// From this size in bytes on, the kernel is asked to copy. Where it can share blocks, it first waits for the store's file
 /// to reach the disk, which for many small files takes longer than to copy them.
@@ -89,7 +90,24 @@ const PART: usize = 256;
 /// where they are missing. What stands there (a folder, too) is replaced by a rename, when the new
 /// one is complete. Errors: the object is missing or damaged; the wanted way does not work.
 pub fn place_file(store: &Store, sha256: &Digest, exec: bool, dest: &Path, link: Link) -> Result<Placed, StoreError> {
-    let from = object_file(store, sha256, exec)?;
+    place_object(store, sha256, exec, dest, link, SMALL)
+}
+
+/// The same for an object that was put a moment ago, when most of it is not on the disk yet: then a copy is made
+/// faster than a reflink of up to 1 MiB, and only takes more space.
+pub fn place_fresh(store: &Store, sha256: &Digest, dest: &Path, link: Link) -> Result<Placed, StoreError> {
+    place_object(store, sha256, false, dest, link, FRESH)
+}
+
+fn place_object(
+    store: &Store,
+    sha256: &Digest,
+    exec: bool,
+    dest: &Path,
+    link: Link,
+    small: u64,
+) -> Result<Placed, StoreError> {
+    let (from, size) = object_file(store, sha256, exec)?;
     let (parent, name) = split(dest)?;
     let folder = match sys::open_dir(CWD, parent, true) {
         Err(Errno::NOENT) => {
@@ -115,12 +133,21 @@ pub fn place_file(store: &Store, sha256: &Digest, exec: bool, dest: &Path, link:
         }
     }
     sweep(store, parent);
-    let temp = Temp::new(temporary(parent, name));
-    let to =
-        Target { folder: folder.as_fd(), device, name: temp.path().file_name().unwrap_or(name), path: temp.path() };
-    let placed = place(store, CWD, &from, &from, to, exec, link)?;
-    swap_in(temp.path(), dest)?;
-    Ok(placed)
+    let mut tries = 3;
+    loop {
+        let temp = Temp::new(temporary(parent, name));
+        let made = temp.path().file_name().unwrap_or(name);
+        let to = Target { folder: folder.as_fd(), device, name: made, path: temp.path(), guarded: true };
+        let (placed, _guard) =
+            place(store, Object { folder: CWD, name: &from, path: &from, size, exec }, to, link, small)?;
+        tries -= 1;
+        match swap_in(temp, dest) {
+            // A hard link can't be guarded from who looks for leftovers.
+            Err(StoreError::Io { source, .. })
+                if placed == Placed::Hardlink && source.kind() == io::ErrorKind::NotFound && tries > 0 => {}
+            done => return done.map(|()| placed),
+        }
+    }
 }
 
 /// Places a tree at `dest` as [`place_file`] does an object, its folders with the store's time too. A tree that
@@ -139,23 +166,30 @@ pub fn place_tree(store: &Store, digest: &Digest, dest: &Path, link: Link) -> Re
     fs_err::create_dir_all(parent).map_err(|e| StoreError::io("create", parent, e))?;
     sweep(store, parent);
     let temp = Temp::new(temporary(parent, name));
-    fs_err::create_dir(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
-    // Held as long as this is no leftover.
-    let held = sys::open_dir(CWD, temp.path(), false).map_err(|e| StoreError::io("read", temp.path(), e))?;
-    let _ = rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive);
+    let make = || -> io::Result<OwnedFd> {
+        loop {
+            fs_err::create_dir(temp.path())?;
+            match sys::open_dir(CWD, temp.path(), false) {
+                Err(Errno::NOENT) => {}
+                opened => return Ok(opened?),
+            }
+        }
+    };
+    let _held = guard(CWD, temp.path(), make).map_err(|e| StoreError::io("create", temp.path(), e))?;
     let placed = match lay_out(store, &[(&listing, Source::Tree(&folder))], temp.path(), link, false) {
         Err(StoreError::Damaged { path }) => {
             // Only touched, and now repaired, or damaged, and now removed.
             if !store.distrust(digest)? {
                 return Err(StoreError::Damaged { path });
             }
-            sys::remove_all(temp.path()).map_err(|e| StoreError::io("remove", temp.path(), e))?;
-            fs_err::create_dir(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
+            for path in children(temp.path())? {
+                sys::remove_all(&path).map_err(|e| StoreError::io("remove", &path, e))?;
+            }
             lay_out(store, &[(&listing, Source::Tree(&folder))], temp.path(), link, false)?
         }
         other => other?,
     };
-    swap_in(temp.path(), dest)?;
+    swap_in(temp, dest)?;
     Ok(placed)
 }
 
@@ -170,8 +204,10 @@ pub fn place_part(store: &Store, tree: &Digest, entry: &Entry, dest: &Path, link
         return rustix::fs::symlinkat(&target, &to, name).map_err(|e| StoreError::io("create", dest, e));
     }
     let device = Stamp::fd(&to).map_err(|e| StoreError::io("read", parent, e))?.dev;
-    let target = Target { folder: to.as_fd(), device, name, path: dest };
-    place(store, CWD, &from, &from, target, entry.kind == EntryKind::Executable, link).map(drop)
+    let target = Target { folder: to.as_fd(), device, name, path: dest, guarded: false };
+    let exec = entry.kind == EntryKind::Executable;
+    let object = Object { folder: CWD, name: &from, path: &from, size: entry.size, exec };
+    place(store, object, target, link, SMALL).map(drop)
 }
 
 impl Store {
@@ -354,16 +390,25 @@ fn lay_out_folder(
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(StoreError::Damaged { path }),
             Err(error) => return Err(StoreError::io("read", path, error)),
         }
-        let to = Target { folder: target.as_fd(), device, name: OsStr::new(name), path: &dest };
-        let done = match place(store, source_fd, source_name, &path, to, exec, link) {
-            Err(StoreError::Link { .. }) if fall_back => {
-                place(store, source_fd, source_name, &path, to, exec, Link::Copy)
-            }
+        let to = Target { folder: target.as_fd(), device, name: OsStr::new(name), path: &dest, guarded: false };
+        let object = Object { folder: source_fd, name: source_name, path: &path, size: entry.size, exec };
+        let done = match place(store, object, to, link, SMALL) {
+            Err(StoreError::Link { .. }) if fall_back => place(store, object, to, Link::Copy, SMALL),
             other => other,
         };
-        placed = placed.max(done?);
+        placed = placed.max(done?.0);
     }
     Ok(placed)
+}
+
+/// A file of the store: a name in an open folder, its whole path for messages, its size in bytes.
+#[derive(Clone, Copy)]
+struct Object<'a> {
+    folder: BorrowedFd<'a>,
+    name: &'a Path,
+    path: &'a Path,
+    size: u64,
+    exec: bool,
 }
 
 /// Where a file is to be made: a name in an open folder, and its whole path for messages.
@@ -374,33 +419,32 @@ struct Target<'a> {
     device: u64,
     name: &'a OsStr,
     path: &'a Path,
+    /// Whether it is where others look for leftovers.
+    guarded: bool,
 }
 
-/// Makes a file that does not exist yet.
+/// Makes a file that does not exist yet; guarded, if it is to be, until what this returns is dropped. `small`: up to so many
+/// bytes are rather copied than reflinked.
 fn place(
     store: &Store,
-    folder: impl AsFd + Copy,
-    name: &Path,
-    from: &Path,
+    from: Object<'_>,
     to: Target<'_>,
-    exec: bool,
     link: Link,
-) -> Result<Placed, StoreError> {
+    small: u64,
+) -> Result<(Placed, Option<File>), StoreError> {
     let failed = |link: &'static str, source: Errno| match source {
         Errno::NOSPC | Errno::DQUOT => StoreError::io("write", to.path, source),
-        _ => StoreError::Link { link, from: from.to_owned(), to: to.path.to_owned(), source: source.into() },
+        _ => StoreError::Link { link, from: from.path.to_owned(), to: to.path.to_owned(), source: source.into() },
     };
     let auto = link == Link::Auto;
-    let small = || Stamp::at(folder, name).is_ok_and(|stamp| stamp.size <= SMALL);
-    if auto && store.reflinks(to.device) == Some(true) && small() {
-        copy(folder, name, from, to, exec)?;
-        return Ok(Placed::Copy);
+    if auto && store.reflinks(to.device) == Some(true) && from.size <= small {
+        return Ok((Placed::Copy, Some(copy(from, to)?)));
     }
     if link == Link::Reflink || auto && store.reflinks(to.device) != Some(false) {
-        match reflink(folder, name, to, exec) {
-            Ok(()) => {
+        match reflink(from, to) {
+            Ok(made) => {
                 store.note_reflinks(to.device, true);
-                return Ok(Placed::Reflink);
+                return Ok((Placed::Reflink, Some(made)));
             }
             Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::NOSYS | Errno::PERM) if auto => {
                 store.note_reflinks(to.device, false)
@@ -409,49 +453,74 @@ fn place(
         }
     }
     if matches!(link, Link::Auto | Link::Hardlink) {
-        match rustix::fs::linkat(folder, name, to.folder, to.name, AtFlags::empty()) {
-            Ok(()) => return Ok(Placed::Hardlink),
+        match rustix::fs::linkat(from.folder, from.name, to.folder, to.name, AtFlags::empty()) {
+            Ok(()) => return Ok((Placed::Hardlink, None)),
             Err(Errno::MLINK | Errno::XDEV | Errno::OPNOTSUPP | Errno::PERM | Errno::NOSYS) if auto => {}
             Err(error) => return Err(failed("hard-link", error)),
         }
     }
-    copy(folder, name, from, to, exec)?;
-    Ok(Placed::Copy)
+    Ok((Placed::Copy, Some(copy(from, to)?)))
+}
+
+/// A file that does not exist yet, to be written to.
+fn new_file(to: Target<'_>) -> Result<File, Errno> {
+    let make = || rustix::fs::openat(to.folder, to.name, NEW_FILE, sys::mode(0o600));
+    Ok(File::from(if to.guarded { guard(to.folder, Path::new(to.name), make)? } else { make()? }))
+}
+
+/// Makes something that has the name of a leftover, and is none as long as what this returns is open: who looks for leftovers
+/// takes its lock first. It is made anew where that one was faster.
+fn guard<E>(folder: impl AsFd, name: &Path, make: impl Fn() -> Result<OwnedFd, E>) -> Result<OwnedFd, E> {
+    loop {
+        let made = make()?;
+        // Without locks nobody looks for leftovers.
+        let _ = rustix::fs::flock(&made, FlockOperation::LockExclusive);
+        let is = |stamp: Stamp| Stamp::fd(&made).is_ok_and(|made| (made.dev, made.ino) == (stamp.dev, stamp.ino));
+        match Stamp::at(&folder, name) {
+            Err(Errno::NOENT) => {}
+            Ok(stamp) if !is(stamp) => {}
+            _ => return Ok(made),
+        }
+    }
 }
 
 /// Makes a file that shares the blocks of another one.
-fn reflink(folder: impl AsFd, name: &Path, to: Target<'_>, exec: bool) -> Result<(), Errno> {
+fn reflink(from: Object<'_>, to: Target<'_>) -> Result<File, Errno> {
     #[cfg(target_os = "linux")]
     {
-        let source = sys::open_file(folder, name)?;
-        let copy = File::from(rustix::fs::openat(to.folder, to.name, NEW_FILE, sys::mode(0o600))?);
-        let made = rustix::fs::ioctl_ficlone(&copy, source).and_then(|()| store::repair(&copy, exec));
+        let source = sys::open_file(from.folder, from.name)?;
+        let copy = new_file(to)?;
+        let made = rustix::fs::ioctl_ficlone(&copy, source).and_then(|()| store::repair(&copy, from.exec));
         if made.is_err() {
             rustix::fs::unlinkat(to.folder, to.name, AtFlags::empty())?;
         }
-        made
+        made.map(|()| copy)
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = (folder, name, to, exec);
+        let _ = (from, to);
         Err(Errno::OPNOTSUPP)
     }
 }
 
+thread_local! {
+    /// What is copied goes through it: a new one for each file would cost more than the copying.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// Makes a file of its own that holds the same.
-fn copy(folder: impl AsFd, name: &Path, from: &Path, to: Target<'_>, exec: bool) -> Result<(), StoreError> {
-    let mut source = File::from(sys::open_file(folder, name).map_err(|e| StoreError::io("read", from, e))?);
+fn copy(from: Object<'_>, to: Target<'_>) -> Result<File, StoreError> {
+    let Object { path, size, .. } = from;
+    let source = sys::open_file(from.folder, from.name).map_err(|e| StoreError::io("read", path, e))?;
+    let mut source = File::from(source);
     let failed = |e: io::Error| StoreError::io("write", to.path, e);
-    let fd = rustix::fs::openat(to.folder, to.name, NEW_FILE, sys::mode(0o600)).map_err(|e| failed(e.into()))?;
-    let mut copy = File::from(fd);
-    // Held as long as this is no leftover.
-    let _ = rustix::fs::flock(&copy, FlockOperation::NonBlockingLockExclusive);
-    let size = Stamp::fd(&source).map_err(|e| StoreError::io("read", from, e))?.size;
+    let mut copy = new_file(to).map_err(|e| failed(e.into()))?;
     let mut written = if size >= LARGE { kernel_copy(&source, &copy) } else { 0 };
-    let mut buffer = vec![0; usize::try_from(size - size.min(written)).unwrap_or(hash::CHUNK).clamp(1, hash::CHUNK)];
+    let mut buffer = BUFFER.take();
+    buffer.resize(hash::CHUNK, 0);
     let result = loop {
         match source.read(&mut buffer) {
-            Ok(0) => break store::repair(&copy, exec).map_err(|e| failed(e.into())),
+            Ok(0) => break store::repair(&copy, from.exec).map_err(|e| failed(e.into())),
             Ok(n) => {
                 if let Err(error) = copy.write_all(&buffer[..n]) {
                     let error = write_error(to.path, size - size.min(written), error);
@@ -460,14 +529,15 @@ fn copy(folder: impl AsFd, name: &Path, from: &Path, to: Target<'_>, exec: bool)
                 written += n as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => break Err(StoreError::io("read", from, error)),
+            Err(error) => break Err(StoreError::io("read", path, error)),
         }
     };
+    BUFFER.set(buffer);
     if result.is_err() {
         // The first error is the one to tell.
         let _ = rustix::fs::unlinkat(to.folder, to.name, AtFlags::empty());
     }
-    result
+    result.map(|()| copy)
 }
 
 /// Lets the kernel copy as much as it can, and gives the bytes. It shares blocks where the file system can do so. What is left
@@ -495,22 +565,24 @@ fn kernel_copy(_: &File, _: &File) -> u64 {
 const NEW_FILE: OFlags =
     OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
-/// The store's file of an object with the wanted mode, good by time and mode or hashed again.
-fn object_file(store: &Store, sha256: &Digest, exec: bool) -> Result<PathBuf, StoreError> {
+/// The store's file of an object with the wanted mode, good by time and mode or hashed again, and its size in bytes.
+fn object_file(store: &Store, sha256: &Digest, exec: bool) -> Result<(PathBuf, u64), StoreError> {
     let path = store.object_path(sha256, exec);
     let find = || Stamp::find(&path).map_err(|e| StoreError::io("read", &path, e));
-    if find()?.is_none() {
+    let mut found = find()?;
+    if found.is_none() {
         let session = Session::begin(store, |_| {})?;
         let made = session.room.variant(sha256, exec)?;
         session.finish(true)?;
         if !made {
             return Err(StoreError::Missing(*sha256));
         }
+        found = find()?;
     }
-    match find()? {
+    match found {
         None => Err(StoreError::Missing(*sha256)),
-        Some(stamp) if sys::is_whole(CWD, &path, &stamp, exec) => Ok(path),
-        Some(_) if store.recheck(&path, sha256, exec)? => Ok(path),
+        Some(stamp) if sys::is_whole(CWD, &path, &stamp, exec) => Ok((path, stamp.size)),
+        Some(stamp) if store.recheck(&path, sha256, exec)? => Ok((path, stamp.size)),
         Some(_) => Err(StoreError::Damaged { path }),
     }
 }
@@ -533,11 +605,21 @@ fn temporary(parent: &Path, name: &OsStr) -> PathBuf {
 
 /// Puts what was made beside it in place. A folder in the way, or a file where a folder comes, is moved aside
 /// first and removed last.
-fn swap_in(made: &Path, dest: &Path) -> Result<(), StoreError> {
+fn swap_in(temp: Temp, dest: &Path) -> Result<(), StoreError> {
     let failed = |e: io::Error| StoreError::io("replace", dest, e);
+    let made = temp.path();
     match rustix::fs::rename(made, dest) {
-        Ok(()) => return Ok(()),
+        Ok(()) => {
+            temp.keep();
+            return Ok(());
+        }
         Err(Errno::ISDIR | Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST) => {}
+        Err(error) => return Err(failed(error.into())),
+    }
+    match rustix::fs::renameat_with(CWD, made, CWD, dest, RenameFlags::EXCHANGE) {
+        Ok(()) => return Ok(()),
+        // The file system cannot do that.
+        Err(Errno::INVAL | Errno::NOSYS) => {}
         Err(error) => return Err(failed(error.into())),
     }
     let (parent, name) = split(dest)?;
@@ -554,16 +636,15 @@ fn swap_in(made: &Path, dest: &Path) -> Result<(), StoreError> {
 /// Removes what killed processes left half-made in a folder; looks once for each folder.
 fn sweep(store: &Store, folder: &Path) {
     if store.first_sweep(folder) {
-        remove_leftovers(folder, LEFTOVER);
+        remove_leftovers(folder);
     }
 }
 
 /// Rubbish that cannot be removed now hinders nobody, so that there are no errors.
-fn remove_leftovers(folder: &Path, age: i64) {
+fn remove_leftovers(folder: &Path) {
     for path in children(folder).unwrap_or_default() {
         let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        // What is fresh may not have been locked yet by its maker.
-        if !name.starts_with(TEMPORARY) || Stamp::of(&path).is_ok_and(|s| sys::now() - s.ctime < age) {
+        if !name.starts_with(TEMPORARY) {
             continue;
         }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -591,9 +672,7 @@ mod tests {
         fs_err::write(path(".trainlock-tmp.file.3"), "half").unwrap();
         let live = sys::open_dir(CWD, path(folders[1]), false).unwrap();
         rustix::fs::flock(&live, FlockOperation::LockExclusive).unwrap();
-        remove_leftovers(dir.path(), LEFTOVER);
-        assert_eq!(children(dir.path()).unwrap().len(), 4);
-        remove_leftovers(dir.path(), 0);
+        remove_leftovers(dir.path());
         let mut left = children(dir.path()).unwrap();
         left.sort();
         assert_eq!(left, [path(folders[1]), path(folders[2])]);

@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use fs_err as fs;
 use fs_err::os::unix::fs::symlink;
-use trainlock_store::{Link, Placed, StoreError, place_file, place_tree};
+use trainlock_store::{Link, Placed, Store, StoreError, place_file, place_tree};
 use trainlock_types::Digest;
 
 const LINKS: [Link; 4] = [Link::Auto, Link::Hardlink, Link::Copy, Link::Reflink];
@@ -212,9 +212,39 @@ fn leftovers_of_killed_processes_go() {
     let place = Place::new();
     let digest = place.put(b"x");
     write(&place.path("out/.trainlock-tmp.y.0000000000000000/inner"), "half");
-    // A fresh one may be another process's work under way.
     place_file(&place.store, &digest, false, &place.path("out/x"), Link::Copy).unwrap();
-    assert_eq!(names(&place.path("out")), [".trainlock-tmp.y.0000000000000000", "x"]);
+    assert_eq!(names(&place.path("out")), ["x"]);
+}
+
+#[test]
+fn what_others_make_is_left_to_them() {
+    let place = Place::new();
+    let digest = place.put(&[7; 100_000]);
+    let tree = place.put_tree(&[("a/b", "one"), ("c", "two")]);
+    let makers = |link: Link| {
+        let (place, tree) = (&place, &tree);
+        std::thread::scope(|scope| {
+            for maker in 0..4 {
+                scope.spawn(move || {
+                    for turn in 0..100 {
+                        // Another process's: it looks for leftovers as often as it places something.
+                        let store = Store::open(place.store.root()).unwrap();
+                        let name = |kind: &str| place.path(&format!("out/{kind}{maker}{}", turn % 2));
+                        // What stands there is another file, so that a link is made beside it first.
+                        fs_err::remove_file(name("file")).ok();
+                        write(&name("file"), "in the way");
+                        place_file(&store, &digest, false, &name("file"), link).unwrap();
+                        place_tree(&store, &tree.digest, &name("tree"), link).unwrap();
+                    }
+                });
+            }
+        });
+        let left = names(&place.path("out"));
+        assert_eq!(left.len(), 16, "{left:?}");
+    };
+    for link in [Link::Copy, Link::Hardlink, Link::Auto] {
+        makers(link);
+    }
 }
 
 #[test]

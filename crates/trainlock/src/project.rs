@@ -8,14 +8,14 @@ use crate::settings::Settings;
 use crate::ui::Ui;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use trainlock_env::{Cancel, HostTools, Machine, Tool};
 use trainlock_fetch::{FetchError, Fetcher, ManyWanted, Want, Wanted as FetchWanted};
 use trainlock_lock::{Content, DataPin, Lock, LockError};
 use trainlock_manifest::{Data, ManifestError, Workspace};
 use trainlock_run::record::{DataRecord, ImageRecord, PackageRecord, RunRecord, ToolRecord};
 use trainlock_run::{Bench, Capacity, Plan, PlanError, Shell, State, Verdict, is_in_repository};
-use trainlock_store::{Index, Store, place_file, place_tree};
+use trainlock_store::{Index, Store, StoreError, place_file, place_fresh, place_tree};
 use trainlock_types::{DataSource, Digest, HumanSize, Name, Params, RelPath, SourceUrl, Value, nearest};
 
 /// Which hyperparameters.
@@ -104,6 +104,9 @@ fn without_address(word: &str) -> String {
         _ => word.to_owned(),
     }
 }
+
+/// Data takes its space twice where what is free is so many times as much.
+const COPIES: u64 = 20;
 
 impl Project {
     /// Loads the manifests and opens the store.
@@ -282,6 +285,18 @@ impl Project {
 
     /// Brings data into the store, and verifies it.
     pub(crate) fn bring(&self, lock: &Lock, data: &[&Data], offline: bool, ui: &Ui) -> Result<(), Failure> {
+        self.bring_each(lock, data, offline, ui, |_, _, _| ())
+    }
+
+    /// The same; `came` is told, from many threads, of each that was not there before as soon as it is, with the bytes of all.
+    fn bring_each(
+        &self,
+        lock: &Lock,
+        data: &[&Data],
+        offline: bool,
+        ui: &Ui,
+        came: impl Fn(&Data, &DataPin, u64) + Sync,
+    ) -> Result<(), Failure> {
         let mut wants = Vec::new();
         let mut pins = Vec::new();
         let mut bytes = 0;
@@ -297,7 +312,7 @@ impl Project {
             if !there {
                 bytes += pin.archive.map_or(pin.content.size(), |(_, size)| size);
                 wants.push(want(pin, &request.source));
-                pins.push(pin);
+                pins.push((*data, pin));
             }
         }
         if wants.is_empty() {
@@ -311,11 +326,12 @@ impl Project {
         let session = self.store.session()?;
         let results = {
             let (events, _display) = ui.events_of((wants.len() > 1).then_some(bytes));
-            Fetcher::new(self.fetch_settings(offline), events).bring_all(&session, &wants)
+            let came = |i: usize| came(pins[i].0, pins[i].1, bytes);
+            Fetcher::new(self.fetch_settings(offline), events).bring_each(&session, &wants, came)
         };
         session.finish(false)?;
         let (mut errors, mut lacking) = (Vec::new(), Vec::new());
-        for ((result, want), pin) in results.into_iter().zip(&wants).zip(pins) {
+        for ((result, want), (_, pin)) in results.into_iter().zip(&wants).zip(pins) {
             match result {
                 Ok(()) => {}
                 Err(FetchError::Offline { .. }) => lacking.push(Lacking::data(&self.store, &want.name, pin)?),
@@ -335,33 +351,42 @@ impl Project {
         Ok(())
     }
 
-    /// Brings all that these members' steps may need; what can't be had without a network is told together.
+    /// Brings all that these members' steps may need; what can't be had without a network is told together. `link`: puts
+    /// data at its place in the project's folder, too; what comes now, as soon as it is there.
     pub(crate) fn bring_all(
         &self,
         lock: &Lock,
         data: &[&Data],
         members: &[usize],
         offline: bool,
+        link: bool,
         ui: &Ui,
     ) -> Result<(), Failure> {
+        let (linked, roomy) = (Mutex::new(BTreeSet::new()), OnceLock::new());
+        let came = |data: &Data, pin: &DataPin, bytes| {
+            let copies = || *roomy.get_or_init(|| self.store.free() / COPIES >= bytes);
+            // What can't be done here is tried again below, and told there.
+            if link && self.place(data, pin, copies()).is_ok() {
+                linked.lock().unwrap_or_else(PoisonError::into_inner).insert(data.request.to.clone());
+            }
+        };
         let mut lack = Lack::default();
-        lack.keep(self.bring(lock, data, offline, ui))?;
+        lack.keep(self.bring_each(lock, data, offline, ui, came))?;
         lack.keep(self.bring_equipment(lock, members, offline, ui))?;
-        lack.done()
+        lack.done()?;
+        if link {
+            let linked = linked.into_inner().unwrap_or_else(PoisonError::into_inner);
+            self.link(lock, data, &linked, ui)?;
+        }
+        Ok(())
     }
 
-    /// Puts data at its place in the project's folder.
-    pub(crate) fn link(&self, lock: &Lock, data: &[&Data], ui: &Ui) -> Result<(), Failure> {
-        for data in data {
-            let request = &data.request;
-            let Some(pin) = lock.data(request.member.as_ref(), &request.name) else {
-                continue;
-            };
-            let to = request.to.on(&self.workspace.root);
-            match &pin.content {
-                Content::File { sha256, .. } => place_file(&self.store, sha256, false, &to, self.settings.link)?,
-                Content::Tree { tree, .. } => place_tree(&self.store, tree, &to, self.settings.link)?,
-            };
+    /// Puts data at its place in the project's folder, but for what is there already.
+    fn link(&self, lock: &Lock, data: &[&Data], there: &BTreeSet<RelPath>, ui: &Ui) -> Result<(), Failure> {
+        for data in data.iter().filter(|data| !there.contains(&data.request.to)) {
+            if let Some(pin) = lock.data(data.request.member.as_ref(), &data.request.name) {
+                self.place(data, pin, false)?;
+            }
         }
         match data {
             [] => ui.status("Finished", "no data to link"),
@@ -369,6 +394,17 @@ impl Project {
             many => ui.status("Linked", format!("{} data sets", many.len())),
         }
         Ok(())
+    }
+
+    /// Puts a data set at its place in the project's folder. `fresh`: it came a moment ago, and there is space enough for copies.
+    fn place(&self, data: &Data, pin: &DataPin, fresh: bool) -> Result<(), StoreError> {
+        let (to, link) = (data.request.to.on(&self.workspace.root), self.settings.link);
+        match &pin.content {
+            Content::File { sha256, .. } if fresh => place_fresh(&self.store, sha256, &to, link),
+            Content::File { sha256, .. } => place_file(&self.store, sha256, false, &to, link),
+            Content::Tree { tree, .. } => place_tree(&self.store, tree, &to, link),
+        }
+        .map(drop)
     }
 
     /// How fetching is done.

@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
     let mut project = Project::open(global)?;
     let members = project.select(&args.select)?;
     let lock = project.lock(Locking::from(args.lock), args.lock.offline(), ui)?;
-    project.bring_all(&lock, &project.data_of(&members), &members, args.lock.offline(), ui)?;
+    project.bring_all(&lock, &project.data_of(&members), &members, args.lock.offline(), false, ui)?;
     let inputs = airgap::inputs(&project, &lock, &members)?;
     let (inputs, files) = airgap::bundle(&project, &inputs, &args.file)?;
     ui.status("Bundled", format!("{files} files of the project and {inputs} of its inputs in {}", args.file.display()));

@@ -34,10 +34,7 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
         ui.status("Verified", format!("{count} files from {}", from.display()));
     }
     let data = project.data_of(&members);
-    project.bring_all(&lock, &data, &members, args.lock.offline(), ui)?;
-    if args.link {
-        project.link(&lock, &data, ui)?;
-    }
+    project.bring_all(&lock, &data, &members, args.lock.offline(), args.link, ui)?;
     // What the process frees at its end takes a large lock a while to free before.
     std::mem::forget(lock);
     Ok(Exit::Done)

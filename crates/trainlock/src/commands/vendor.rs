@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Args, global: &Global, ui: &Ui) -> Result<Exit, Failure
     let mut project = Project::open(global)?;
     let members = project.select(&args.select)?;
     let lock = project.lock(Locking::from(args.lock), args.lock.offline(), ui)?;
-    project.bring_all(&lock, &project.data_of(&members), &members, args.lock.offline(), ui)?;
+    project.bring_all(&lock, &project.data_of(&members), &members, args.lock.offline(), false, ui)?;
     let count = airgap::vendor(&airgap::inputs(&project, &lock, &members)?, &project.store, &args.dir)?;
     ui.status("Vendored", format!("{count} files in {}", args.dir.display()));
     Ok(Exit::Done)
