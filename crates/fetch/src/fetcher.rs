@@ -11,6 +11,7 @@ use crate::retry::backoff;
 use crate::settings::Settings;
 use crate::tree::{self, UnpackError};
 use crate::{file, http};
+use std::borrow::Borrow;
 use std::io::BufRead as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -189,19 +190,6 @@ impl Fetcher {
     /// # Errors
     /// For each want by itself.
     pub fn bring_all(&self, session: &Session, wants: &[Want]) -> Vec<Result<(), FetchError>> {
-        self.bring_each(session, wants, |_| ())
-    }
-
-    /// The same; `came` is told of each that was not there before, as soon as it is, from many threads.
-    ///
-    /// # Errors
-    /// For each want by itself.
-    pub fn bring_each(
-        &self,
-        session: &Session,
-        wants: &[Want],
-        came: impl Fn(usize) + Sync,
-    ) -> Vec<Result<(), FetchError>> {
         // Most of the time all is there, which needs no threads to find out.
         let mut results: Vec<Option<Result<(), FetchError>>> = Vec::new();
         for want in wants {
@@ -211,20 +199,41 @@ impl Fetcher {
                 Err(error) => Some(Err(FetchError::Store { name: want.name.clone(), error })),
             });
         }
-        let missing: Vec<(usize, &Want)> =
-            wants.iter().enumerate().zip(&results).filter(|(_, r)| r.is_none()).map(|(want, _)| want).collect();
-        let small = self.lock_small(session, missing.iter().map(|(_, want)| *want));
-        let bring = |(i, want): &(usize, &Want)| {
-            match &small {
-                Some((_, waited)) if want.is_small() => self.bring_locked(session, want, *waited),
-                _ => self.bring(session, want),
-            }?;
-            came(*i);
-            Ok(())
-        };
-        let mut brought = self.each(&missing, bring).into_iter();
+        let missing: Vec<&Want> =
+            wants.iter().zip(&results).filter(|(_, r)| r.is_none()).map(|(want, _)| want).collect();
+        let mut brought = self.bring_missing(session, &missing, |_, _| ()).into_iter();
         let answer = |result: Option<_>| result.or_else(|| brought.next()).unwrap_or(Ok(()));
         results.into_iter().map(answer).collect()
+    }
+
+    /// The same for what was found not to be there; `came` is told of each as soon as it is, from many threads, with the bytes
+    /// of a file if they are in memory.
+    ///
+    /// # Errors
+    /// For each want by itself.
+    pub fn bring_missing(
+        &self,
+        session: &Session,
+        wants: &[impl Borrow<Want> + Sync],
+        came: impl Fn(usize, Option<Vec<u8>>) + Sync,
+    ) -> Vec<Result<(), FetchError>> {
+        let wants: Vec<(usize, &Want)> = wants.iter().map(Borrow::borrow).enumerate().collect();
+        thread::scope(|scope| {
+            scope.spawn(|| session.prepare());
+            if wants.iter().flat_map(|(_, want)| &want.sources).any(|source| matches!(source, SourceUrl::Http(_))) {
+                // Whoever needs it waits for it, and tells what fails.
+                scope.spawn(|| self.net().is_ok());
+            }
+            let small = self.lock_small(session, wants.iter().map(|(_, want)| *want));
+            self.each(&wants, |(i, want)| {
+                let whole = match &small {
+                    Some((_, look)) if want.is_small() => self.bring_locked(session, want, *look),
+                    _ => self.bring(session, want),
+                }?;
+                came(*i, whole);
+                Ok(())
+            })
+        })
     }
 
     /// Calls `work` for all items, on a few threads, and on as many as there may be exchanges where those wait for answers.
@@ -302,12 +311,9 @@ impl Fetcher {
 
     /// One lock for all small files, where there are several: a lock of its own takes each longer than its bytes. With
     /// whether some may be there by the time that they are asked for. None where it can't be had, as each then can say.
-    fn lock_small<'w>(
-        &self,
-        session: &Session,
-        wants: impl Iterator<Item = &'w Want>,
-    ) -> Option<(LockGuard, bool)> {
-        let mut digests: Vec<&Digest> = wants.filter(|want| want.is_small()).map(|want| want.content.digest()).collect();
+    fn lock_small<'w>(&self, session: &Session, wants: impl Iterator<Item = &'w Want>) -> Option<(LockGuard, bool)> {
+        let mut digests: Vec<&Digest> =
+            wants.filter(|want| want.is_small()).map(|want| want.content.digest()).collect();
         if digests.len() < 2 {
             return None;
         }
@@ -324,30 +330,31 @@ impl Fetcher {
         Some((lock, waited || twice))
     }
 
-    fn bring(&self, session: &Session, want: &Want) -> Result<(), FetchError> {
+    fn bring(&self, session: &Session, want: &Want) -> Result<Option<Vec<u8>>, FetchError> {
         let _lock = self.lock(session, &want.name, want.content.digest())?;
         self.bring_locked(session, want, true)
     }
 
-    /// `look`: it may be there by now.
-    fn bring_locked(&self, session: &Session, want: &Want, look: bool) -> Result<(), FetchError> {
+    /// `look`: it may be there by now. Gives the bytes of a file that came in one piece.
+    fn bring_locked(&self, session: &Session, want: &Want, look: bool) -> Result<Option<Vec<u8>>, FetchError> {
         let Want { name, sources, content } = want;
         if look && content.is_in(session).map_err(|e| store(name, e))? {
-            return Ok(());
+            return Ok(None);
         }
         match content {
-            Wanted::File { sha256, size } => self.file(session, name, sources, (*sha256, *size)),
+            Wanted::File { sha256, size } => return self.file(session, name, sources, (*sha256, *size)),
             Wanted::Member { archive, member, sha256, size } => {
                 self.archive(session, name, sources, *archive)?;
-                self.extract(session, name, sources, *archive, member, Some((*sha256, *size))).map(drop)
+                self.extract(session, name, sources, *archive, member, Some((*sha256, *size)))?;
             }
             Wanted::Tree { archive, tree, size, count } => {
                 self.archive(session, name, sources, *archive)?;
                 let limits = Limits { size: *size, count: *count, ..self.limits(archive.1) };
-                self.unpack(session, name, sources, *archive, limits, Some(*tree)).map(drop)
+                self.unpack(session, name, sources, *archive, limits, Some(*tree))?;
             }
-            Wanted::Many(many) => self.bring_many(session, name, many),
+            Wanted::Many(many) => self.bring_many(session, name, many)?,
         }
+        Ok(None)
     }
 
     /// Sees to it that an archive is in the store; two inputs may come from one.
@@ -364,7 +371,7 @@ impl Fetcher {
         }
         // Locks are taken from the content to its archive, which no chain of hashes can turn into a ring.
         let _lock = self.lock(session, name, &archive.0)?;
-        if is_there()?.is_some() { Ok(()) } else { self.file(session, name, sources, archive) }
+        if is_there()?.is_some() { Ok(()) } else { self.file(session, name, sources, archive).map(drop) }
     }
 
     fn file(
@@ -373,9 +380,9 @@ impl Fetcher {
         name: &str,
         sources: &[SourceUrl],
         (sha256, size): (Digest, u64),
-    ) -> Result<(), FetchError> {
+    ) -> Result<Option<Vec<u8>>, FetchError> {
         let expect = Expect { sha256: Some(sha256), size: Some(size), checksum: None };
-        self.download(session, name, sources, expect).map(drop)
+        self.download_marked(session, name, sources, expect).map(|(_, _, marks)| marks.whole)
     }
 
     /// Held while an input is fetched, so that other processes wait for it instead of fetching it too.

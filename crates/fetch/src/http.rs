@@ -52,7 +52,7 @@ pub(crate) fn fetch(
         Some((_, Came::End(Err(failure)))) => return Err(failure),
         _ => return Err(Failure::Interrupted),
     };
-    progress.marks = Marks { version: head.version.clone(), validator: None };
+    progress.marks = Marks { version: head.version.clone(), ..Marks::default() };
     if matches!(url.scheme(), "http" | "https") {
         progress.marks.validator = head.validator();
     }

@@ -78,6 +78,8 @@ pub(crate) struct Marks {
     pub(crate) version: Option<String>,
     /// What names the bytes at a plain address.
     pub(crate) validator: Option<Validator>,
+    /// The whole file, where it came in one piece.
+    pub(crate) whole: Option<Vec<u8>>,
 }
 
 /// How many bytes come between two events.

@@ -90,13 +90,19 @@ const PART: usize = 256;
 /// where they are missing. What stands there (a folder, too) is replaced by a rename, when the new
 /// one is complete. Errors: the object is missing or damaged; the wanted way does not work.
 pub fn place_file(store: &Store, sha256: &Digest, exec: bool, dest: &Path, link: Link) -> Result<Placed, StoreError> {
-    place_object(store, sha256, exec, dest, link, SMALL)
+    place_object(store, sha256, exec, dest, link, (SMALL, None))
 }
 
 /// The same for an object that was put a moment ago, when most of it is not on the disk yet: then a copy is made
-/// faster than a reflink of up to 1 MiB, and only takes more space.
-pub fn place_fresh(store: &Store, sha256: &Digest, dest: &Path, link: Link) -> Result<Placed, StoreError> {
-    place_object(store, sha256, false, dest, link, FRESH)
+/// faster than a reflink of up to 1 MiB, and only takes more space. `bytes`: what is in it, if that is in memory.
+pub fn place_fresh(
+    store: &Store,
+    sha256: &Digest,
+    bytes: Option<&[u8]>,
+    dest: &Path,
+    link: Link,
+) -> Result<Placed, StoreError> {
+    place_object(store, sha256, false, dest, link, (FRESH, bytes))
 }
 
 fn place_object(
@@ -105,7 +111,7 @@ fn place_object(
     exec: bool,
     dest: &Path,
     link: Link,
-    small: u64,
+    (small, bytes): (u64, Option<&[u8]>),
 ) -> Result<Placed, StoreError> {
     let (from, size) = object_file(store, sha256, exec)?;
     let (parent, name) = split(dest)?;
@@ -138,8 +144,8 @@ fn place_object(
         let temp = Temp::new(temporary(parent, name));
         let made = temp.path().file_name().unwrap_or(name);
         let to = Target { folder: folder.as_fd(), device, name: made, path: temp.path(), guarded: true };
-        let (placed, _guard) =
-            place(store, Object { folder: CWD, name: &from, path: &from, size, exec }, to, link, small)?;
+        let object = Object { folder: CWD, name: &from, path: &from, size, exec, small, bytes };
+        let (placed, _guard) = place(store, object, to, link)?;
         tries -= 1;
         match swap_in(temp, dest) {
             // A hard link can't be guarded from who looks for leftovers.
@@ -206,8 +212,8 @@ pub fn place_part(store: &Store, tree: &Digest, entry: &Entry, dest: &Path, link
     let device = Stamp::fd(&to).map_err(|e| StoreError::io("read", parent, e))?.dev;
     let target = Target { folder: to.as_fd(), device, name, path: dest, guarded: false };
     let exec = entry.kind == EntryKind::Executable;
-    let object = Object { folder: CWD, name: &from, path: &from, size: entry.size, exec };
-    place(store, object, target, link, SMALL).map(drop)
+    let object = Object { folder: CWD, name: &from, path: &from, size: entry.size, exec, small: SMALL, bytes: None };
+    place(store, object, target, link).map(drop)
 }
 
 impl Store {
@@ -391,9 +397,10 @@ fn lay_out_folder(
             Err(error) => return Err(StoreError::io("read", path, error)),
         }
         let to = Target { folder: target.as_fd(), device, name: OsStr::new(name), path: &dest, guarded: false };
-        let object = Object { folder: source_fd, name: source_name, path: &path, size: entry.size, exec };
-        let done = match place(store, object, to, link, SMALL) {
-            Err(StoreError::Link { .. }) if fall_back => place(store, object, to, Link::Copy, SMALL),
+        let (size, small, bytes) = (entry.size, SMALL, None);
+        let object = Object { folder: source_fd, name: source_name, path: &path, size, exec, small, bytes };
+        let done = match place(store, object, to, link) {
+            Err(StoreError::Link { .. }) if fall_back => place(store, object, to, Link::Copy),
             other => other,
         };
         placed = placed.max(done?.0);
@@ -409,6 +416,10 @@ struct Object<'a> {
     path: &'a Path,
     size: u64,
     exec: bool,
+    /// Up to so many bytes it is rather copied than reflinked.
+    small: u64,
+    /// What is in it, if that is in memory.
+    bytes: Option<&'a [u8]>,
 }
 
 /// Where a file is to be made: a name in an open folder, and its whole path for messages.
@@ -423,21 +434,14 @@ struct Target<'a> {
     guarded: bool,
 }
 
-/// Makes a file that does not exist yet; guarded, if it is to be, until what this returns is dropped. `small`: up to so many
-/// bytes are rather copied than reflinked.
-fn place(
-    store: &Store,
-    from: Object<'_>,
-    to: Target<'_>,
-    link: Link,
-    small: u64,
-) -> Result<(Placed, Option<File>), StoreError> {
+/// Makes a file that does not exist yet; guarded, if it is to be, until what this returns is dropped.
+fn place(store: &Store, from: Object<'_>, to: Target<'_>, link: Link) -> Result<(Placed, Option<File>), StoreError> {
     let failed = |link: &'static str, source: Errno| match source {
         Errno::NOSPC | Errno::DQUOT => StoreError::io("write", to.path, source),
         _ => StoreError::Link { link, from: from.path.to_owned(), to: to.path.to_owned(), source: source.into() },
     };
     let auto = link == Link::Auto;
-    if auto && store.reflinks(to.device) == Some(true) && from.size <= small {
+    if auto && store.reflinks(to.device) == Some(true) && from.size <= from.small {
         return Ok((Placed::Copy, Some(copy(from, to)?)));
     }
     if link == Link::Reflink || auto && store.reflinks(to.device) != Some(false) {
@@ -511,15 +515,30 @@ thread_local! {
 /// Makes a file of its own that holds the same.
 fn copy(from: Object<'_>, to: Target<'_>) -> Result<File, StoreError> {
     let Object { path, size, .. } = from;
+    let failed = |e: io::Error| StoreError::io("write", to.path, e);
+    let unmade = |done: Result<(), StoreError>| {
+        done.inspect_err(|_| {
+            // The first error is the one to tell.
+            let _ = rustix::fs::unlinkat(to.folder, to.name, AtFlags::empty());
+        })
+    };
+    if let Some(bytes) = from.bytes {
+        let mut copy = new_file(to).map_err(|e| failed(e.into()))?;
+        let full = |e| StoreError::from_write(write_error(to.path, size, e)).unwrap_or_else(failed);
+        let written = copy.write_all(bytes).map_err(full);
+        let done = written.and_then(|()| store::repair(&copy, from.exec).map_err(|e| failed(e.into())));
+        return unmade(done).map(|()| copy);
+    }
     let source = sys::open_file(from.folder, from.name).map_err(|e| StoreError::io("read", path, e))?;
     let mut source = File::from(source);
-    let failed = |e: io::Error| StoreError::io("write", to.path, e);
     let mut copy = new_file(to).map_err(|e| failed(e.into()))?;
     let mut written = if size >= LARGE { kernel_copy(&source, &copy) } else { 0 };
     let mut buffer = BUFFER.take();
     buffer.resize(hash::CHUNK, 0);
     let result = loop {
-        match source.read(&mut buffer) {
+        // A file of the store does not grow.
+        let read = if written == size { Ok(0) } else { source.read(&mut buffer) };
+        match read {
             Ok(0) => break store::repair(&copy, from.exec).map_err(|e| failed(e.into())),
             Ok(n) => {
                 if let Err(error) = copy.write_all(&buffer[..n]) {
@@ -533,11 +552,7 @@ fn copy(from: Object<'_>, to: Target<'_>) -> Result<File, StoreError> {
         }
     };
     BUFFER.set(buffer);
-    if result.is_err() {
-        // The first error is the one to tell.
-        let _ = rustix::fs::unlinkat(to.folder, to.name, AtFlags::empty());
-    }
-    result.map(|()| copy)
+    unmade(result).map(|()| copy)
 }
 
 /// Lets the kernel copy as much as it can, and gives the bytes. It shares blocks where the file system can do so. What is left

@@ -113,6 +113,11 @@ impl Session {
         Ok(target)
     }
 
+    /// Does now what the first put would have to wait for. Without need: whatever fails here fails then, too.
+    pub fn prepare(&self) {
+        let _ = self.room.mark();
+    }
+
     /// Makes all that was put so far survive a power cut, by one sync of the store's file system.
     pub fn sync(&self) -> Result<(), StoreError> {
         let room = &self.room;
@@ -147,19 +152,25 @@ impl Room {
         *self.marked.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// Makes the session's marker durable.
+    fn mark(&self) -> io::Result<()> {
+        let mut marked = self.marked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !*marked && !self.sync_each {
+            fs_err::File::create(self.dir.join(MARKER))?;
+            sys::sync_dir(&self.dir)?;
+            sys::sync_dir(&self.store.root().join("tmp"))?;
+            *marked = true;
+        }
+        Ok(())
+    }
+
     /// Moves something complete and hashed to its name in the store. Before the first such move the
     /// session's marker is made durable, so that after a power cut the next session knows what to hash again.
     pub(crate) fn put_in_place(&self, to: &Path, rename: impl Fn() -> Result<(), rustix::io::Errno>) -> io::Result<()> {
         if self.sync_each {
             sys::sync_file_system(&self.root)?;
         } else {
-            let mut marked = self.marked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            if !*marked {
-                fs_err::File::create(self.dir.join(MARKER))?;
-                sys::sync_dir(&self.dir)?;
-                sys::sync_dir(&self.store.root().join("tmp"))?;
-                *marked = true;
-            }
+            self.mark()?;
         }
         sys::with_parent(to, rename)?;
         // A writer that outlives the session's end needs settling again.

@@ -285,17 +285,18 @@ impl Project {
 
     /// Brings data into the store, and verifies it.
     pub(crate) fn bring(&self, lock: &Lock, data: &[&Data], offline: bool, ui: &Ui) -> Result<(), Failure> {
-        self.bring_each(lock, data, offline, ui, |_, _, _| ())
+        self.bring_each(lock, data, offline, ui, |_, _, _, _| ())
     }
 
-    /// The same; `came` is told, from many threads, of each that was not there before as soon as it is, with the bytes of all.
+    /// The same; `came` is told, from many threads, of each that was not there before as soon as it is, with the bytes
+    /// of a file if they are in memory, and how many all are.
     fn bring_each(
         &self,
         lock: &Lock,
         data: &[&Data],
         offline: bool,
         ui: &Ui,
-        came: impl Fn(&Data, &DataPin, u64) + Sync,
+        came: impl Fn(&Data, &DataPin, Option<Vec<u8>>, u64) + Sync,
     ) -> Result<(), Failure> {
         let mut wants = Vec::new();
         let mut pins = Vec::new();
@@ -326,8 +327,8 @@ impl Project {
         let session = self.store.session()?;
         let results = {
             let (events, _display) = ui.events_of((wants.len() > 1).then_some(bytes));
-            let came = |i: usize| came(pins[i].0, pins[i].1, bytes);
-            Fetcher::new(self.fetch_settings(offline), events).bring_each(&session, &wants, came)
+            let came = |i: usize, whole| came(pins[i].0, pins[i].1, whole, bytes);
+            Fetcher::new(self.fetch_settings(offline), events).bring_missing(&session, &wants, came)
         };
         session.finish(false)?;
         let (mut errors, mut lacking) = (Vec::new(), Vec::new());
@@ -363,10 +364,10 @@ impl Project {
         ui: &Ui,
     ) -> Result<(), Failure> {
         let (linked, roomy) = (Mutex::new(BTreeSet::new()), OnceLock::new());
-        let came = |data: &Data, pin: &DataPin, bytes| {
-            let copies = || *roomy.get_or_init(|| self.store.free() / COPIES >= bytes);
+        let came = |data: &Data, pin: &DataPin, whole: Option<Vec<u8>>, bytes| {
+            let is_roomy = || *roomy.get_or_init(|| self.store.free() / COPIES >= bytes);
             // What can't be done here is tried again below, and told there.
-            if link && self.place(data, pin, copies()).is_ok() {
+            if link && self.place(data, pin, is_roomy().then_some(whole.as_deref())).is_ok() {
                 linked.lock().unwrap_or_else(PoisonError::into_inner).insert(data.request.to.clone());
             }
         };
@@ -385,7 +386,7 @@ impl Project {
     fn link(&self, lock: &Lock, data: &[&Data], there: &BTreeSet<RelPath>, ui: &Ui) -> Result<(), Failure> {
         for data in data.iter().filter(|data| !there.contains(&data.request.to)) {
             if let Some(pin) = lock.data(data.request.member.as_ref(), &data.request.name) {
-                self.place(data, pin, false)?;
+                self.place(data, pin, None)?;
             }
         }
         match data {
@@ -396,12 +397,15 @@ impl Project {
         Ok(())
     }
 
-    /// Puts a data set at its place in the project's folder. `fresh`: it came a moment ago, and there is space enough for copies.
-    fn place(&self, data: &Data, pin: &DataPin, fresh: bool) -> Result<(), StoreError> {
+    /// Puts a data set at its place in the project's folder. `fresh`: it came a moment ago, with its bytes if they are in
+    /// memory, and there is space enough for copies.
+    fn place(&self, data: &Data, pin: &DataPin, fresh: Option<Option<&[u8]>>) -> Result<(), StoreError> {
         let (to, link) = (data.request.to.on(&self.workspace.root), self.settings.link);
         match &pin.content {
-            Content::File { sha256, .. } if fresh => place_fresh(&self.store, sha256, &to, link),
-            Content::File { sha256, .. } => place_file(&self.store, sha256, false, &to, link),
+            Content::File { sha256, .. } => match fresh {
+                Some(bytes) => place_fresh(&self.store, sha256, bytes, &to, link),
+                None => place_file(&self.store, sha256, false, &to, link),
+            },
             Content::Tree { tree, .. } => place_tree(&self.store, tree, &to, link),
         }
         .map(drop)

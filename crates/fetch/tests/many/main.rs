@@ -6,7 +6,9 @@ mod hub;
 use std::io::Write as _;
 use std::path::PathBuf;
 use tempfile::TempDir;
-use trainlock_fetch::{Content, FetchError, Fetcher, IndexSettings, ManyWanted, PackageIndex, Resolved, Settings, Want, Wanted};
+use trainlock_fetch::{
+    Content, FetchError, Fetcher, IndexSettings, ManyWanted, PackageIndex, Resolved, Settings, Want, Wanted,
+};
 use trainlock_store::{Session, Store};
 use trainlock_testing::{Fault, FaultServer};
 use trainlock_types::{DataRequest, DataSource, Digest, Events, Name, RelPath, SourceUrl};
