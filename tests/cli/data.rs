@@ -1,7 +1,8 @@
 //! Data: fetched, verified, unpacked, placed; and what happens when upstream changes.
 
 use crate::{count, project, write_manifest};
-use trainlock_testing::{Fault, FaultServer, TestContext};
+use std::os::unix::fs::PermissionsExt as _;
+use trainlock_testing::{Fault, FaultServer, Ran, TestContext};
 
 fn one(server: &FaultServer, more: &str) -> TestContext {
     let context = project("");
@@ -36,6 +37,41 @@ fn locked_once_fetched_once_and_offline_afterwards() {
     );
     context.run(["fetch", "--locked"]).expect(0);
     assert_eq!(server.requests("/raw.csv").len(), 2);
+}
+
+#[test]
+fn each_is_linked_as_soon_as_it_is_there() {
+    let server = FaultServer::start();
+    let large = vec![b'x'; 2 << 20];
+    server.serve("/small", "1,2,3\n");
+    server.serve("/large", large.clone());
+    server.serve("/last", "last\n");
+    let context = project("");
+    let line =
+        |name: &str| format!("{name} = {{ url = \"{}\", to = \"in/{name}\" }}\n", server.url(&format!("/{name}")));
+    write_manifest(&context, &format!("[data]\n{}", ["small", "large", "last"].map(line).concat()));
+    context.run(["lock"]).expect(0);
+    fs_err::remove_dir_all(context.store()).unwrap();
+    server.script("/last", "last\n", [Fault::Status(404), Fault::Ok]);
+    context.write("in/small", "in the way");
+    // Nothing here needs a package index, and pip knows one only after a while.
+    context.write("bin/python3", "#!/bin/sh\necho asked >>$(dirname $0)/asked\nexit 1\n");
+    fs_err::set_permissions(context.project().join("bin/python3"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", context.project().join("bin").display());
+    let fetch = || Ran::of(context.command(["fetch", "--locked", "--link"]).env("PATH", &path));
+    let failed = fetch().expect(1);
+    assert!(failed.stderr.contains("`last`") && failed.stderr.contains("404"), "{}", failed.stderr);
+    assert_eq!((context.read("in/small"), context.read_bytes("in/large") == large), ("1,2,3\n".into(), true));
+    assert!(!context.has("in/last") && !context.has("bin/asked"));
+    fetch().expect(0);
+    assert_eq!(context.read("in/last"), "last\n");
+    assert_eq!(walk(&context.project().join("in")).len(), 3);
+    assert_eq!((server.requests("/small").len(), server.requests("/large").len()), (2, 2));
+    // What a user did to it is undone.
+    fs_err::remove_file(context.project().join("in/small")).unwrap();
+    let done = fetch().expect(0);
+    assert!(done.stderr.contains("Linked 3 data sets"), "{}", done.stderr);
+    assert_eq!(context.read("in/small"), "1,2,3\n");
 }
 
 #[test]

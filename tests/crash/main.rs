@@ -119,10 +119,6 @@ params = []
 fn collect(folder: &Path, name: &str, files: &mut BTreeMap<String, Vec<u8>>) {
     for entry in fs_err::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
-        // What a killed process was making beside its place is taken for a leftover once it is ten seconds old, and removed.
-        if entry.file_name().to_string_lossy().starts_with(".trainlock-tmp.") {
-            continue;
-        }
         let name = format!("{name}/{}", entry.file_name().to_string_lossy());
         match entry.path().is_dir() {
             true => collect(&entry.path(), &name, files),

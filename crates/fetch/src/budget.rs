@@ -397,6 +397,25 @@ mod tests {
     }
 
     #[test]
+    fn there_is_room_until_somebody_waits() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let budget = Arc::new(Budget::new(9, 1, || Ok(Client::new())));
+        let url = Url::parse("https://a.org/x").unwrap();
+        run(async {
+            assert!(budget.has_room(0) && !budget.has_room(1));
+            let first = budget.take(&url, false).await.unwrap();
+            assert!(budget.has_room(1) && !budget.has_room(2));
+            let mut waiting = Box::pin(budget.take(&url, false));
+            assert!(tokio::time::timeout(Duration::from_millis(5), &mut waiting).await.is_err());
+            assert!(!budget.has_room(1));
+            drop(waiting);
+            assert!(budget.has_room(1));
+            drop(first);
+            assert!(budget.has_room(0) && !budget.has_room(1));
+        });
+    }
+
+    #[test]
     fn exchanges_share_a_connection_that_speaks_http_2() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let budget = Arc::new(Budget::new(3, 2, || Ok(Client::new())));

@@ -153,8 +153,8 @@ struct UrlRequest<'a> {
     unpack: bool,
 }
 
-/// How often it is looked whether more threads would have something to do.
-const GROW: Duration = Duration::from_millis(3);
+/// How soon it is looked again whether more threads would have something to do: where they had, and at most.
+const GROW: (Duration, Duration) = (Duration::from_millis(3), Duration::from_millis(12));
 
 /// So many bytes more than any try before make it worth going on: each file of finite size takes so many tries at most.
 const ADVANCE: u64 = 1 << 20;
@@ -218,6 +218,9 @@ impl Fetcher {
         came: impl Fn(usize, Option<Vec<u8>>) + Sync,
     ) -> Vec<Result<(), FetchError>> {
         let wants: Vec<(usize, &Want)> = wants.iter().map(Borrow::borrow).enumerate().collect();
+        if wants.is_empty() {
+            return Vec::new();
+        }
         thread::scope(|scope| {
             scope.spawn(|| session.prepare());
             if wants.iter().flat_map(|(_, want)| &want.sources).any(|source| matches!(source, SourceUrl::Http(_))) {
@@ -255,11 +258,14 @@ impl Fetcher {
         let mut results: Vec<(usize, R)> = thread::scope(|scope| {
             let few = 2 * thread::available_parallelism().map_or(2, usize::from);
             let mut threads: Vec<_> = (0..few.min(most)).map(|_| scope.spawn(worker)).collect();
+            let mut pause = GROW.0;
             while threads.len() < most && next.load(Ordering::Relaxed) < items.len() {
-                thread::park_timeout(GROW);
+                thread::park_timeout(pause);
+                pause = (pause * 2).min(GROW.1);
                 if self.net.get().is_some_and(|net| net.as_ref().is_ok_and(|net| net.has_room(threads.len()))) {
                     let more = threads.len().min(most - threads.len());
                     threads.extend((0..more).map(|_| scope.spawn(worker)));
+                    pause = GROW.0;
                 }
             }
             threads

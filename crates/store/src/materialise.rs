@@ -467,8 +467,8 @@ fn place(store: &Store, from: Object<'_>, to: Target<'_>, link: Link) -> Result<
 }
 
 /// A file that does not exist yet, to be written to.
-fn new_file(to: Target<'_>) -> Result<File, Errno> {
-    let make = || rustix::fs::openat(to.folder, to.name, NEW_FILE, sys::mode(0o600));
+fn new_file(to: Target<'_>, exec: bool) -> Result<File, Errno> {
+    let make = || rustix::fs::openat(to.folder, to.name, NEW_FILE, sys::mode(sys::mode_bits(exec)));
     Ok(File::from(if to.guarded { guard(to.folder, Path::new(to.name), make)? } else { make()? }))
 }
 
@@ -493,7 +493,7 @@ fn reflink(from: Object<'_>, to: Target<'_>) -> Result<File, Errno> {
     #[cfg(target_os = "linux")]
     {
         let source = sys::open_file(from.folder, from.name)?;
-        let copy = new_file(to)?;
+        let copy = new_file(to, from.exec)?;
         let made = rustix::fs::ioctl_ficlone(&copy, source).and_then(|()| store::repair(&copy, from.exec));
         if made.is_err() {
             rustix::fs::unlinkat(to.folder, to.name, AtFlags::empty())?;
@@ -523,7 +523,7 @@ fn copy(from: Object<'_>, to: Target<'_>) -> Result<File, StoreError> {
         })
     };
     if let Some(bytes) = from.bytes {
-        let mut copy = new_file(to).map_err(|e| failed(e.into()))?;
+        let mut copy = new_file(to, from.exec).map_err(|e| failed(e.into()))?;
         let full = |e| StoreError::from_write(write_error(to.path, size, e)).unwrap_or_else(failed);
         let written = copy.write_all(bytes).map_err(full);
         let done = written.and_then(|()| store::repair(&copy, from.exec).map_err(|e| failed(e.into())));
@@ -531,7 +531,7 @@ fn copy(from: Object<'_>, to: Target<'_>) -> Result<File, StoreError> {
     }
     let source = sys::open_file(from.folder, from.name).map_err(|e| StoreError::io("read", path, e))?;
     let mut source = File::from(source);
-    let mut copy = new_file(to).map_err(|e| failed(e.into()))?;
+    let mut copy = new_file(to, from.exec).map_err(|e| failed(e.into()))?;
     let mut written = if size >= LARGE { kernel_copy(&source, &copy) } else { 0 };
     let mut buffer = BUFFER.take();
     buffer.resize(hash::CHUNK, 0);

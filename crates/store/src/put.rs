@@ -6,6 +6,7 @@ use crate::partial::{Journal, Pieces};
 use crate::session::{Room, Session};
 use crate::store::{self, result_content, result_file};
 use crate::sys::{self, Stamp, Temp};
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -47,7 +48,9 @@ impl Session {
     /// Begins an object. The writer may go to another thread, and needs no reference to the session.
     pub fn writer(&self) -> Result<ObjectWriter, StoreError> {
         let temp = Temp::new(self.room.temporary());
-        let file = fs_err::File::create_new(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
+        let mut options = fs_err::File::options();
+        options.write(true).create_new(true).mode(sys::mode_bits(false));
+        let file = options.open(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
         Ok(ObjectWriter::new(self.room.clone(), file.into_parts().0, temp, None))
     }
 

@@ -401,7 +401,10 @@ impl Store {
 
 /// Gives an open file the mode and the time of the store's files.
 pub(crate) fn repair(file: &File, exec: bool) -> Result<(), rustix::io::Errno> {
-    rustix::fs::fchmod(file, sys::mode(sys::mode_bits(exec)))?;
+    // A file made with that mode mostly has it, and to look is quicker than to write it down once more.
+    if Stamp::fd(file)?.mode & 0o7777 != sys::mode_bits(exec) {
+        rustix::fs::fchmod(file, sys::mode(sys::mode_bits(exec)))?;
+    }
     rustix::fs::futimens(file, &sys::fixed_times())
 }
 

@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use fs_err as fs;
 use fs_err::os::unix::fs::symlink;
-use trainlock_store::{Link, Placed, Store, StoreError, place_file, place_tree};
+use trainlock_store::{Link, Placed, Store, StoreError, place_file, place_fresh, place_tree};
 use trainlock_types::Digest;
 
 const LINKS: [Link; 4] = [Link::Auto, Link::Hardlink, Link::Copy, Link::Reflink];
@@ -205,6 +205,31 @@ fn what_is_damaged_is_never_placed() {
     let folder = place_tree(&place.store, &tree.digest, &place.path("folder"), Link::Copy);
     assert!(matches!(folder, Err(StoreError::Damaged { .. })), "{folder:?}");
     assert_eq!(names(&place.path("folder")), ["d", "x"]);
+}
+
+#[test]
+fn what_was_put_a_moment_ago_is_placed_from_memory() {
+    let place = Place::new();
+    let (content, digest) = (vec![b'x'; 100_000], place.put(&vec![b'x'; 100_000]));
+    let reflinks = reflinks(&place);
+    for (name, bytes) in [("read", None), ("remembered", Some(&*content))] {
+        let file = place.path(name);
+        // The second takes the place of the first.
+        for _ in 0..2 {
+            let placed = place_fresh(&place.store, &digest, bytes, &file, Link::Auto).unwrap();
+            assert_eq!(placed, if reflinks { Placed::Copy } else { Placed::Hardlink }, "{name}");
+            assert_eq!(fs::read(&file).unwrap(), content);
+
+            assert_eq!((mtime(&file), mode(&file)), (FIXED, 0o444));
+        }
+        place_fresh(&place.store, &digest, bytes, &file, Link::Copy).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), content);
+    }
+    assert!(place.store.touched(&digest).unwrap().is_empty() && place.is_clean());
+    let missing = Digest::of(b"none");
+    let failed = place_fresh(&place.store, &missing, Some(&content), &place.path("none"), Link::Auto);
+    assert!(matches!(failed, Err(StoreError::Missing(_))), "{failed:?}");
+    assert!(!place.path("none").exists());
 }
 
 #[test]

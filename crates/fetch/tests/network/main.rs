@@ -591,6 +591,33 @@ fn one_fetches_the_other_waits() {
     assert!(waited <= 3);
 }
 
+/// Small files have one lock together.
+#[test]
+fn of_two_that_want_the_same_small_files_one_fetches_them() {
+    let server = FaultServer::start();
+    let place = Place::new();
+    let body = |i: usize| format!("{}\n", i / 2).repeat(100).into_bytes();
+    (0..60).for_each(|i| server.script(&format!("/{i}"), body(i), [Fault::Drip(200, Duration::from_millis(5))]));
+    let wants: Vec<Want> = (0..60).map(|i| want(&[&server.url(&format!("/{i}"))], &body(i))).collect();
+    let run = || {
+        let (tell, told): (_, Receiver<Vec<Event>>) = channel();
+        let session = place.store.session().unwrap();
+        let fetcher = Fetcher::new(settings(), Events::to(tell));
+        fetcher.bring_all(&session, &wants).into_iter().for_each(|result| result.unwrap());
+        drop(fetcher);
+        told.into_iter().flatten().filter(|e| matches!(e, Event::Waiting { .. })).count()
+    };
+    let waited: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(run)).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).sum()
+    });
+    assert!(waited <= 2, "{waited}");
+    assert_eq!(place.objects(), 30);
+    for i in 0..60 {
+        assert!(server.requests(&format!("/{i}")).len() <= 1, "{i}");
+    }
+}
+
 #[test]
 fn an_interrupt_ends_transfers_and_waits() {
     let server = FaultServer::start();
