@@ -256,7 +256,7 @@ impl Fetcher {
         };
         let worker = || std::iter::from_fn(take).map(|(index, item)| (index, work(item))).collect::<Vec<_>>();
         let mut results: Vec<(usize, R)> = thread::scope(|scope| {
-            let few = 2 * thread::available_parallelism().map_or(2, usize::from);
+            let few = 3 * thread::available_parallelism().map_or(2, usize::from);
             let mut threads: Vec<_> = (0..few.min(most)).map(|_| scope.spawn(worker)).collect();
             let mut pause = GROW.0;
             while threads.len() < most && next.load(Ordering::Relaxed) < items.len() {

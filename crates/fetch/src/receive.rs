@@ -198,8 +198,7 @@ impl<'a> Receive<'a> {
 
     /// Notes where the bytes come from.
     pub(crate) fn set_origin(&mut self, origin: &Origin) -> Result<(), Failure> {
-        let note = serde_json::to_string(origin).unwrap_or_default();
-        Ok(self.writer.set_note(&note)?)
+        Ok(self.writer.set_note(|| serde_json::to_string(origin).unwrap_or_default())?)
     }
 
     /// The pieces that are there: the first byte of each, and the one behind its last.

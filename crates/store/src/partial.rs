@@ -194,9 +194,10 @@ impl ObjectWriter {
     }
 
     /// Notes, in one line, where the bytes come from, for a writer that goes on with them.
-    pub fn set_note(&mut self, note: &str) -> Result<(), StoreError> {
+    pub fn set_note(&mut self, note: impl FnOnce() -> String) -> Result<(), StoreError> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
-        if journal.note.as_deref() == Some(note) && journal.file.is_some() {
+        let note = note();
+        if journal.note.as_deref() == Some(&note) && journal.file.is_some() {
             return Ok(());
         }
         let mut text = format!("{FORMAT}\n{}\n", note.replace('\n', " "));
@@ -211,7 +212,7 @@ impl ObjectWriter {
         let file = fs_err::OpenOptions::new().append(true).open(temp.path()).map_err(failed)?;
         fs_err::rename(temp.path(), journal.path()).map_err(failed)?;
         temp.keep();
-        (journal.file, journal.note) = (Some(file.into_parts().0), Some(note.to_owned()));
+        (journal.file, journal.note) = (Some(file.into_parts().0), Some(note));
         Ok(())
     }
 

@@ -255,7 +255,7 @@ fn pieces_in_any_order() {
     let pieces = |writer: &trainlock_store::ObjectWriter| writer.pieces().collect::<Vec<_>>();
 
     let mut writer = resumed();
-    writer.set_note("from there").unwrap();
+    writer.set_note(|| "from there".to_owned()).unwrap();
     writer.write_all(&content[..1000]).unwrap();
     writer.write_ahead(300_000, &content[300_000..400_000]).unwrap();
     writer.write_all(&content[1000..2000]).unwrap();
@@ -265,7 +265,7 @@ fn pieces_in_any_order() {
     let mut writer = resumed();
     assert_eq!((writer.note(), writer.written()), (Some("from there"), 2000));
     assert_eq!(pieces(&writer), [(0, 2000), (2500, 3000), (300_000, 400_000)]);
-    writer.set_note("from elsewhere").unwrap();
+    writer.set_note(|| "from elsewhere".to_owned()).unwrap();
     writer.write_all(&content[2000..2500]).unwrap();
     let mut seen = 0;
     writer.catch_up(|bytes| seen += bytes.len()).unwrap();
@@ -291,7 +291,7 @@ fn pieces_in_any_order() {
 
     let mut writer = resumed();
     assert_eq!(pieces(&writer), []);
-    writer.set_note("from there").unwrap();
+    writer.set_note(|| "from there".to_owned()).unwrap();
     writer.write_ahead(1000, &content[1000..]).unwrap();
     writer.write_all(&content[..1000]).unwrap();
     writer.catch_up(|_| {}).unwrap();
@@ -300,7 +300,7 @@ fn pieces_in_any_order() {
     assert!(fs_err::read_dir(store.root().join("partial")).unwrap().next().is_none());
     // What has a gap is no object.
     let mut writer = resumed();
-    writer.set_note("from there").unwrap();
+    writer.set_note(|| "from there".to_owned()).unwrap();
     writer.write_ahead(1000, &content[1000..]).unwrap();
     assert!(writer.finish(None).is_err());
 }
