@@ -171,6 +171,18 @@ impl Fetcher {
         Fetcher::new(Settings { retries: 0, connect_timeout, ..self.settings.clone() }, self.events.clone())
     }
 
+    /// From now on what happens is told to these.
+    pub fn tell(&mut self, events: Events) {
+        self.events = events;
+    }
+
+    /// Sets up now what the first byte from a network needs, if it comes from there: what fails here fails then, and is told.
+    pub fn prepare(&self, source: &SourceUrl) {
+        if matches!(source, SourceUrl::Http(_)) {
+            let _ = self.net();
+        }
+    }
+
     /// Finds out what requests stand for, and brings all of it into the store, many at once. The
     /// answers are in the order of the requests.
     ///
@@ -223,10 +235,6 @@ impl Fetcher {
         }
         thread::scope(|scope| {
             scope.spawn(|| session.prepare());
-            if wants.iter().flat_map(|(_, want)| &want.sources).any(|source| matches!(source, SourceUrl::Http(_))) {
-                // Whoever needs it waits for it, and tells what fails.
-                scope.spawn(|| self.net().is_ok());
-            }
             let small = self.lock_small(session, wants.iter().map(|(_, want)| *want));
             self.each(&wants, |(i, want)| {
                 let whole = match &small {

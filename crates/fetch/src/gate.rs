@@ -12,7 +12,10 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 const FAR: Duration = Duration::from_millis(10);
 
 /// How long it is looked on before more are let in, at first and at most.
-const LOOK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
+const LOOK: (Duration, Duration) = (Duration::from_millis(80), Duration::from_secs(3));
+
+/// How long they are tried.
+const TRY: Duration = Duration::from_millis(40);
 
 /// How long from the first byte on nothing is counted: all begins.
 const START: Duration = Duration::from_millis(30);
@@ -89,7 +92,7 @@ impl Gate {
         }
         state.bytes += bytes as u64;
         let time = now - since;
-        if time < state.look {
+        if time < (if state.before.is_some() { TRY } else { state.look }) {
             return;
         }
         let rate = state.bytes as f64 / time.as_secs_f64();
@@ -153,7 +156,7 @@ mod tests {
         now += START;
         // So many bytes over a whole look.
         let mut look = |bytes: usize| {
-            let long = gate.state().look;
+            let long = if gate.state().before.is_some() { TRY } else { gate.state().look };
             for _ in 0..11 {
                 now += long / 10;
                 gate.came_at(bytes / 10, now);

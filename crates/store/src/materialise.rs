@@ -147,6 +147,11 @@ fn place_object(
         let object = Object { folder: CWD, name: &from, path: &from, size, exec, small, bytes };
         let (placed, _guard) = place(store, object, to, link)?;
         tries -= 1;
+        // Of two names in the open folder none has to be looked up from the root.
+        if rustix::fs::renameat(&folder, made, &folder, name).is_ok() {
+            temp.keep();
+            return Ok(placed);
+        }
         match swap_in(temp, dest) {
             // A hard link can't be guarded from who looks for leftovers.
             Err(StoreError::Io { source, .. })

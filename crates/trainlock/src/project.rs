@@ -9,6 +9,7 @@ use crate::ui::Ui;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
 use trainlock_env::{Cancel, HostTools, Machine, Tool};
 use trainlock_fetch::{FetchError, Fetcher, ManyWanted, Want, Wanted as FetchWanted};
 use trainlock_lock::{Content, DataPin, Lock, LockError};
@@ -16,7 +17,7 @@ use trainlock_manifest::{Data, ManifestError, Workspace};
 use trainlock_run::record::{DataRecord, ImageRecord, PackageRecord, RunRecord, ToolRecord};
 use trainlock_run::{Bench, Capacity, Plan, PlanError, Shell, State, Verdict, is_in_repository};
 use trainlock_store::{Index, Store, StoreError, place_file, place_fresh, place_tree};
-use trainlock_types::{DataSource, Digest, HumanSize, Name, Params, RelPath, SourceUrl, Value, nearest};
+use trainlock_types::{DataSource, Digest, Events, HumanSize, Name, Params, RelPath, SourceUrl, Value, nearest};
 
 /// Which hyperparameters.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -298,24 +299,33 @@ impl Project {
         ui: &Ui,
         came: impl Fn(&Data, &DataPin, Option<Vec<u8>>, u64) + Sync,
     ) -> Result<(), Failure> {
-        let mut wants = Vec::new();
-        let mut pins = Vec::new();
-        let mut bytes = 0;
-        for data in data {
-            let request = &data.request;
-            let Some(pin) = lock.data(request.member.as_ref(), &request.name) else {
-                continue;
-            };
-            let there = match &pin.content {
-                Content::File { sha256, size } => self.store.object(sha256, Some(*size))?.is_some(),
-                Content::Tree { tree, .. } => self.store.has_tree(tree),
-            };
-            if !there {
+        let (mut wants, mut pins, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut fetcher = Fetcher::new(self.fetch_settings(offline), Events::none());
+        thread::scope(|scope| -> Result<(), StoreError> {
+            for data in data {
+                let request = &data.request;
+                let Some(pin) = lock.data(request.member.as_ref(), &request.name) else {
+                    continue;
+                };
+                let there = match &pin.content {
+                    Content::File { sha256, size } => self.store.object(sha256, Some(*size))?.is_some(),
+                    Content::Tree { tree, .. } => self.store.has_tree(tree),
+                };
+                if there {
+                    continue;
+                }
+                let want = want(pin, &request.source);
+                // Both take a while where there is much.
+                if let (true, Some(source)) = (wants.is_empty(), want.sources.first().cloned()) {
+                    let fetcher = &fetcher;
+                    scope.spawn(move || fetcher.prepare(&source));
+                }
                 bytes += pin.archive.map_or(pin.content.size(), |(_, size)| size);
-                wants.push(want(pin, &request.source));
+                wants.push(want);
                 pins.push((*data, pin));
             }
-        }
+            Ok(())
+        })?;
         if wants.is_empty() {
             return Ok(());
         }
@@ -327,8 +337,12 @@ impl Project {
         let session = self.store.session()?;
         let results = {
             let (events, _display) = ui.events_of((wants.len() > 1).then_some(bytes));
+            fetcher.tell(events);
             let came = |i: usize, whole| came(pins[i].0, pins[i].1, whole, bytes);
-            Fetcher::new(self.fetch_settings(offline), events).bring_missing(&session, &wants, came)
+            let results = fetcher.bring_missing(&session, &wants, came);
+            // The display ends when nobody can tell anything any more.
+            drop(fetcher);
+            results
         };
         session.finish(false)?;
         let (mut errors, mut lacking) = (Vec::new(), Vec::new());
