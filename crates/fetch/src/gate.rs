@@ -154,12 +154,12 @@ mod tests {
         let mut now = Instant::now();
         gate.came_at(1, now);
         now += START;
-        // So many bytes over a whole look.
+        // So many bytes each millisecond over a whole look.
         let mut look = |bytes: usize| {
             let long = if gate.state().before.is_some() { TRY } else { gate.state().look };
             for _ in 0..11 {
                 now += long / 10;
-                gate.came_at(bytes / 10, now);
+                gate.came_at(bytes * long.as_millis() as usize / 10, now);
             }
             now += SETTLE;
             gate.state().allowed
