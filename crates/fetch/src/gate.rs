@@ -4,9 +4,11 @@
 //! process and its disk have enough to do with a few, and more only get in each other's way: it begins with few, and others are
 //! let in for as long as more bytes come with them.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 /// A server whose first answer takes so long is not near.
 const FAR: Duration = Duration::from_millis(10);
@@ -22,6 +24,9 @@ const START: Duration = Duration::from_millis(30);
 
 /// How long it takes until a change shows.
 const SETTLE: Duration = Duration::from_millis(10);
+
+/// Where no byte came for so long, those inside are not all that can be had.
+const STILL: Duration = Duration::from_millis(500);
 
 /// More bytes by this factor make four times as many exchanges worth it.
 const BETTER: f64 = 1.5;
@@ -40,6 +45,8 @@ struct State {
     given: usize,
     /// Whether the server has answered.
     answered: bool,
+    /// When bytes came last.
+    last: Option<Instant>,
     /// Since when bytes are counted, and how many came.
     since: Option<Instant>,
     bytes: u64,
@@ -52,14 +59,24 @@ impl Gate {
     /// For so many at most.
     pub(crate) fn new(most: usize) -> Gate {
         let few = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8).min(most);
-        let state =
-            State { allowed: few, given: few, answered: false, since: None, bytes: 0, look: LOOK.0, before: None };
+        let (allowed, given, look) = (few, few, LOOK.0);
+        let state = State { allowed, given, answered: false, last: None, since: None, bytes: 0, look, before: None };
         Gate { inside: Arc::new(Semaphore::new(few)), most, state: Mutex::new(state) }
     }
 
     /// Waits for room, in the order of asking.
     pub(crate) async fn enter(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
-        Arc::clone(&self.inside).acquire_owned().await
+        let mut room = pin!(Arc::clone(&self.inside).acquire_owned());
+        loop {
+            if let Ok(room) = timeout(STILL, room.as_mut()).await {
+                return room;
+            }
+            let mut state = self.state();
+            if state.last.is_none_or(|last| last.elapsed() >= STILL) {
+                (state.before, state.since) = (None, None);
+                self.allow(&mut state, self.most);
+            }
+        }
     }
 
     /// Makes room for another, if that many may still be inside.
@@ -86,6 +103,7 @@ impl Gate {
 
     fn came_at(&self, bytes: usize, now: Instant) {
         let mut state = self.state();
+        state.last = Some(now);
         let since = *state.since.get_or_insert(now + START);
         if state.allowed >= self.most && state.before.is_none() || now <= since {
             return;
@@ -144,6 +162,19 @@ mod tests {
         assert!((2..=8).contains(&fill(&near).len()), "the first answer counts");
         assert_eq!(fill(&far).len(), 100);
         assert_eq!(fill(&Gate::new(1)).len(), 1);
+    }
+
+    #[test]
+    fn nobody_waits_for_those_who_get_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let gate = Gate::new(20);
+        let inside = fill(&gate);
+        gate.came(1);
+        let began = Instant::now();
+        runtime.block_on(gate.enter()).unwrap().forget();
+        assert!(began.elapsed() >= STILL, "as long as something comes there is a reason to wait");
+        assert_eq!(gate.state().allowed, 20);
+        assert_eq!(fill(&gate).len(), 20 - 1 - inside.len());
     }
 
     #[test]

@@ -639,7 +639,7 @@ fn swap_in(temp: Temp, dest: &Path) -> Result<(), StoreError> {
     match rustix::fs::renameat_with(CWD, made, CWD, dest, RenameFlags::EXCHANGE) {
         Ok(()) => return Ok(()),
         // The file system cannot do that.
-        Err(Errno::INVAL | Errno::NOSYS) => {}
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
         Err(error) => return Err(failed(error.into())),
     }
     let (parent, name) = split(dest)?;

@@ -299,6 +299,9 @@ impl Project {
         ui: &Ui,
         came: impl Fn(&Data, &DataPin, Option<Vec<u8>>, u64) + Sync,
     ) -> Result<(), Failure> {
+        if data.is_empty() {
+            return Ok(());
+        }
         let (mut wants, mut pins, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut fetcher = Fetcher::new(self.fetch_settings(offline), Events::none());
         thread::scope(|scope| -> Result<(), StoreError> {
