@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
-use trainlock_testing::TestContext;
+use trainlock_testing::{Fault, FaultServer, TestContext};
 
 /// A quick step, then one that says when it runs and notes how it ended.
 fn waiting(on_term: &str) -> TestContext {
@@ -97,4 +97,48 @@ fn a_second_ctrl_c_ends_it_at_once() {
     fs_err::write(context.root().join("go"), "").unwrap();
     context.run(["train"]).expect(0);
     context.run(["store", "verify"]).expect(0);
+}
+
+#[test]
+fn an_interrupted_fetch_says_so_once_and_goes_on() {
+    let server = FaultServer::start();
+    let names: Vec<String> = (0..30).map(|i| format!("part{i}")).collect();
+    for name in &names {
+        server.script(&format!("/{name}"), name.as_bytes(), [Fault::Silent, Fault::Ok]);
+    }
+    let context = project("");
+    let data = names.iter().map(|name| {
+        let sha256 = trainlock_types::Digest::of(name.as_bytes());
+        let url = server.url(&format!("/{name}"));
+        format!(
+            "{name} = {{ url = \"{url}\", checksum = \"sha256:{sha256}\", size = {}, to = \"in/{name}\" }}\n",
+            name.len()
+        )
+    });
+    crate::write_manifest(&context, &format!("[data]\n{}", data.collect::<String>()));
+    context.run(["lock"]).expect(0);
+    let mut child = context.command(["fetch", "--link"]).stderr(Stdio::piped()).spawn().unwrap();
+    let asked = || names.iter().any(|name| !server.requests(&format!("/{name}")).is_empty());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !asked() {
+        assert!(Instant::now() < deadline, "nothing is asked for");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(&child, Signal::INT);
+    let mut words = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{words}");
+    assert_eq!(words.matches("interrupted while fetching 30 data sets").count(), 1, "{words}");
+    assert_eq!(words.matches("error").count(), 1, "{words}");
+    for name in &names {
+        server.serve(&format!("/{name}"), name.as_bytes());
+    }
+    // A file where a folder is to be is named.
+    context.write("in", "in the way");
+    let failed = context.run(["fetch", "--locked", "--link"]).expect(1);
+    let file = context.project().join("in");
+    assert!(failed.stderr.contains(&format!("cannot put anything into `{}`", file.display())), "{}", failed.stderr);
+    fs_err::remove_file(file).unwrap();
+    context.run(["fetch", "--locked", "--link"]).expect(0);
+    assert!(names.iter().all(|name| context.read(&format!("in/{name}")) == *name));
 }

@@ -122,6 +122,10 @@ fn place_object(
         }
         other => other,
     };
+    if let Err(Errno::NOTDIR) = folder {
+        let file = parent.ancestors().filter(|path| fs_err::metadata(path).is_ok_and(|there| !there.is_dir())).last();
+        return Err(StoreError::io("put anything into", file.unwrap_or(parent), Errno::NOTDIR));
+    }
     let folder = folder.map_err(|e| StoreError::io("read", parent, e))?;
     let device = Stamp::fd(&folder).map_err(|e| StoreError::io("read", parent, e))?.dev;
     if link == Link::Hardlink || link == Link::Auto && store.reflinks(device) == Some(false) {

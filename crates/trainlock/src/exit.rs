@@ -58,10 +58,7 @@ pub(crate) enum Problem {
 impl Failure {
     /// One message without causes.
     pub(crate) fn new(code: Exit, message: impl Into<String>) -> Failure {
-        Failure {
-            code,
-            problems: vec![Problem::Plain { message: message.into(), causes: Vec::new(), hints: Vec::new() }],
-        }
+        Failure { code, problems: vec![Problem::plain(message)] }
     }
 
     /// An error and all its causes.
@@ -86,6 +83,11 @@ impl Failure {
 }
 
 impl Problem {
+    /// One message without causes.
+    pub(crate) fn plain(message: impl Into<String>) -> Problem {
+        Problem::Plain { message: message.into(), causes: Vec::new(), hints: Vec::new() }
+    }
+
     /// An error and all its causes; a cause that only repeats the message above it is left out.
     pub(crate) fn from_error(error: &(dyn std::error::Error + 'static)) -> Problem {
         let message = error.to_string();

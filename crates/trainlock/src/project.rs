@@ -619,7 +619,16 @@ pub(crate) fn fetch_failure(errors: &[FetchError]) -> Failure {
         }
         problem
     };
-    Failure { code, problems: errors.iter().map(problem).collect() }
+    // That it was interrupted is said once.
+    let is_broken_off = |error: &&FetchError| matches!(error, FetchError::Interrupted { .. });
+    let (broken_off, others): (Vec<_>, Vec<_>) = errors.iter().partition(is_broken_off);
+    let mut problems: Vec<Problem> = others.into_iter().map(problem).collect();
+    problems.extend(match &broken_off[..] {
+        [] => None,
+        [one] => Some(problem(one)),
+        many => Some(Problem::plain(format!("interrupted while fetching {} data sets", many.len()))),
+    });
+    Failure { code, problems }
 }
 
 /// What a machine (this one) has for steps to share.
