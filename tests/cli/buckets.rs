@@ -2,7 +2,8 @@
 
 use crate::{project, write_manifest};
 use serde_json::Value;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use trainlock_testing::{BucketServer, Ran, TestContext};
 
 /// The scheme, and what `Authorization` begins with when there are credentials.
@@ -106,6 +107,42 @@ fn versions_are_locked_and_fetched() {
         for words in ["versionId=", "not found", "`one`"] {
             assert!(failed.stderr.contains(words), "{words}\n{}", failed.stderr);
         }
+    }
+}
+
+/// `cargo test -p trainlock --test cli -- --ignored --nocapture a_hundred_thousand_objects`
+#[test]
+#[ignore = "some minutes in a debug build"]
+#[expect(clippy::print_stdout, reason = "the figures, for who asks for them")]
+fn a_hundred_thousand_objects() {
+    const MOST_MEMORY_KIB: u64 = 300 << 10;
+    for versioned in [false, true] {
+        let server = BucketServer::start();
+        server.bucket("lab", versioned);
+        (0..100_000).for_each(|i| server.put("lab", &format!("set/{:03}/{i}.txt", i % 1000), format!("content {i}\n")));
+        let context = project("[data]\nset = { url = \"s3://lab/set/\" }\n");
+        for args in [&["lock"][..], &["fetch", "--locked", "--link"]] {
+            let began = Instant::now();
+            let mut child = command(&context, &server, args).stderr(Stdio::null()).spawn().unwrap();
+            let mut most = 0;
+            let status = loop {
+                let said = fs_err::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+                let peak = said.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+                let kib = peak.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok());
+                most = most.max(kib.unwrap_or(0));
+                if let Some(status) = child.try_wait().unwrap() {
+                    break status;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            };
+            let (time, sockets) = (began.elapsed().as_secs_f64(), server.most_sockets());
+            println!("versions {versioned}: {}: {time:.1} s, {} MiB, {sockets} sockets", args[0], most >> 10);
+            assert!(status.success() && (1..=MOST_MEMORY_KIB).contains(&most) && sockets <= 32);
+            if args[0] == "lock" {
+                lose_store(&context);
+            }
+        }
+        assert_eq!(context.read("data/set/999/99999.txt"), "content 99999\n");
     }
 }
 
