@@ -11,7 +11,11 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// A server whose first answer takes so long is not near.
-const FAR: Duration = Duration::from_millis(10);
+const FAR: Duration = Duration::from_millis(5);
+
+/// Nor is one of whose first so many answers none comes sooner than this. (The first ones are also waited for because a
+/// connection is made, and any because the machine is busy.)
+const SOON: (u32, Duration) = (6, Duration::from_millis(1));
 
 /// How long it is looked on before more are let in, at first and at most.
 const LOOK: (Duration, Duration) = (Duration::from_millis(80), Duration::from_secs(3));
@@ -43,8 +47,9 @@ struct State {
     allowed: usize,
     /// How many there may be until some leave.
     given: usize,
-    /// Whether the server has answered.
-    answered: bool,
+    /// How many answers came so far, and the shortest time that one took.
+    answers: u32,
+    soonest: Duration,
     /// When bytes came last.
     last: Option<Instant>,
     /// Since when bytes are counted, and how many came.
@@ -60,7 +65,8 @@ impl Gate {
     pub(crate) fn new(most: usize) -> Gate {
         let few = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8).min(most);
         let (allowed, given, look) = (few, few, LOOK.0);
-        let state = State { allowed, given, answered: false, last: None, since: None, bytes: 0, look, before: None };
+        let (answers, soonest) = (0, Duration::MAX);
+        let state = State { allowed, given, answers, soonest, last: None, since: None, bytes: 0, look, before: None };
         Gate { inside: Arc::new(Semaphore::new(few)), most, state: Mutex::new(state) }
     }
 
@@ -91,7 +97,10 @@ impl Gate {
     /// That an answer came after this time.
     pub(crate) fn answered(&self, waited: Duration) {
         let mut state = self.state();
-        if !std::mem::replace(&mut state.answered, true) && waited >= FAR {
+        state.answers = state.answers.saturating_add(1);
+        state.soonest = state.soonest.min(waited);
+        if state.answers == 1 && waited >= FAR || state.answers == SOON.0 && state.soonest >= SOON.1 {
+            state.before = None;
             self.allow(&mut state, self.most);
         }
     }
@@ -155,12 +164,17 @@ mod tests {
 
     #[test]
     fn a_far_server_is_asked_for_all_at_once() {
-        let (near, far) = (Gate::new(100), Gate::new(100));
-        near.answered(Duration::from_millis(1));
-        near.answered(FAR);
+        let [near, far, middle] = [(); 3].map(|()| Gate::new(100));
+        near.answered(SOON.1 / 2);
         far.answered(FAR);
-        assert!((2..=8).contains(&fill(&near).len()), "the first answer counts");
+        (0..20).for_each(|_| near.answered(FAR));
+        (0..SOON.0 - 1).for_each(|_| middle.answered(Duration::from_millis(3)));
+        let few = fill(&near).len();
+        assert!((2..=8).contains(&few), "one answer came soon");
         assert_eq!(fill(&far).len(), 100);
+        let inside = fill(&middle);
+        middle.answered(SOON.1);
+        assert_eq!((inside.len(), fill(&middle).len()), (few, 100 - few));
         assert_eq!(fill(&Gate::new(1)).len(), 1);
     }
 
