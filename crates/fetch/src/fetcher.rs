@@ -3,6 +3,7 @@
 use crate::archive::{self, ArchiveError, Limits};
 use crate::budget::STREAMS;
 use crate::error::{Failure, FetchError, Mismatch, Reason, SourceFailure, SourceFailures};
+use crate::gate::cores;
 use crate::many::{self, ManyWanted};
 use crate::net::Net;
 use crate::object::{Listed, NO_VERSION};
@@ -11,7 +12,6 @@ use crate::retry::backoff;
 use crate::settings::Settings;
 use crate::tree::{self, UnpackError};
 use crate::{file, http};
-use std::borrow::Borrow;
 use std::io::BufRead as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -138,7 +138,7 @@ impl Wanted {
 }
 
 impl Want {
-    /// Whether it is one file that is no worth of resuming.
+    /// Whether it is one file that is not worth resuming.
     fn is_small(&self) -> bool {
         matches!(self.content, Wanted::File { size, .. } if size < http::RESUMED)
     }
@@ -226,17 +226,17 @@ impl Fetcher {
     pub fn bring_missing(
         &self,
         session: &Session,
-        wants: &[impl Borrow<Want> + Sync],
+        wants: &[&Want],
         came: impl Fn(usize, Option<Vec<u8>>) + Sync,
     ) -> Vec<Result<(), FetchError>> {
-        let wants: Vec<(usize, &Want)> = wants.iter().map(Borrow::borrow).enumerate().collect();
         if wants.is_empty() {
             return Vec::new();
         }
+        let numbered: Vec<(usize, &Want)> = wants.iter().copied().enumerate().collect();
         thread::scope(|scope| {
             scope.spawn(|| session.prepare());
-            let small = self.lock_small(session, wants.iter().map(|(_, want)| *want));
-            self.each(&wants, |(i, want)| {
+            let small = self.lock_small(session, wants);
+            self.each(&numbered, |(i, want)| {
                 let whole = match &small {
                     Some((_, look)) if want.is_small() => self.bring_locked(session, want, *look),
                     _ => self.bring(session, want),
@@ -264,7 +264,7 @@ impl Fetcher {
         };
         let worker = || std::iter::from_fn(take).map(|(index, item)| (index, work(item))).collect::<Vec<_>>();
         let mut results: Vec<(usize, R)> = thread::scope(|scope| {
-            let few = 3 * thread::available_parallelism().map_or(2, usize::from);
+            let few = 3 * cores();
             let mut threads: Vec<_> = (0..few.min(most)).map(|_| scope.spawn(worker)).collect();
             let mut pause = GROW.0;
             while threads.len() < most && next.load(Ordering::Relaxed) < items.len() {
@@ -325,9 +325,9 @@ impl Fetcher {
 
     /// One lock for all small files, where there are several: a lock of its own takes each longer than its bytes. With
     /// whether some may be there by the time that they are asked for. None where it can't be had, as each then can say.
-    fn lock_small<'w>(&self, session: &Session, wants: impl Iterator<Item = &'w Want>) -> Option<(LockGuard, bool)> {
+    fn lock_small(&self, session: &Session, wants: &[&Want]) -> Option<(LockGuard, bool)> {
         let mut digests: Vec<&Digest> =
-            wants.filter(|want| want.is_small()).map(|want| want.content.digest()).collect();
+            wants.iter().filter(|want| want.is_small()).map(|want| want.content.digest()).collect();
         if digests.len() < 2 {
             return None;
         }

@@ -35,6 +35,11 @@ const STILL: Duration = Duration::from_millis(500);
 /// More bytes by this factor make four times as many exchanges worth it.
 const BETTER: f64 = 1.5;
 
+/// How many threads this machine works at once.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
 /// Where those wait for whom there is no room yet.
 pub(crate) struct Gate {
     inside: Arc<Semaphore>,
@@ -63,7 +68,7 @@ struct State {
 impl Gate {
     /// For so many at most.
     pub(crate) fn new(most: usize) -> Gate {
-        let few = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8).min(most);
+        let few = cores().clamp(2, 8).min(most);
         let (allowed, given, look) = (few, few, LOOK.0);
         let (answers, soonest) = (0, Duration::MAX);
         let state = State { allowed, given, answers, soonest, last: None, since: None, bytes: 0, look, before: None };

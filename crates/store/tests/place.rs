@@ -219,7 +219,6 @@ fn what_was_put_a_moment_ago_is_placed_from_memory() {
             let placed = place_fresh(&place.store, &digest, bytes, &file, Link::Auto).unwrap();
             assert_eq!(placed, if reflinks { Placed::Copy } else { Placed::Hardlink }, "{name}");
             assert_eq!(fs::read(&file).unwrap(), content);
-
             assert_eq!((mtime(&file), mode(&file)), (FIXED, 0o444));
         }
         place_fresh(&place.store, &digest, bytes, &file, Link::Copy).unwrap();

@@ -342,7 +342,7 @@ impl Project {
             let (events, _display) = ui.events_of((wants.len() > 1).then_some(bytes));
             fetcher.tell(events);
             let came = |i: usize, whole| came(pins[i].0, pins[i].1, whole, bytes);
-            let results = fetcher.bring_missing(&session, &wants, came);
+            let results = fetcher.bring_missing(&session, &wants.iter().collect::<Vec<_>>(), came);
             // The display ends when nobody can tell anything any more.
             drop(fetcher);
             results

@@ -152,17 +152,18 @@ impl Events {
 
     /// Tells it. A receiver that is gone is no error: the work matters, not the telling.
     pub fn emit(&self, event: Event) {
-        let is_transfer = || {
-            use Event::{TransferFinished, TransferProgress, TransferStarted};
-            matches!(event, TransferStarted { .. } | TransferProgress { .. } | TransferFinished { .. })
-        };
-        if !self.without_transfers || !is_transfer() {
-            self.emit_all(vec![event]);
-        }
+        self.emit_all(vec![event]);
     }
 
     /// Tells them in one piece: where there are thousands, the receiver is woken once.
-    pub fn emit_all(&self, events: Vec<Event>) {
+    pub fn emit_all(&self, mut events: Vec<Event>) {
+        use Event::{TransferFinished, TransferProgress, TransferStarted};
+        if self.without_transfers {
+            let is_transfer = |event: &Event| {
+                matches!(event, TransferStarted { .. } | TransferProgress { .. } | TransferFinished { .. })
+            };
+            events.retain(|event| !is_transfer(event));
+        }
         if let Some(sender) = &self.to
             && !events.is_empty()
         {
