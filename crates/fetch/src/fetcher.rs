@@ -4,6 +4,7 @@ use crate::archive::{self, ArchiveError, Limits};
 use crate::budget::STREAMS;
 use crate::error::{Failure, FetchError, Mismatch, Reason, SourceFailure, SourceFailures};
 use crate::gate::cores;
+use crate::http::{Asked, Small, Whole};
 use crate::many::{self, ManyWanted};
 use crate::net::Net;
 use crate::object::{Listed, NO_VERSION};
@@ -12,13 +13,15 @@ use crate::retry::backoff;
 use crate::settings::Settings;
 use crate::tree::{self, UnpackError};
 use crate::{file, http};
+use bytes::Bytes;
+use std::collections::HashSet;
 use std::io::BufRead as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 use trainlock_store::{LockGuard, Session, StoreError, Tree};
-use trainlock_types::{DataRequest, DataSource, Digest, Event, Events, Listing, RelPath, SourceUrl, Validator};
+use trainlock_types::{DataRequest, DataSource, Digest, Event, Events, Hashed, Listing, RelPath, SourceUrl, Validator};
 use url::Url;
 
 /// Fetches data. Nothing is set up before the first byte is needed from a network.
@@ -138,9 +141,11 @@ impl Wanted {
 }
 
 impl Want {
-    /// Whether it is one file that is not worth resuming.
-    fn is_small(&self) -> bool {
-        matches!(self.content, Wanted::File { size, .. } if size < http::RESUMED)
+    /// What has to come, if it is one small file.
+    fn small(&self) -> Option<Expect<'static>> {
+        let Wanted::File { sha256, size } = self.content else { return None };
+        let expect = Expect { sha256: Some(sha256), size: Some(size), checksum: None };
+        Small::of(expect).map(|_| expect)
     }
 }
 
@@ -152,6 +157,32 @@ struct UrlRequest<'a> {
     extract: Option<&'a RelPath>,
     unpack: bool,
 }
+
+/// A small locked file that is to be fetched.
+pub(crate) struct SmallFile<'f> {
+    /// Its transfer, for people.
+    name: String,
+    /// Where it is asked for first.
+    url: &'f Url,
+    small: Small,
+}
+
+impl<'f> SmallFile<'f> {
+    /// None where it is not small, or comes from no network.
+    pub(crate) fn of(name: String, sources: &'f [SourceUrl], expect: Expect<'_>) -> Option<SmallFile<'f>> {
+        let (SourceUrl::Http(url) | SourceUrl::Object(url)) = sources.first()? else { return None };
+        Some(SmallFile { name, url, small: Small::of(expect)? })
+    }
+}
+
+/// A file that was asked for before its turn: its transfer, and what came of the first try.
+pub(crate) struct Ahead<'a> {
+    progress: Progress<'a>,
+    came: Result<Whole<Hashed<Bytes>>, Failure>,
+}
+
+/// So many small files one thread asks for, and hashes, together.
+const TOGETHER: usize = 2;
 
 /// How soon it is looked again whether more threads would have something to do: where they had, and at most.
 const GROW: (Duration, Duration) = (Duration::from_millis(3), Duration::from_millis(12));
@@ -223,28 +254,86 @@ impl Fetcher {
     ///
     /// # Errors
     /// For each want by itself.
-    pub fn bring_missing(
+    pub fn bring_missing<'w>(
         &self,
         session: &Session,
-        wants: &[&Want],
-        came: impl Fn(usize, Option<Vec<u8>>) + Sync,
+        wants: &[&'w Want],
+        came: impl Fn(usize, Option<&[u8]>) + Sync,
     ) -> Vec<Result<(), FetchError>> {
         if wants.is_empty() {
             return Vec::new();
         }
-        let numbered: Vec<(usize, &Want)> = wants.iter().copied().enumerate().collect();
+        let numbered: Vec<(usize, &'w Want)> = wants.iter().copied().enumerate().collect();
         thread::scope(|scope| {
             scope.spawn(|| session.prepare());
             let small = self.lock_small(session, wants);
-            self.each(&numbered, |(i, want)| {
-                let whole = match &small {
-                    Some((_, look)) if want.is_small() => self.bring_locked(session, want, *look),
+            let file = |(_, want): &(usize, &'w Want)| {
+                let ((_, look), expect) = (small.as_ref()?, want.small()?);
+                let file = SmallFile::of(want.name.clone(), &want.sources, expect)?;
+                // By now another process may have brought it.
+                let is_there = *look && !matches!(want.content.is_in(session), Ok(false));
+                Some(file).filter(|_| !is_there)
+            };
+            self.each_ahead(&numbered, file, |(i, want), ahead| {
+                let whole = match (&small, want.small()) {
+                    (Some((_, look)), Some(_)) => self.bring_locked(session, want, *look, ahead),
                     _ => self.bring(session, want),
                 }?;
-                came(*i, whole);
+                came(*i, whole.as_deref());
                 Ok(())
             })
         })
+    }
+
+    /// Calls `work` for all items as [`Fetcher::each`] does. What `file` says of one is what it will ask for first: of those that
+    /// are small several are asked for at once, and hashed together.
+    pub(crate) fn each_ahead<'f, T: Sync, R: Send>(
+        &self,
+        items: &'f [T],
+        file: impl Fn(&'f T) -> Option<SmallFile<'f>>,
+        work: impl Fn(&T, Option<Ahead<'_>>) -> R + Sync,
+    ) -> Vec<R> {
+        let together = (items.len() / few()).clamp(1, TOGETHER);
+        let (mut groups, mut group) = (Vec::new(), Vec::new());
+        // Of the same bytes the first are fetched, and the others find them in the store.
+        let (mut known, mut again) = (HashSet::new(), Vec::new());
+        for (i, item) in items.iter().enumerate() {
+            match file(item) {
+                None => groups.push(vec![(i, None)]),
+                Some(file) if !known.insert(file.small.sha256) => again.push(vec![(i, None)]),
+                file => group.push((i, file)),
+            }
+            if group.len() == together {
+                groups.push(std::mem::take(&mut group));
+            }
+        }
+        groups.push(group);
+        let groups = apart(groups);
+        let each = |group: &Vec<(usize, Option<SmallFile<'f>>)>| {
+            let files: Vec<&SmallFile<'f>> = group.iter().filter_map(|(_, file)| file.as_ref()).collect();
+            let mut ahead = self.ahead(&files).into_iter();
+            group.iter().map(|(i, _)| (*i, work(&items[*i], ahead.next()))).collect::<Vec<_>>()
+        };
+        let mut done: Vec<(usize, R)> = self.each(&groups, each).into_iter().flatten().collect();
+        done.extend(self.each(&again, each).into_iter().flatten());
+        done.sort_unstable_by_key(|(i, _)| *i);
+        done.into_iter().map(|(_, done)| done).collect()
+    }
+
+    /// Asks for files, and waits until all of them are there or have failed. None where that would be no gain, or the network
+    /// can't be used: that is told when it is needed.
+    fn ahead<'a>(&'a self, files: &[&'a SmallFile<'a>]) -> Vec<Ahead<'a>> {
+        let Some(net) = self.net().ok().filter(|_| files.len() > 1) else { return Vec::new() };
+        let ask = |file: &&'a SmallFile<'a>| {
+            let size = Some(file.small.size);
+            let progress = Progress::start(&self.events, self.next_id(), &file.name, "fetch", size);
+            (progress, Asked::ask(net, file.url, file.small))
+        };
+        let asked: Vec<_> = files.iter().map(ask).collect();
+        let wait = |(mut progress, asked): (Progress<'a>, Asked<'_>)| (asked.wait(&mut progress), progress);
+        let (came, progress): (Vec<_>, Vec<_>) = asked.into_iter().map(wait).unzip();
+        let each = Whole::hash_each(came).into_iter().zip(progress);
+        each.map(|(came, progress)| Ahead { progress, came }).collect()
     }
 
     /// Calls `work` for all items, on a few threads, and on as many as there may be exchanges where those wait for answers.
@@ -264,8 +353,7 @@ impl Fetcher {
         };
         let worker = || std::iter::from_fn(take).map(|(index, item)| (index, work(item))).collect::<Vec<_>>();
         let mut results: Vec<(usize, R)> = thread::scope(|scope| {
-            let few = 3 * cores();
-            let mut threads: Vec<_> = (0..few.min(most)).map(|_| scope.spawn(worker)).collect();
+            let mut threads: Vec<_> = (0..few().min(most)).map(|_| scope.spawn(worker)).collect();
             let mut pause = GROW.0;
             while threads.len() < most && next.load(Ordering::Relaxed) < items.len() {
                 thread::park_timeout(pause);
@@ -299,7 +387,7 @@ impl Fetcher {
             Some((sha256, path)) => {
                 (sha256, fs_err::metadata(&path).map_err(|e| unreadable(name, &path, e))?.len(), Marks::default())
             }
-            None => self.download_marked(session, name, &request.sources, request.expect)?,
+            None => self.download_marked(session, name, &request.sources, request.expect, None)?,
         };
         // What is there already is not asked for: then the lock must not say more where it was not.
         let validator = marks.validator.filter(|_| request.expect.digest().is_none());
@@ -327,7 +415,7 @@ impl Fetcher {
     /// whether some may be there by the time that they are asked for. None where it can't be had, as each then can say.
     fn lock_small(&self, session: &Session, wants: &[&Want]) -> Option<(LockGuard, bool)> {
         let mut digests: Vec<&Digest> =
-            wants.iter().filter(|want| want.is_small()).map(|want| want.content.digest()).collect();
+            wants.iter().filter(|want| want.small().is_some()).map(|want| want.content.digest()).collect();
         if digests.len() < 2 {
             return None;
         }
@@ -344,19 +432,25 @@ impl Fetcher {
         Some((lock, waited || twice))
     }
 
-    fn bring(&self, session: &Session, want: &Want) -> Result<Option<Vec<u8>>, FetchError> {
+    fn bring(&self, session: &Session, want: &Want) -> Result<Option<Bytes>, FetchError> {
         let _lock = self.lock(session, &want.name, want.content.digest())?;
-        self.bring_locked(session, want, true)
+        self.bring_locked(session, want, true, None)
     }
 
-    /// `look`: it may be there by now. Gives the bytes of a file that came in one piece.
-    fn bring_locked(&self, session: &Session, want: &Want, look: bool) -> Result<Option<Vec<u8>>, FetchError> {
+    /// `look`: it may be there by now. Gives the bytes of a file that are in memory.
+    fn bring_locked(
+        &self,
+        session: &Session,
+        want: &Want,
+        look: bool,
+        ahead: Option<Ahead<'_>>,
+    ) -> Result<Option<Bytes>, FetchError> {
         let Want { name, sources, content } = want;
         if look && content.is_in(session).map_err(|e| store(name, e))? {
             return Ok(None);
         }
         match content {
-            Wanted::File { sha256, size } => return self.file(session, name, sources, (*sha256, *size)),
+            Wanted::File { sha256, size } => return self.file(session, name, sources, (*sha256, *size), ahead),
             Wanted::Member { archive, member, sha256, size } => {
                 self.archive(session, name, sources, *archive)?;
                 self.extract(session, name, sources, *archive, member, Some((*sha256, *size)))?;
@@ -385,7 +479,7 @@ impl Fetcher {
         }
         // Locks are taken from the content to its archive, which no chain of hashes can turn into a ring.
         let _lock = self.lock(session, name, &archive.0)?;
-        if is_there()?.is_some() { Ok(()) } else { self.file(session, name, sources, archive).map(drop) }
+        if is_there()?.is_some() { Ok(()) } else { self.file(session, name, sources, archive, None).map(drop) }
     }
 
     fn file(
@@ -394,9 +488,10 @@ impl Fetcher {
         name: &str,
         sources: &[SourceUrl],
         (sha256, size): (Digest, u64),
-    ) -> Result<Option<Vec<u8>>, FetchError> {
+        ahead: Option<Ahead<'_>>,
+    ) -> Result<Option<Bytes>, FetchError> {
         let expect = Expect { sha256: Some(sha256), size: Some(size), checksum: None };
-        self.download_marked(session, name, sources, expect).map(|(_, _, marks)| marks.whole)
+        self.download_marked(session, name, sources, expect, ahead).map(|(_, _, marks)| marks.whole)
     }
 
     /// Held while an input is fetched, so that other processes wait for it instead of fetching it too.
@@ -413,21 +508,24 @@ impl Fetcher {
         sources: &[SourceUrl],
         expect: Expect<'_>,
     ) -> Result<(Digest, u64), FetchError> {
-        self.download_marked(session, name, sources, expect).map(|(sha256, size, _)| (sha256, size))
+        self.download_marked(session, name, sources, expect, None).map(|(sha256, size, _)| (sha256, size))
     }
 
-    /// The same, with what the first source said of it besides.
-    pub(crate) fn download_marked(
-        &self,
+    /// The same, with what the first source said of it besides. `ahead`: what came of its first try, if it was made already.
+    pub(crate) fn download_marked<'a>(
+        &'a self,
         session: &Session,
-        name: &str,
+        name: &'a str,
         sources: &[SourceUrl],
         expect: Expect<'_>,
+        ahead: Option<Ahead<'a>>,
     ) -> Result<(Digest, u64, Marks), FetchError> {
-        let mut progress = Progress::start(&self.events, self.next_id(), name, "fetch", expect.size);
+        let start = || Progress::start(&self.events, self.next_id(), name, "fetch", expect.size);
+        let (mut progress, mut came) =
+            ahead.map_or_else(|| (start(), None), |Ahead { progress, came }| (progress, Some(came)));
         let mut failures = Vec::new();
         for (i, source) in sources.iter().enumerate() {
-            match self.source(session, source, expect, &mut progress) {
+            match self.source(session, source, expect, &mut progress, came.take()) {
                 Ok((sha256, size)) => {
                     // A mirror's are its own; so is what is read in the place of an address.
                     let mut marks = std::mem::take(&mut progress.marks);
@@ -469,6 +567,7 @@ impl Fetcher {
         source: &SourceUrl,
         expect: Expect<'_>,
         progress: &mut Progress<'_>,
+        mut came: Option<Result<Whole<Hashed<Bytes>>, Failure>>,
     ) -> Result<(Digest, u64), (Failure, Vec<Reason>)> {
         let mut earlier = Vec::new();
         let (mut retry, mut reached) = (0, 0);
@@ -478,7 +577,11 @@ impl Fetcher {
             if self.settings.cancel.is_thrown() {
                 return Err((Failure::Interrupted, earlier));
             }
-            let reason = match self.attempt(session, source, expect, progress, alone) {
+            let tried = match came.take() {
+                Some(came) => came.and_then(|whole| whole.keep(session, progress)),
+                None => self.attempt(session, source, expect, progress, alone),
+            };
+            let reason = match tried {
                 Ok(done) => return Ok(done),
                 Err(Failure::Source(reason)) if reason.may_pass() && retry < self.settings.retries => reason,
                 Err(failure) => return Err((failure, earlier)),
@@ -680,6 +783,20 @@ impl Fetcher {
     pub(crate) fn next_id(&self) -> u64 {
         self.transfers.fetch_add(1, Ordering::Relaxed)
     }
+}
+
+/// How many threads are at work at first: some wait for answers, or for the disk.
+fn few() -> usize {
+    4 * cores()
+}
+
+/// The same in such an order that those that are near each other are not at work at the same time: often they belong into one
+/// folder, and who makes files in one folder waits for the others there.
+fn apart<T>(items: Vec<T>) -> Vec<T> {
+    let rounds = items.len().div_ceil(few()).max(1);
+    let mut numbered: Vec<(usize, T)> = items.into_iter().enumerate().collect();
+    numbered.sort_by_key(|(i, _)| i % rounds);
+    numbered.into_iter().map(|(_, item)| item).collect()
 }
 
 impl<'a> UrlRequest<'a> {

@@ -68,7 +68,7 @@ struct State {
 impl Gate {
     /// For so many at most.
     pub(crate) fn new(most: usize) -> Gate {
-        let few = cores().clamp(2, 8).min(most);
+        let few = (4 * cores()).min(16).min(most);
         let (allowed, given, look) = (few, few, LOOK.0);
         let (answers, soonest) = (0, Duration::MAX);
         let state = State { allowed, given, answers, soonest, last: None, since: None, bytes: 0, look, before: None };
@@ -175,7 +175,7 @@ mod tests {
         (0..20).for_each(|_| near.answered(FAR));
         (0..SOON.0 - 1).for_each(|_| middle.answered(Duration::from_millis(3)));
         let few = fill(&near).len();
-        assert!((2..=8).contains(&few), "one answer came soon");
+        assert!((4..=16).contains(&few), "one answer came soon");
         assert_eq!(fill(&far).len(), 100);
         let inside = fill(&middle);
         middle.answered(SOON.1);

@@ -45,6 +45,9 @@ pub(crate) const BUFFERS_AHEAD: usize = 4;
 /// Bytes are handed over when they are in memory for so long, also if they are few: what a killed process has there is lost.
 const OLD: Duration = Duration::from_millis(3);
 
+/// The same where nobody needs them before all is there, and who waits only sees that something comes.
+const SEEN: Duration = Duration::from_millis(200);
+
 /// A connection that gives fewer bytes a second than this, over the time that it may stall, is given up.
 const SLOWEST: f64 = 100.0;
 
@@ -71,6 +74,8 @@ pub(crate) struct Ask {
     pub(crate) spare: bool,
     /// What is sent with `POST`, encoded as a form is.
     pub(crate) form: Option<Form>,
+    /// It is a file of so many bytes, of which nothing need be handed over before all is there.
+    pub(crate) whole: Option<u64>,
 }
 
 /// A form with a secret in it: its `Debug` shows nothing. It is sent to the place that it is for, where nobody can listen, and
@@ -142,7 +147,7 @@ enum Flow {
 #[derive(Debug)]
 pub(crate) enum Came {
     Head(Head),
-    Bytes(Vec<u8>),
+    Bytes(Bytes),
     /// The whole body came, or why not.
     End(Result<(), Failure>),
 }
@@ -308,13 +313,15 @@ fn client(tls: ClientConfig, connect_timeout: Duration) -> Result<Client, String
 impl Shared {
     async fn transfer(&self, url: Url, ask: Ask, mut line: Line) {
         let work = async {
+            let whole = ask.whole;
             let (head, flow) = match url.scheme() {
                 "s3" | "gs" | "az" => self.object(&url, ask).await?,
                 _ => self.start(url, ask).await?,
             };
             let length = head.length;
+            let whole = whole.filter(|size| head.status == 200 && length.is_none_or(|length| length == *size));
             line.held = Some(head);
-            self.body(flow, length, &mut line).await
+            self.body(flow, length, whole, &mut line).await
         };
         let done = tokio::select! {
             done = work => done,
@@ -434,24 +441,35 @@ impl Shared {
         }
     }
 
-    /// Hands the bytes of an answer over. Its head, what there is of a small one and its end come in one piece.
-    async fn body(&self, mut flow: Flow, length: Option<u64>, line: &mut Line) -> Result<(), Failure> {
-        let mut buffer = Vec::new();
+    /// Hands the bytes of an answer over. Its head, what there is of a small one and its end come in one piece; so does a `whole`
+    /// one of so many bytes, if it does not take long.
+    async fn body(
+        &self,
+        mut flow: Flow,
+        length: Option<u64>,
+        whole: Option<u64>,
+        line: &mut Line,
+    ) -> Result<(), Failure> {
+        let mut came = Gathered::default();
         let mut pace = Pace::new(self.settings.stall_timeout);
         let mut since = Instant::now();
+        let (old, most) = match whole {
+            Some(size) => (SEEN, usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1)),
+            None => (OLD, BUFFER),
+        };
         loop {
             let chunk = {
                 let mut next = pin!(self.next(&mut flow));
-                let ready = match buffer.is_empty() && line.held.is_none() {
+                let ready = match came.len() == 0 && line.held.is_none() {
                     true => None,
-                    false => timeout(OLD, next.as_mut()).await.ok(),
+                    false => pace.ready(old, next.as_mut()).await,
                 };
                 match ready {
                     Some(chunk) => pace.chunk(chunk),
                     None => {
-                        let heard = match buffer.is_empty() {
-                            true => line.tell_held().await,
-                            false => line.tell(Came::Bytes(std::mem::take(&mut buffer))).await,
+                        let heard = match came.len() {
+                            0 => line.tell_held().await,
+                            _ => line.tell(Came::Bytes(came.take())).await,
                         };
                         if !heard {
                             return Ok(());
@@ -464,8 +482,8 @@ impl Shared {
                 Ok(chunk) => chunk,
                 // What came so far is what the next try goes on from.
                 Err(reason) => {
-                    if !buffer.is_empty() {
-                        line.tell(Came::Bytes(buffer)).await;
+                    if came.len() > 0 {
+                        line.tell(Came::Bytes(came.take())).await;
                     }
                     return Err(match reason {
                         Reason::CutOff { found, .. } => Reason::CutOff { expected: length, found },
@@ -477,23 +495,52 @@ impl Shared {
             let done = chunk.is_none();
             if let Some(chunk) = chunk {
                 self.rate.pass(chunk.len()).await;
-                if buffer.is_empty() {
-                    buffer.reserve(BUFFER);
+                if came.len() == 0 {
                     since = Instant::now();
                 }
-                buffer.extend_from_slice(&chunk);
+                came.add(chunk);
             }
             // Of a body that is all there, the end comes next, and goes with it.
-            let full = buffer.len() >= BUFFER && Some(pace.found) != length;
-            if (done || full || since.elapsed() >= OLD)
-                && !buffer.is_empty()
-                && !line.tell(Came::Bytes(std::mem::take(&mut buffer))).await
+            let full = came.len() >= most && Some(pace.found) != length;
+            if (done || full || since.elapsed() >= old) && came.len() > 0 && !line.tell(Came::Bytes(came.take())).await
             {
                 return Ok(());
             }
             if done {
                 return Ok(());
             }
+        }
+    }
+}
+
+/// Bytes that are to be handed over: a chunk as it came, or several in one piece.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    all: Vec<u8>,
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    fn add(&mut self, chunk: Bytes) {
+        if self.len() == 0 {
+            self.first = chunk;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.reserve(BUFFER.max(self.first.len() + chunk.len()));
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.all.extend_from_slice(&chunk);
+    }
+
+    fn take(&mut self) -> Bytes {
+        match self.all.is_empty() {
+            true => std::mem::take(&mut self.first),
+            false => std::mem::take(&mut self.all).into(),
         }
     }
 }
@@ -512,22 +559,21 @@ impl Pace {
         Pace { limit, found: 0, waited: Duration::ZERO, came: 0 }
     }
 
+    /// Looks for so long whether the next chunk comes.
+    async fn ready<T>(&mut self, time: Duration, chunk: impl Future<Output = T>) -> Option<T> {
+        let began = Instant::now();
+        let chunk = timeout(time, chunk).await.ok();
+        self.waited += began.elapsed();
+        chunk
+    }
+
     /// Waits for the next chunk, as long as is allowed.
     async fn wait(
         &mut self,
         chunk: impl Future<Output = Result<Option<Bytes>, Reason>>,
     ) -> Result<Option<Bytes>, Reason> {
-        let began = Instant::now();
-        let chunk = timeout(self.limit, chunk).await.map_err(|_| Reason::Stalled(self.limit))?;
-        self.waited += began.elapsed();
-        let chunk = self.chunk(chunk)?;
-        if self.waited >= self.limit {
-            if chunk.is_some() && (self.came as f64) < SLOWEST * self.waited.as_secs_f64() {
-                return Err(Reason::Slow { bytes: self.came, time: self.waited });
-            }
-            (self.waited, self.came) = (Duration::ZERO, 0);
-        }
-        Ok(chunk)
+        let chunk = self.ready(self.limit, chunk).await;
+        self.chunk(chunk.ok_or(Reason::Stalled(self.limit))?)
     }
 
     fn chunk(&mut self, chunk: Result<Option<Bytes>, Reason>) -> Result<Option<Bytes>, Reason> {
@@ -538,6 +584,12 @@ impl Pace {
         let bytes = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
         self.found += bytes;
         self.came += bytes;
+        if self.waited >= self.limit {
+            if chunk.is_some() && (self.came as f64) < SLOWEST * self.waited.as_secs_f64() {
+                return Err(Reason::Slow { bytes: self.came, time: self.waited });
+            }
+            (self.waited, self.came) = (Duration::ZERO, 0);
+        }
         Ok(chunk)
     }
 }

@@ -177,9 +177,6 @@ impl<'n, 'e> Parts<'n, 'e> {
                 part.at += room as u64;
                 self.look.bytes += room as u64;
                 progress.add(room as u64);
-                if Some(bytes.len() as u64) == self.size && self.file.taken() == room as u64 {
-                    progress.marks.whole = Some(bytes);
-                }
                 // What others took from it would come too. (The whole of what was asked for ends by itself.)
                 if part.end != part.asked && part.end.is_some_and(|end| part.at >= end) {
                     self.active.remove(i);

@@ -28,6 +28,7 @@
 
 mod check;
 mod error;
+mod flush;
 mod gc;
 mod hash;
 mod index;

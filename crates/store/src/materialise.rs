@@ -153,7 +153,10 @@ fn place_object(
         tries -= 1;
         // Of two names in the open folder none has to be looked up from the root.
         if rustix::fs::renameat(&folder, made, &folder, name).is_ok() {
-            temp.keep();
+            // Of two names of one file that are renamed to each other both stay: then this one goes now.
+            if placed != Placed::Hardlink {
+                temp.keep();
+            }
             return Ok(placed);
         }
         match swap_in(temp, dest) {
@@ -499,21 +502,13 @@ fn guard<E>(folder: impl AsFd, name: &Path, make: impl Fn() -> Result<OwnedFd, E
 
 /// Makes a file that shares the blocks of another one.
 fn reflink(from: Object<'_>, to: Target<'_>) -> Result<File, Errno> {
-    #[cfg(target_os = "linux")]
-    {
-        let source = sys::open_file(from.folder, from.name)?;
-        let copy = new_file(to, from.exec)?;
-        let made = rustix::fs::ioctl_ficlone(&copy, source).and_then(|()| store::repair(&copy, from.exec));
-        if made.is_err() {
-            rustix::fs::unlinkat(to.folder, to.name, AtFlags::empty())?;
-        }
-        made.map(|()| copy)
+    let source = sys::open_file(from.folder, from.name)?;
+    let copy = new_file(to, from.exec)?;
+    let made = sys::share_blocks(source, &copy).and_then(|()| store::repair(&copy, from.exec));
+    if made.is_err() {
+        rustix::fs::unlinkat(to.folder, to.name, AtFlags::empty())?;
     }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = (from, to);
-        Err(Errno::OPNOTSUPP)
-    }
+    made.map(|()| copy)
 }
 
 thread_local! {
@@ -628,15 +623,12 @@ fn temporary(parent: &Path, name: &OsStr) -> PathBuf {
 }
 
 /// Puts what was made beside it in place. A folder in the way, or a file where a folder comes, is moved aside
-/// first and removed last.
+/// first and removed last. What is still beside it then goes: of two names of one file that are renamed to each other both stay.
 fn swap_in(temp: Temp, dest: &Path) -> Result<(), StoreError> {
     let failed = |e: io::Error| StoreError::io("replace", dest, e);
     let made = temp.path();
     match rustix::fs::rename(made, dest) {
-        Ok(()) => {
-            temp.keep();
-            return Ok(());
-        }
+        Ok(()) => return Ok(()),
         Err(Errno::ISDIR | Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST) => {}
         Err(error) => return Err(failed(error.into())),
     }

@@ -236,6 +236,7 @@ impl ObjectWriter {
         })?;
         let to = at + bytes.len() as u64;
         self.jot(at, to)?;
+        self.wrote(bytes.len());
         self.ahead.add(at, to);
         Ok(())
     }

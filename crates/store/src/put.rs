@@ -1,6 +1,7 @@
 //! Putting files into the store: written and hashed in one go, or taken from a work folder.
 
 use crate::error::{HashError, PutError, StoreError, free};
+use crate::flush::Flush;
 use crate::hash;
 use crate::partial::{Journal, Pieces};
 use crate::session::{Room, Session};
@@ -14,7 +15,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use trainlock_types::{Digest, Hasher};
+use trainlock_types::{Digest, Hashed, Hasher};
 
 /// For fewer bytes nobody asks first whether there is space for them: the write itself tells.
 const SMALL: u64 = 1 << 20;
@@ -33,6 +34,7 @@ pub struct ObjectWriter {
     expected: Option<u64>,
     /// Of one that another process may go on with.
     pub(crate) journal: Option<Journal>,
+    pub(crate) flush: Option<Flush>,
 }
 
 /// A hasher has no `Debug`, and what it holds is of no interest.
@@ -47,21 +49,38 @@ impl std::fmt::Debug for Hashing {
 impl Session {
     /// Begins an object. The writer may go to another thread, and needs no reference to the session.
     pub fn writer(&self) -> Result<ObjectWriter, StoreError> {
-        let temp = Temp::new(self.room.temporary());
-        let mut options = fs_err::File::options();
-        options.write(true).create_new(true).mode(sys::mode_bits(false));
-        let file = options.open(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
-        Ok(ObjectWriter::new(self.room.clone(), file.into_parts().0, temp, None))
+        let (file, temp) = self.temporary_file()?;
+        Ok(ObjectWriter::new(self.room.clone(), file, temp, None))
     }
 
     /// Puts bytes from memory as an object.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
-        let mut writer = self.writer()?;
-        let path = writer.temp.path().to_owned();
-        writer
-            .write_all(bytes)
-            .map_err(|e| StoreError::from_write(e).unwrap_or_else(|e| StoreError::io("write", path, e)))?;
-        writer.put(bytes.len() as u64)
+        let hashed = Hashed::of(bytes);
+        self.put(&hashed)?;
+        Ok(hashed.sha256())
+    }
+
+    /// Puts bytes from memory that are hashed already.
+    pub fn put<B: AsRef<[u8]>>(&self, hashed: &Hashed<B>) -> Result<(), StoreError> {
+        let (mut file, temp) = self.temporary_file()?;
+        let (root, bytes) = (self.store().root(), hashed.bytes());
+        let failed = |e| StoreError::io("write", temp.path(), e);
+        file.write_all(bytes)
+            .map_err(|e| StoreError::from_write(write_error(root, bytes.len() as u64, e)).unwrap_or_else(failed))?;
+        store::repair(&file, false).map_err(|e| failed(e.into()))?;
+        if self.room.install(temp.path(), &hashed.sha256(), bytes.len() as u64, false)? {
+            temp.keep();
+        }
+        Ok(())
+    }
+
+    /// A file for an object of which nothing is there.
+    fn temporary_file(&self) -> Result<(File, Temp), StoreError> {
+        let temp = Temp::new(self.room.temporary());
+        let mut options = fs_err::File::options();
+        options.write(true).create_new(true).mode(sys::mode_bits(false));
+        let file = options.open(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
+        Ok((file.into_parts().0, temp))
     }
 
     /// Takes a file (a step's output) as an object: hashes it, gives it the store's mode and time, and
@@ -168,13 +187,20 @@ impl Session {
 impl ObjectWriter {
     pub(crate) fn new(room: Arc<Room>, file: File, temp: Temp, journal: Option<Journal>) -> ObjectWriter {
         let (hasher, ahead) = (Hashing(Hasher::new()), Pieces::default());
-        ObjectWriter { room, temp, file, hasher, written: 0, ahead, expected: None, journal }
+        ObjectWriter { room, temp, file, hasher, written: 0, ahead, expected: None, journal, flush: None }
     }
 
     /// These bytes are the next ones, and in the file.
     pub(crate) fn count(&mut self, bytes: &[u8]) {
         self.hasher.0.update(bytes);
         self.written += bytes.len() as u64;
+    }
+
+    /// So many bytes are in the file now that were not.
+    pub(crate) fn wrote(&mut self, bytes: usize) {
+        if let Some(flush) = &mut self.flush {
+            flush.wrote(self.temp.path(), bytes as u64);
+        }
     }
 
     /// Bytes that are still to come, as far as is known.
@@ -186,6 +212,7 @@ impl ObjectWriter {
     /// now and not at its last byte.
     pub fn reserve(&mut self, bytes: u64) -> Result<(), StoreError> {
         self.expected = Some(bytes);
+        self.flush = Flush::of(bytes).filter(|_| self.room.is_awaited());
         if bytes < SMALL {
             return Ok(());
         }
@@ -278,6 +305,7 @@ impl Write for ObjectWriter {
                 let from = self.written;
                 self.count(&bytes[..n]);
                 self.jot(from, self.written).map_err(io::Error::other)?;
+                self.wrote(n);
                 Ok(n)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
@@ -306,6 +334,15 @@ impl Room {
     pub(crate) fn install(&self, from: &Path, sha256: &Digest, size: u64, exec: bool) -> Result<bool, StoreError> {
         let target = self.store.object_path(sha256, exec);
         let failed = |e: io::Error| StoreError::io("write", &target, e);
+        let only_new = || rustix::fs::renameat_with(CWD, from, CWD, &target, RenameFlags::NOREPLACE);
+        match self.put_in_place(&target, only_new) {
+            Ok(()) => return Ok(true),
+            Err(error) => match Errno::from_io_error(&error) {
+                // The others say that the file system cannot do that.
+                Some(Errno::EXIST | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+                _ => return Err(failed(error)),
+            },
+        }
         let there = Stamp::find(&target).map_err(|e| failed(e.into()))?;
         let _repair = match there {
             Some(stamp) if stamp.is_untouched(exec) && stamp.size == size => return Ok(false),

@@ -4,7 +4,7 @@ use crate::error::StoreError;
 use crate::lock::{self, Kind};
 use crate::recover;
 use crate::store::Store;
-use crate::sys;
+use crate::sys::{self, Temp};
 use rustix::fs::CWD;
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The lock file in a session's folder: held while the session lives, and as old as the session.
 pub(crate) const LOCK: &str = "lock";
@@ -39,6 +39,9 @@ pub(crate) struct Room {
     sync_each: bool,
     marked: Mutex<bool>,
     settled: AtomicBool,
+    links_soon: AtomicBool,
+    /// Whether the store's file system shares blocks, once somebody has tried.
+    shares: OnceLock<bool>,
     _lock: Option<File>,
     _use_lock: Option<File>,
 }
@@ -72,6 +75,8 @@ impl Session {
             sync_each: lock.is_none() || boot.is_none(),
             marked: Mutex::new(false),
             settled: AtomicBool::new(false),
+            links_soon: AtomicBool::new(false),
+            shares: OnceLock::new(),
             _lock: lock,
             _use_lock: use_lock,
         });
@@ -118,6 +123,12 @@ impl Session {
         let _ = self.room.mark();
     }
 
+    /// Files that are written from now on will be placed as soon as they are put. A reflink waits until its file is on the disk:
+    /// the disk begins while they come.
+    pub fn links_soon(&self) {
+        self.room.links_soon.store(true, Ordering::Relaxed);
+    }
+
     /// Makes all that was put so far survive a power cut, by one sync of the store's file system.
     pub fn sync(&self) -> Result<(), StoreError> {
         let room = &self.room;
@@ -146,6 +157,19 @@ impl Room {
     /// A path in the session's folder that nothing has yet.
     pub(crate) fn temporary(&self) -> PathBuf {
         self.dir.join(format!("t{}", self.next()))
+    }
+
+    /// Whether somebody will wait until what is written now is on the disk.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.links_soon.load(Ordering::Relaxed) && *self.shares.get_or_init(|| self.shares_blocks().is_ok())
+    }
+
+    /// An error unless the store's file system can let two files share blocks.
+    fn shares_blocks(&self) -> io::Result<()> {
+        let [from, to] = [(); 2].map(|()| Temp::new(self.temporary()));
+        let from = fs_err::File::create_new(from.path())?;
+        sys::share_blocks(from.file(), fs_err::File::create_new(to.path())?.file())?;
+        Ok(())
     }
 
     fn is_marked(&self) -> bool {

@@ -138,6 +138,17 @@ pub(crate) fn open_dir(folder: impl AsFd, name: impl rustix::path::Arg, follow: 
     fs::openat(folder, name, if follow { flags } else { flags | OFlags::NOFOLLOW }, Mode::empty())
 }
 
+/// Lets an empty file share the blocks of another one, where the file system can do that. It waits until that one is on the disk.
+pub(crate) fn share_blocks(from: impl AsFd, to: impl AsFd) -> Result<(), Errno> {
+    #[cfg(target_os = "linux")]
+    return fs::ioctl_ficlone(to, from);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (from, to);
+        Err(Errno::OPNOTSUPP)
+    }
+}
+
 /// Makes what was written to the file system of `folder` durable.
 pub(crate) fn sync_file_system(folder: impl AsFd) -> Result<(), Errno> {
     #[cfg(target_os = "linux")]

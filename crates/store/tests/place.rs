@@ -5,8 +5,9 @@ mod common;
 use common::*;
 use fs_err as fs;
 use fs_err::os::unix::fs::symlink;
+use std::io::Write as _;
 use trainlock_store::{Link, Placed, Store, StoreError, place_file, place_fresh, place_tree};
-use trainlock_types::Digest;
+use trainlock_types::{Digest, Hasher};
 
 const LINKS: [Link; 4] = [Link::Auto, Link::Hardlink, Link::Copy, Link::Reflink];
 
@@ -59,6 +60,23 @@ fn a_file_is_placed_in_every_way() {
     let small = place.put(b"small");
     let placed = place_file(&place.store, &small, false, &place.path("small"), Link::Auto).unwrap();
     assert_eq!(placed == Placed::Hardlink, !reflinks, "{placed:?}");
+}
+
+/// Another process does not know that it is there, and where there are no reflinks both are the store's file.
+#[test]
+fn what_is_in_its_place_is_placed_again() {
+    let place = Place::new();
+    let digest = place.put(b"content");
+    let tree = place.put_tree(&[("a", "content"), ("b", "other")]);
+    for link in [Link::Auto, Link::Hardlink] {
+        for _ in 0..2 {
+            let store = Store::open(place.store.root()).unwrap();
+            place_file(&store, &digest, false, &place.path("out/file"), link).unwrap();
+            place_tree(&store, &tree.digest, &place.path("out/tree"), link).unwrap();
+            assert_eq!(names(&place.path("out")), ["file", "tree"], "{link:?}");
+            assert_eq!(names(&place.path("out/tree")), ["a", "b"], "{link:?}");
+        }
+    }
 }
 
 #[test]
@@ -229,6 +247,45 @@ fn what_was_put_a_moment_ago_is_placed_from_memory() {
     let failed = place_fresh(&place.store, &missing, Some(&content), &place.path("none"), Link::Auto);
     assert!(matches!(failed, Err(StoreError::Missing(_))), "{failed:?}");
     assert!(!place.path("none").exists());
+}
+
+/// A reflink waits until the store's file is on the disk: where there are any, a large one is on its way before its end.
+#[test]
+fn the_disk_begins_while_a_large_file_comes() {
+    let place = Place::new();
+    let reflinks = reflinks(&place);
+    let session = place.session();
+    let thread = || {
+        let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
+        // One may end meanwhile.
+        tasks
+            .filter_map(|task| fs::read(task.unwrap().path().join("comm")).ok())
+            .any(|name| name == b"trainlock-flush\n")
+    };
+    let part: Vec<u8> = (0..1u32 << 18).flat_map(u32::to_le_bytes).collect();
+    let put = |parts: u8| {
+        let mut writer = session.writer().unwrap();
+        writer.reserve(u64::from(parts) << 20).unwrap();
+        let mut hasher = Hasher::new();
+        let mut begun = false;
+        for i in 0..parts {
+            let part: Vec<u8> = part.iter().map(|b| b ^ i).collect();
+            hasher.update(&part);
+            writer.write_all(&part).unwrap();
+            begun |= thread();
+        }
+        let sha256 = hasher.finish();
+        writer.finish(Some((sha256, Some(u64::from(parts) << 20)))).unwrap();
+        let file = place.path("file");
+        place_file(&place.store, &sha256, false, &file, Link::Auto).unwrap();
+        assert_eq!(Digest::of(&fs::read(&file).unwrap()), sha256);
+        begun
+    };
+    assert!(!put(70), "nobody said that it will be placed");
+    session.links_soon();
+    assert!(!put(40), "a small one");
+    assert_eq!(put(80), reflinks);
+    assert!(place.is_clean());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use trainlock_lock::{Content, DataPin, Lock, LockError};
 use trainlock_manifest::{Data, ManifestError, Workspace};
 use trainlock_run::record::{DataRecord, ImageRecord, PackageRecord, RunRecord, ToolRecord};
 use trainlock_run::{Bench, Capacity, Plan, PlanError, Shell, State, Verdict, is_in_repository};
-use trainlock_store::{Index, Store, StoreError, place_file, place_fresh, place_tree};
+use trainlock_store::{Index, Link, Store, StoreError, place_file, place_fresh, place_tree};
 use trainlock_types::{DataSource, Digest, Events, HumanSize, Name, Params, RelPath, SourceUrl, Value, nearest};
 
 /// Which hyperparameters.
@@ -286,18 +286,19 @@ impl Project {
 
     /// Brings data into the store, and verifies it.
     pub(crate) fn bring(&self, lock: &Lock, data: &[&Data], offline: bool, ui: &Ui) -> Result<(), Failure> {
-        self.bring_each(lock, data, offline, ui, |_, _, _, _| ())
+        self.bring_each(lock, data, offline, true, ui, |_, _, _, _| ())
     }
 
     /// The same; `came` is told, from many threads, of each that was not there before as soon as it is, with the bytes
-    /// of a file if they are in memory, and how many all are.
+    /// of a file if they are in memory, and how many all are. `links`: they are placed soon.
     fn bring_each(
         &self,
         lock: &Lock,
         data: &[&Data],
         offline: bool,
+        links: bool,
         ui: &Ui,
-        came: impl Fn(&Data, &DataPin, Option<Vec<u8>>, u64) + Sync,
+        came: impl Fn(&Data, &DataPin, Option<&[u8]>, u64) + Sync,
     ) -> Result<(), Failure> {
         if data.is_empty() {
             return Ok(());
@@ -338,10 +339,13 @@ impl Project {
             ui.note("Fetching", format!("{count} ({})", HumanSize(bytes)));
         }
         let session = self.store.session()?;
+        if links && self.settings.link != Link::Hardlink {
+            session.links_soon();
+        }
         let results = {
             let (events, _display) = ui.events_of((wants.len() > 1).then_some(bytes));
             fetcher.tell(events);
-            let came = |i: usize, whole| came(pins[i].0, pins[i].1, whole, bytes);
+            let came = |i: usize, whole: Option<&[u8]>| came(pins[i].0, pins[i].1, whole, bytes);
             let results = fetcher.bring_missing(&session, &wants.iter().collect::<Vec<_>>(), came);
             // The display ends when nobody can tell anything any more.
             drop(fetcher);
@@ -381,15 +385,15 @@ impl Project {
         ui: &Ui,
     ) -> Result<(), Failure> {
         let (linked, roomy) = (Mutex::new(BTreeSet::new()), OnceLock::new());
-        let came = |data: &Data, pin: &DataPin, whole: Option<Vec<u8>>, bytes| {
+        let came = |data: &Data, pin: &DataPin, whole: Option<&[u8]>, bytes| {
             let is_roomy = || *roomy.get_or_init(|| self.store.free() / COPIES >= bytes);
             // What can't be done here is tried again below, and told there.
-            if link && self.place(data, pin, is_roomy().then_some(whole.as_deref())).is_ok() {
+            if link && self.place(data, pin, is_roomy().then_some(whole)).is_ok() {
                 linked.lock().unwrap_or_else(PoisonError::into_inner).insert(data.request.to.clone());
             }
         };
         let mut lack = Lack::default();
-        lack.keep(self.bring_each(lock, data, offline, ui, came))?;
+        lack.keep(self.bring_each(lock, data, offline, link, ui, came))?;
         lack.keep(self.bring_equipment(lock, members, offline, ui))?;
         lack.done()?;
         if link {

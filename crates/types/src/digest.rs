@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
+use sha2::block_api::compress256;
 use std::fmt;
 use std::str::FromStr;
 
@@ -128,9 +129,106 @@ impl Hasher {
     }
 }
 
+/// Bytes in memory, with their digest: nobody else can say what it is.
+#[derive(Debug, Clone)]
+pub struct Hashed<B> {
+    bytes: B,
+    sha256: Digest,
+}
+
+impl<B: AsRef<[u8]>> Hashed<B> {
+    /// Hashes bytes.
+    pub fn of(bytes: B) -> Hashed<B> {
+        let sha256 = Digest::of(bytes.as_ref());
+        Hashed { bytes, sha256 }
+    }
+
+    /// Hashes several, two at a time, which takes less time than one after the other. The answers are in their order.
+    pub fn each(all: Vec<B>) -> Vec<Hashed<B>> {
+        let mut order: Vec<usize> = (0..all.len()).collect();
+        // Of two of one length nothing is left that is hashed alone.
+        order.sort_by_key(|i| all[*i].as_ref().len());
+        let mut digests = vec![Digest([0; 32]); all.len()];
+        let (pairs, alone) = order.as_chunks::<2>();
+        for [a, b] in pairs {
+            [digests[*a], digests[*b]] = both([all[*a].as_ref(), all[*b].as_ref()]);
+        }
+        for i in alone {
+            digests[*i] = Digest::of(all[*i].as_ref());
+        }
+        all.into_iter().zip(digests).map(|(bytes, sha256)| Hashed { bytes, sha256 }).collect()
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+
+    /// Their digest.
+    pub fn sha256(&self) -> Digest {
+        self.sha256
+    }
+
+    /// The bytes alone.
+    pub fn into_bytes(self) -> B {
+        self.bytes
+    }
+}
+
+/// What SHA-256 begins with (FIPS 180-4, section 5.3.3).
+const BEGIN: [u32; 8] =
+    [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19];
+
+/// Hashes two at once: each round of SHA-256 waits for the one before it, so that a processor that looks ahead far enough works at
+/// the next block of the other one meanwhile.
+fn both(two: [&[u8]; 2]) -> [Digest; 2] {
+    let mut states = [BEGIN; 2];
+    let blocks = two.map(|bytes| bytes.as_chunks::<64>().0);
+    let common = blocks[0].len().min(blocks[1].len());
+    for (a, b) in blocks[0].iter().zip(blocks[1]) {
+        compress256(&mut states[0], std::slice::from_ref(a));
+        compress256(&mut states[1], std::slice::from_ref(b));
+    }
+    for i in 0..2 {
+        compress256(&mut states[i], &blocks[i][common..]);
+        let rest = two[i].as_chunks::<64>().1;
+        // The rest, one bit, zeros, the length in bits (FIPS 180-4, section 5.1.1).
+        let mut end = [0; 128];
+        end[..rest.len()].copy_from_slice(rest);
+        end[rest.len()] = 0x80;
+        let blocks = if rest.len() < 56 { 1 } else { 2 };
+        end[64 * blocks - 8..64 * blocks].copy_from_slice(&(two[i].len() as u64 * 8).to_be_bytes());
+        compress256(&mut states[i], &end.as_chunks().0[..blocks]);
+    }
+    states.map(|state| {
+        let mut digest = [0; 32];
+        for (bytes, word) in digest.as_chunks_mut().0.iter_mut().zip(state) {
+            *bytes = word.to_be_bytes();
+        }
+        Digest(digest)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_are_hashed_as_each_alone() {
+        let bytes: Vec<u8> = (0..5000_u32).map(|i| ((i * i) >> 3) as u8).collect();
+        let lengths: Vec<usize> = (0..200).chain([255, 256, 257, 4096, 4999, 5000, 64, 0]).collect();
+        let texts = |skip: usize| lengths.iter().map(|n| &bytes[(*n / 2).min(skip)..*n]).collect::<Vec<_>>();
+        for all in [&texts(0)[..], &texts(7), &texts(0)[..207], &texts(0)[3..4], &[]] {
+            for (hashed, text) in Hashed::each(all.to_vec()).iter().zip(all) {
+                assert_eq!((hashed.sha256(), hashed.bytes()), (Digest::of(text), *text), "{} bytes", text.len());
+            }
+            // Of very different lengths.
+            for (i, text) in all.iter().enumerate() {
+                let other = all[all.len() - 1 - i];
+                assert_eq!(both([text, other]), [Digest::of(text), Digest::of(other)], "{} bytes", text.len());
+            }
+        }
+    }
 
     #[test]
     fn of_the_standard_vector() {

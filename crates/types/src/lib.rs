@@ -21,7 +21,7 @@ mod validator;
 mod value;
 
 pub use diagnostic::{Diagnostic, SourceText};
-pub use digest::{Digest, DigestError, Hasher};
+pub use digest::{Digest, DigestError, Hashed, Hasher};
 pub use event::{Event, Events, StepOutcome};
 pub use image::ImageReference;
 pub use listing::{Entry, EntryKind, LISTING_IN_LOCK, Listing, ListingError, VERSIONS_IN_LOCK};

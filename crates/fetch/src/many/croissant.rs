@@ -441,7 +441,7 @@ impl<'n> InRepository<'n> {
 fn members_of(question: &Question<'_>, archive: &Item, nodes: &[&Node]) -> Result<Vec<Item>, FetchError> {
     let Question { fetcher, session, name, .. } = question;
     let mut picks = Picks::of(name, nodes)?;
-    let (sha256, size, _) = fetcher.one(session, name, archive)?;
+    let (sha256, size, _) = fetcher.one(session, name, archive, None)?;
     let taken =
         fetcher.extract_some(session, name, &archive.sources, (sha256, size), &|path: &RelPath| picks.wants(path))?;
     let mut items = Vec::new();

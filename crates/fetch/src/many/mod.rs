@@ -18,7 +18,7 @@ mod repository;
 pub(crate) use hf::HUB;
 
 use crate::error::{FetchError, Mismatch};
-use crate::fetcher::{Content, Fetcher, Resolved};
+use crate::fetcher::{Ahead, Content, Fetcher, Resolved, SmallFile};
 use crate::object::NO_VERSION;
 use crate::receive::Expect;
 use crate::settings::Settings;
@@ -121,6 +121,17 @@ pub(crate) struct Item {
     pub(crate) blob: Option<String>,
     /// Where it lies, in the order in which they are tried.
     pub(crate) sources: Vec<SourceUrl>,
+}
+
+impl Item {
+    /// Its transfer, for people.
+    fn label(&self, name: &str) -> String {
+        format!("{name}/{}", self.path)
+    }
+
+    fn expect(&self) -> Expect<'_> {
+        Expect { sha256: self.sha256, size: self.size, checksum: self.checksum.as_ref() }
+    }
 }
 
 /// Which files a request wants.
@@ -274,7 +285,7 @@ impl Fetcher {
         let entries = self.each(items, |item| {
             let (sha256, size, version) = match (item.sha256, item.size) {
                 (Some(sha256), Some(size)) => (sha256, size, None),
-                _ => self.one(session, name, item)?,
+                _ => self.one(session, name, item, None)?,
             };
             let entry = Entry { path: item.path.clone(), sha256, size, kind: EntryKind::File };
             Ok((entry, version.filter(|_| keeps)))
@@ -294,7 +305,13 @@ impl Fetcher {
     }
 
     /// Brings one file into the store, unless it is there; its digest and size in bytes, and the version of what came.
-    fn one(&self, session: &Session, name: &str, item: &Item) -> Result<(Digest, u64, Option<String>), FetchError> {
+    fn one(
+        &self,
+        session: &Session,
+        name: &str,
+        item: &Item,
+        ahead: Option<Ahead<'_>>,
+    ) -> Result<(Digest, u64, Option<String>), FetchError> {
         if let Some(sha256) = item.sha256
             && let Some(path) = session.store().object(&sha256, item.size).map_err(|e| store(name, e))?
         {
@@ -304,9 +321,8 @@ impl Fetcher {
             })?;
             return Ok((sha256, size.len(), None));
         }
-        let expect = Expect { sha256: item.sha256, size: item.size, checksum: item.checksum.as_ref() };
-        let label = format!("{name}/{}", item.path);
-        let (sha256, size, marks) = self.download_marked(session, &label, &item.sources, expect)?;
+        let label = item.label(name);
+        let (sha256, size, marks) = self.download_marked(session, &label, &item.sources, item.expect(), ahead)?;
         if let Some(expected) = &item.blob {
             let found = blob_hash(session, &sha256, size).map_err(|e| store(name, e))?;
             if found != *expected {
@@ -401,7 +417,12 @@ impl Fetcher {
                 sources: sources.unwrap_or_default(),
             })
             .collect();
-        for result in self.each(&wants, |item| self.one(session, name, item)) {
+        let came = self.each_ahead(
+            &wants,
+            |item| SmallFile::of(item.label(name), &item.sources, item.expect()),
+            |item, ahead| self.one(session, name, item, ahead),
+        );
+        for result in came {
             result.map_err(|error| source.explained(&question, error))?;
         }
         session.tree_from_objects(&listing).map(drop).map_err(|error| put_error(name, error))

@@ -77,19 +77,14 @@ fn one_row(row: &str, settings: &Settings, set_up: &dyn Fn() -> Vec<String>, bod
     assert!(began.elapsed() < BOUND, "{row}, locking: {:?}", began.elapsed());
 }
 
-#[test]
-fn every_fault_ends_right_or_clear() {
-    let body: Vec<u8> = (0..3u32 << 17).flat_map(u32::to_le_bytes).collect();
-    let n = body.len();
-    let quick = Settings {
-        stall_timeout: Duration::from_millis(400),
-        connect_timeout: Duration::from_millis(500),
-        ..settings()
-    };
+/// What, the faults in turn, how it ends, and whether the server lies without contradicting itself.
+type Row = (&'static str, Vec<Fault>, Then, bool);
+
+/// For a file of so many bytes.
+fn rows(n: usize) -> Vec<Row> {
     let after = |fault: Fault| vec![fault, Fault::Ok];
     let cut = |n: usize, then: Fault| vec![Fault::Truncate(n), then, Fault::Ok];
-    // What, the faults in turn, how it ends, and whether the server lies without contradicting itself.
-    let rows: Vec<(&str, Vec<Fault>, Then, bool)> = vec![
+    vec![
         ("it closes before it answers", after(Fault::Close), Right, false),
         ("it resets before it answers", after(Fault::Reset), Right, false),
         ("it resets always", vec![Fault::Reset], Wrong(network), false),
@@ -190,7 +185,17 @@ fn every_fault_ends_right_or_clear() {
         ),
         ("no HTTP", vec![Fault::Garbage], Wrong(network), false),
         ("headers without an end", vec![Fault::EndlessHead], Wrong(network), false),
-    ];
+    ]
+}
+
+fn quick() -> Settings {
+    Settings { stall_timeout: Duration::from_millis(400), connect_timeout: Duration::from_millis(500), ..settings() }
+}
+
+#[test]
+fn every_fault_ends_right_or_clear() {
+    let body: Vec<u8> = (0..3u32 << 17).flat_map(u32::to_le_bytes).collect();
+    let rows = rows(body.len());
     assert!(rows.len() >= 30);
     for (row, faults, then, lies) in &rows {
         let server = FaultServer::start();
@@ -199,8 +204,63 @@ fn every_fault_ends_right_or_clear() {
             server.script("/x", body.clone(), faults.clone());
             vec![server.url("/x")]
         };
-        one_row(row, &quick, &set_up, &body, then, *lies);
+        one_row(row, &quick(), &set_up, &body, then, *lies);
     }
+}
+
+/// Small files are asked for several at a time: what is wrong with one is nothing to the others.
+#[test]
+fn every_fault_of_a_small_file_is_its_own() {
+    let body = |i: usize| (0..5000usize).flat_map(|k| (k * 48 + i).to_le_bytes()).collect::<Vec<u8>>();
+    let rows = rows(body(0).len());
+    // Each has a good one beside it, and there are enough for every thread of a large machine.
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let count = (2 * rows.len()).max(16 * cores);
+    let (place, servers): (_, Vec<FaultServer>) = (Place::new(), rows.iter().map(|_| FaultServer::start()).collect());
+    let mut wants = Vec::new();
+    for i in 0..count {
+        let server = &servers[i / 2 % servers.len()];
+        let path = match rows.get(i / 2).filter(|_| i % 2 == 0) {
+            Some((_, faults, ..)) => {
+                server.serve("/signed", body(i));
+                server.script("/x", body(i), faults.clone());
+                "/x".to_owned()
+            }
+            None => {
+                server.serve(&format!("/{i}"), body(i));
+                format!("/{i}")
+            }
+        };
+        wants.push(want(&[&server.url(&path)], &body(i)));
+    }
+    let (tell, told): (_, Receiver<Vec<Event>>) = channel();
+    let began = Instant::now();
+    let fetcher = Fetcher::new(quick(), Events::to(tell));
+    let results = fetcher.bring_all(&place.session, &wants);
+    drop(fetcher);
+    assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+    for (i, result) in results.into_iter().enumerate() {
+        match rows.get(i / 2).filter(|_| i % 2 == 0) {
+            None => result.unwrap_or_else(|e| panic!("{i}: {e:?}")),
+            // Nothing of the first try is gone on with, so that these answers are to a question for the whole.
+            Some((row @ ("a part with another offset" | "a part with another total" | "no such range"), ..)) => {
+                assert!(matches!(failures(result).remove(0).reason, Reason::Status { status: 206 | 416, .. }), "{row}")
+            }
+            Some((row @ "other content midway, then back", ..)) => {
+                assert!(wrong_hash(&failures(result).remove(0).reason), "{row}")
+            }
+            Some((row, _, Wrong(is_named), _)) => {
+                let failure = failures(result).remove(0);
+                assert!(is_named(&failure.reason) && !failure.to_string().contains("s3cret"), "{row}: {failure}");
+            }
+            Some((row, ..)) => result.unwrap_or_else(|e| panic!("{row}: {e:?}")),
+        }
+    }
+    nothing_wrong_is_kept(&place, "small ones");
+    let told: Vec<Event> = told.into_iter().flatten().collect();
+    let started = told.iter().filter(|event| matches!(event, Event::TransferStarted { .. })).count();
+    let finished = told.iter().filter(|event| matches!(event, Event::TransferFinished { .. })).count();
+    assert_eq!((started, finished), (count, count));
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn within(all: usize, each_host: usize, server: &BucketServer) -> Settings {
         s3: s3.into_iter().chain([("aws_skip_signature".to_owned(), "true".to_owned())]).collect(),
         ..ObjectSettings::default()
     };
-    Settings { max_connections: all, host_connections: each_host, objects, retries: 16, ..settings() }
+    Settings { max_connections: all, host_connections: each_host, objects, retries: 8, ..settings() }
 }
 
 /// The address of a key of the bucket `lab`: by its store's protocol, and as a file of a web server.
