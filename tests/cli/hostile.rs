@@ -4,7 +4,7 @@ use crate::{chain, context, count, counts, project, write_manifest};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use trainlock_testing::{Ran, TestContext};
+use trainlock_testing::{FaultServer, Ran, TestContext};
 
 /// `nobody` on every Unix.
 const NOBODY: u32 = 65534;
@@ -85,6 +85,64 @@ mount -o remount,size=64m "$TRAINLOCK_STORE"
     assert!(output.contains("No space left on device") && output.contains("`copy`"), "{output}");
     assert!(room.contains("1 step ran, 1 cached"), "{room}");
     assert_eq!(context.read_bytes("copy").len(), 12 << 20);
+}
+
+/// Forty of 200,000 bytes, locked without being fetched.
+fn small_data(context: &TestContext, server: &FaultServer) {
+    let mut manifest = "[data]\n".to_owned();
+    for i in 0..40u8 {
+        let body = vec![i; 200_000];
+        let sha256 = trainlock_types::Digest::of(&body);
+        server.serve(&format!("/{i}"), body);
+        let url = server.url(&format!("/{i}"));
+        manifest.push_str(&format!(
+            "part{i} = {{ url = \"{url}\", checksum = \"sha256:{sha256}\", size = 200000, to = \"in/{i}\" }}\n"
+        ));
+    }
+    write_manifest(context, &manifest);
+    context.run(["lock"]).expect(0);
+}
+
+#[test]
+fn a_disk_that_is_full_of_small_files_is_told_once() {
+    let (context, server) = (context(), FaultServer::start());
+    small_data(&context, &server);
+    let text = r#"
+mount -t tmpfs -o size=3m none "$TRAINLOCK_STORE" || exit 77
+"$BIN" fetch --link 2>"$ROOT/full"; test $? = 1 || exit 91
+"$BIN" store verify || exit 92
+mount -o remount,size=64m "$TRAINLOCK_STORE"
+"$BIN" fetch --link || exit 93
+"$BIN" store verify || exit 94
+"#;
+    let ran = script(&context, &["unshare", "--map-root-user", "--mount"], text);
+    if ran.code == Some(77) || ran.stderr.contains("unshare") {
+        return;
+    }
+    let told = context.root().join("full");
+    let told = fs_err::read_to_string(told).unwrap();
+    assert_eq!(ran.code, Some(0), "{}\n{told}", ran.stderr);
+    assert!(told.contains(" data sets in the store: no space left for"), "{told}");
+    assert_eq!(told.matches("error").count(), 1, "{told}");
+    for i in 0..40u8 {
+        assert_eq!(context.read_bytes(&format!("in/{i}")), vec![i; 200_000]);
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_not_the_store() {
+    let (context, server) = (context(), FaultServer::start());
+    small_data(&context, &server);
+    // Whoever it is for makes the store.
+    fs_err::remove_dir_all(context.store()).unwrap();
+    let place = context.project().join("in");
+    fs_err::create_dir(&place).unwrap();
+    fs_err::set_permissions(&place, PermissionsExt::from_mode(0o555)).unwrap();
+    let failed = as_plain_user(&context, &["fetch", "--link"]).expect(1);
+    fs_err::set_permissions(&place, PermissionsExt::from_mode(0o755)).unwrap();
+    let words = format!("cannot put anything into `{}`", place.display());
+    assert!(failed.stderr.contains("ermission denied") && failed.stderr.contains(&words), "{}", failed.stderr);
+    assert_eq!(fs_err::read_dir(&place).unwrap().count(), 0);
 }
 
 #[test]

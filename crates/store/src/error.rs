@@ -190,6 +190,14 @@ impl StoreError {
         }
     }
 
+    /// The same for a path that is not in the store, so that the right to write to the store is not what is missing.
+    pub(crate) fn outside(action: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> StoreError {
+        match StoreError::io(action, path, source) {
+            StoreError::NotWritable { path, source } => StoreError::Io { action, path, source },
+            other => other,
+        }
+    }
+
     /// The store error inside an error of a write to an [`ObjectWriter`](crate::ObjectWriter), if
     /// there is one; else the error itself.
     pub fn from_write(error: io::Error) -> Result<StoreError, io::Error> {

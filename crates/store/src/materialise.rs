@@ -117,7 +117,7 @@ fn place_object(
     let (parent, name) = split(dest)?;
     let folder = match sys::open_dir(CWD, parent, true) {
         Err(Errno::NOENT) => {
-            fs_err::create_dir_all(parent).map_err(|e| StoreError::io("create", parent, e))?;
+            fs_err::create_dir_all(parent).map_err(|e| StoreError::outside("create", parent, e))?;
             sys::open_dir(CWD, parent, true)
         }
         other => other,
@@ -181,7 +181,7 @@ pub fn place_tree(store: &Store, digest: &Digest, dest: &Path, link: Link) -> Re
         }
     };
     let (parent, name) = split(dest)?;
-    fs_err::create_dir_all(parent).map_err(|e| StoreError::io("create", parent, e))?;
+    fs_err::create_dir_all(parent).map_err(|e| StoreError::outside("create", parent, e))?;
     sweep(store, parent);
     let temp = Temp::new(temporary(parent, name));
     let make = || -> io::Result<OwnedFd> {
@@ -193,7 +193,7 @@ pub fn place_tree(store: &Store, digest: &Digest, dest: &Path, link: Link) -> Re
             }
         }
     };
-    let _held = guard(CWD, temp.path(), make).map_err(|e| StoreError::io("create", temp.path(), e))?;
+    let _held = guard(CWD, temp.path(), make).map_err(|e| StoreError::outside("create", temp.path(), e))?;
     let placed = match lay_out(store, &[(&listing, Source::Tree(&folder))], temp.path(), link, false) {
         Err(StoreError::Damaged { path }) => {
             // Only touched, and now repaired, or damaged, and now removed.
@@ -219,7 +219,7 @@ pub fn place_part(store: &Store, tree: &Digest, entry: &Entry, dest: &Path, link
     let to = sys::open_dir(CWD, parent, true).map_err(|e| StoreError::io("read", parent, e))?;
     if entry.kind == EntryKind::Symlink {
         let target = fs_err::read_link(&from).map_err(|e| StoreError::io("read", &from, e))?;
-        return rustix::fs::symlinkat(&target, &to, name).map_err(|e| StoreError::io("create", dest, e));
+        return rustix::fs::symlinkat(&target, &to, name).map_err(|e| StoreError::outside("create", dest, e));
     }
     let device = Stamp::fd(&to).map_err(|e| StoreError::io("read", parent, e))?.dev;
     let target = Target { folder: to.as_fd(), device, name, path: dest, guarded: false };
@@ -304,7 +304,7 @@ pub(crate) fn lay_out(
         match rustix::fs::mkdirat(&root, *folder, Mode::from_raw_mode(0o755)) {
             // Of what was laid out before.
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(StoreError::io("create", to.join(folder), error)),
+            Err(error) => return Err(StoreError::outside("create", to.join(folder), error)),
         }
     }
     let mut by_folder: BTreeMap<(usize, &str), Vec<&Entry>> = BTreeMap::new();
@@ -340,7 +340,7 @@ pub(crate) fn lay_out(
         }
         placed
     })?;
-    set_folder_times(&root, folders.iter().copied()).map_err(|e| StoreError::io("write", to, e))?;
+    set_folder_times(&root, folders.iter().copied()).map_err(|e| StoreError::outside("write", to, e))?;
     Ok(placed)
 }
 
@@ -400,7 +400,7 @@ fn lay_out_folder(
             }
             rustix::fs::symlinkat(text.as_slice(), &target, name)
                 .and_then(|()| rustix::fs::utimensat(&target, name, &sys::fixed_times(), AtFlags::SYMLINK_NOFOLLOW))
-                .map_err(|e| StoreError::io("create", &dest, e))?;
+                .map_err(|e| StoreError::outside("create", &dest, e))?;
             continue;
         }
         match Stamp::at(source_fd, source_name) {
@@ -449,7 +449,7 @@ struct Target<'a> {
 /// Makes a file that does not exist yet; guarded, if it is to be, until what this returns is dropped.
 fn place(store: &Store, from: Object<'_>, to: Target<'_>, link: Link) -> Result<(Placed, Option<File>), StoreError> {
     let failed = |link: &'static str, source: Errno| match source {
-        Errno::NOSPC | Errno::DQUOT => StoreError::io("write", to.path, source),
+        Errno::NOSPC | Errno::DQUOT | Errno::ACCESS | Errno::ROFS => refused(to, source),
         _ => StoreError::Link { link, from: from.path.to_owned(), to: to.path.to_owned(), source: source.into() },
     };
     let auto = link == Link::Auto;
@@ -482,6 +482,14 @@ fn place(store: &Store, from: Object<'_>, to: Target<'_>, link: Link) -> Result<
 fn new_file(to: Target<'_>, exec: bool) -> Result<File, Errno> {
     let make = || rustix::fs::openat(to.folder, to.name, NEW_FILE, sys::mode(sys::mode_bits(exec)));
     Ok(File::from(if to.guarded { guard(to.folder, Path::new(to.name), make)? } else { make()? }))
+}
+
+/// Why there is no new file: what the folder does not allow, no name in it is to blame for.
+fn refused(to: Target<'_>, error: Errno) -> StoreError {
+    match (error, to.path.parent()) {
+        (Errno::ACCESS | Errno::ROFS, Some(folder)) => StoreError::outside("put anything into", folder, error),
+        _ => StoreError::outside("write", to.path, error),
+    }
 }
 
 /// Makes something that has the name of a leftover, and is none as long as what this returns is open: who looks for leftovers
@@ -519,7 +527,7 @@ thread_local! {
 /// Makes a file of its own that holds the same.
 fn copy(from: Object<'_>, to: Target<'_>) -> Result<File, StoreError> {
     let Object { path, size, .. } = from;
-    let failed = |e: io::Error| StoreError::io("write", to.path, e);
+    let failed = |e: io::Error| StoreError::outside("write", to.path, e);
     let unmade = |done: Result<(), StoreError>| {
         done.inspect_err(|_| {
             // The first error is the one to tell.
@@ -527,7 +535,7 @@ fn copy(from: Object<'_>, to: Target<'_>) -> Result<File, StoreError> {
         })
     };
     if let Some(bytes) = from.bytes {
-        let mut copy = new_file(to, from.exec).map_err(|e| failed(e.into()))?;
+        let mut copy = new_file(to, from.exec).map_err(|e| refused(to, e))?;
         let full = |e| StoreError::from_write(write_error(to.path, size, e)).unwrap_or_else(failed);
         let written = copy.write_all(bytes).map_err(full);
         let done = written.and_then(|()| store::repair(&copy, from.exec).map_err(|e| failed(e.into())));
@@ -535,7 +543,7 @@ fn copy(from: Object<'_>, to: Target<'_>) -> Result<File, StoreError> {
     }
     let source = sys::open_file(from.folder, from.name).map_err(|e| StoreError::io("read", path, e))?;
     let mut source = File::from(source);
-    let mut copy = new_file(to, from.exec).map_err(|e| failed(e.into()))?;
+    let mut copy = new_file(to, from.exec).map_err(|e| refused(to, e))?;
     let mut written = if size >= LARGE { kernel_copy(&source, &copy) } else { 0 };
     let mut buffer = BUFFER.take();
     buffer.resize(hash::CHUNK, 0);
@@ -610,7 +618,7 @@ fn object_file(store: &Store, sha256: &Digest, exec: bool) -> Result<(PathBuf, u
 fn split(dest: &Path) -> Result<(&Path, &OsStr), StoreError> {
     match (dest.parent(), dest.file_name()) {
         (Some(parent), Some(name)) => Ok((if parent.as_os_str().is_empty() { Path::new(".") } else { parent }, name)),
-        _ => Err(StoreError::io("replace", dest, Errno::INVAL)),
+        _ => Err(StoreError::outside("replace", dest, Errno::INVAL)),
     }
 }
 
@@ -625,7 +633,7 @@ fn temporary(parent: &Path, name: &OsStr) -> PathBuf {
 /// Puts what was made beside it in place. A folder in the way, or a file where a folder comes, is moved aside
 /// first and removed last. What is still beside it then goes: of two names of one file that are renamed to each other both stay.
 fn swap_in(temp: Temp, dest: &Path) -> Result<(), StoreError> {
-    let failed = |e: io::Error| StoreError::io("replace", dest, e);
+    let failed = |e: io::Error| StoreError::outside("replace", dest, e);
     let made = temp.path();
     match rustix::fs::rename(made, dest) {
         Ok(()) => return Ok(()),

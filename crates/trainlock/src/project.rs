@@ -623,10 +623,24 @@ pub(crate) fn fetch_failure(errors: &[FetchError]) -> Failure {
         }
         problem
     };
-    // That it was interrupted is said once.
+    // That it was interrupted is said once, and so is that the store has no space left.
     let is_broken_off = |error: &&FetchError| matches!(error, FetchError::Interrupted { .. });
     let (broken_off, others): (Vec<_>, Vec<_>) = errors.iter().partition(is_broken_off);
+    let is_full = |error: &&FetchError| matches!(error, FetchError::Store { error: StoreError::Full { .. }, .. });
+    let (full, others): (Vec<&FetchError>, Vec<_>) = others.into_iter().partition(is_full);
     let mut problems: Vec<Problem> = others.into_iter().map(problem).collect();
+    problems.extend(match &full[..] {
+        [FetchError::Store { error: StoreError::Full { path, free, .. }, .. }, _, ..] => {
+            let needed = |error: &&FetchError| match error {
+                FetchError::Store { error: StoreError::Full { needed, .. }, .. } => *needed,
+                _ => 0,
+            };
+            let needed = full.iter().map(needed).sum();
+            let cause = StoreError::Full { path: path.clone(), needed, free: *free };
+            Some(Problem::plain(format!("could not keep {} data sets in the store: {cause}", full.len())))
+        }
+        few => few.first().map(|error| problem(error)),
+    });
     problems.extend(match &broken_off[..] {
         [] => None,
         [one] => Some(problem(one)),
