@@ -312,7 +312,10 @@ impl Fetcher {
         let each = |group: &Vec<(usize, Option<SmallFile<'f>>)>| {
             let files: Vec<&SmallFile<'f>> = group.iter().filter_map(|(_, file)| file.as_ref()).collect();
             let mut ahead = self.ahead(&files).into_iter();
-            group.iter().map(|(i, _)| (*i, work(&items[*i], ahead.next()))).collect::<Vec<_>>()
+            let mut asked: Vec<_> = group.iter().map(|(i, _)| (*i, ahead.next())).collect();
+            // What came need not wait for another's next try.
+            asked.sort_by_key(|(_, ahead)| ahead.as_ref().is_some_and(|ahead| ahead.came.is_err()));
+            asked.into_iter().map(|(i, ahead)| (i, work(&items[i], ahead))).collect::<Vec<_>>()
         };
         let mut done: Vec<(usize, R)> = self.each(&groups, each).into_iter().flatten().collect();
         done.extend(self.each(&again, each).into_iter().flatten());
