@@ -449,7 +449,7 @@ impl Fetcher {
         ahead: Option<Ahead<'_>>,
     ) -> Result<Option<Bytes>, FetchError> {
         let Want { name, sources, content } = want;
-        if look && content.is_in(session).map_err(|e| store(name, e))? {
+        if look && ahead.is_none() && content.is_in(session).map_err(|e| store(name, e))? {
             return Ok(None);
         }
         match content {

@@ -312,7 +312,7 @@ impl Fetcher {
         item: &Item,
         ahead: Option<Ahead<'_>>,
     ) -> Result<(Digest, u64, Option<String>), FetchError> {
-        if let Some(sha256) = item.sha256
+        if let (None, Some(sha256)) = (&ahead, item.sha256)
             && let Some(path) = session.store().object(&sha256, item.size).map_err(|e| store(name, e))?
         {
             let size = fs_err::metadata(&path).map_err(|source| {
