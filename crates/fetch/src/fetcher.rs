@@ -4,17 +4,16 @@ use crate::archive::{self, ArchiveError, Limits};
 use crate::budget::STREAMS;
 use crate::error::{Failure, FetchError, Mismatch, Reason, SourceFailure, SourceFailures};
 use crate::gate::cores;
-use crate::http::{Asked, Small, Whole};
 use crate::many::{self, ManyWanted};
 use crate::net::Net;
 use crate::object::{Listed, NO_VERSION};
 use crate::receive::{Expect, Marks, Progress, Receive};
 use crate::retry::backoff;
 use crate::settings::Settings;
+use crate::small::{Ahead, Small, SmallFile, Whole};
 use crate::tree::{self, UnpackError};
 use crate::{file, http};
 use bytes::Bytes;
-use std::collections::HashSet;
 use std::io::BufRead as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -158,32 +157,6 @@ struct UrlRequest<'a> {
     unpack: bool,
 }
 
-/// A small locked file that is to be fetched.
-pub(crate) struct SmallFile<'f> {
-    /// Its transfer, for people.
-    name: String,
-    /// Where it is asked for first.
-    url: &'f Url,
-    small: Small,
-}
-
-impl<'f> SmallFile<'f> {
-    /// None where it is not small, or comes from no network.
-    pub(crate) fn of(name: String, sources: &'f [SourceUrl], expect: Expect<'_>) -> Option<SmallFile<'f>> {
-        let (SourceUrl::Http(url) | SourceUrl::Object(url)) = sources.first()? else { return None };
-        Some(SmallFile { name, url, small: Small::of(expect)? })
-    }
-}
-
-/// A file that was asked for before its turn: its transfer, and what came of the first try.
-pub(crate) struct Ahead<'a> {
-    progress: Progress<'a>,
-    came: Result<Whole<Hashed<Bytes>>, Failure>,
-}
-
-/// So many small files one thread asks for, and hashes, together.
-const TOGETHER: usize = 2;
-
 /// How soon it is looked again whether more threads would have something to do: where they had, and at most.
 const GROW: (Duration, Duration) = (Duration::from_millis(3), Duration::from_millis(12));
 
@@ -283,60 +256,6 @@ impl Fetcher {
                 Ok(())
             })
         })
-    }
-
-    /// Calls `work` for all items as [`Fetcher::each`] does. What `file` says of one is what it will ask for first: of those that
-    /// are small several are asked for at once, and hashed together.
-    pub(crate) fn each_ahead<'f, T: Sync, R: Send>(
-        &self,
-        items: &'f [T],
-        file: impl Fn(&'f T) -> Option<SmallFile<'f>>,
-        work: impl Fn(&T, Option<Ahead<'_>>) -> R + Sync,
-    ) -> Vec<R> {
-        let together = (items.len() / few()).clamp(1, TOGETHER);
-        let (mut groups, mut group) = (Vec::new(), Vec::new());
-        // Of the same bytes the first are fetched, and the others find them in the store.
-        let (mut known, mut again) = (HashSet::new(), Vec::new());
-        for (i, item) in items.iter().enumerate() {
-            match file(item) {
-                None => groups.push(vec![(i, None)]),
-                Some(file) if !known.insert(file.small.sha256) => again.push(vec![(i, None)]),
-                file => group.push((i, file)),
-            }
-            if group.len() == together {
-                groups.push(std::mem::take(&mut group));
-            }
-        }
-        groups.push(group);
-        let groups = apart(groups);
-        let each = |group: &Vec<(usize, Option<SmallFile<'f>>)>| {
-            let files: Vec<&SmallFile<'f>> = group.iter().filter_map(|(_, file)| file.as_ref()).collect();
-            let mut ahead = self.ahead(&files).into_iter();
-            let mut asked: Vec<_> = group.iter().map(|(i, _)| (*i, ahead.next())).collect();
-            // What came need not wait for another's next try.
-            asked.sort_by_key(|(_, ahead)| ahead.as_ref().is_some_and(|ahead| ahead.came.is_err()));
-            asked.into_iter().map(|(i, ahead)| (i, work(&items[i], ahead))).collect::<Vec<_>>()
-        };
-        let mut done: Vec<(usize, R)> = self.each(&groups, each).into_iter().flatten().collect();
-        done.extend(self.each(&again, each).into_iter().flatten());
-        done.sort_unstable_by_key(|(i, _)| *i);
-        done.into_iter().map(|(_, done)| done).collect()
-    }
-
-    /// Asks for files, and waits until all of them are there or have failed. None where that would be no gain, or the network
-    /// can't be used: that is told when it is needed.
-    fn ahead<'a>(&'a self, files: &[&'a SmallFile<'a>]) -> Vec<Ahead<'a>> {
-        let Some(net) = self.net().ok().filter(|_| files.len() > 1) else { return Vec::new() };
-        let ask = |file: &&'a SmallFile<'a>| {
-            let size = Some(file.small.size);
-            let progress = Progress::start(&self.events, self.next_id(), &file.name, "fetch", size);
-            (progress, Asked::ask(net, file.url, file.small))
-        };
-        let asked: Vec<_> = files.iter().map(ask).collect();
-        let wait = |(mut progress, asked): (Progress<'a>, Asked<'_>)| (asked.wait(&mut progress), progress);
-        let (came, progress): (Vec<_>, Vec<_>) = asked.into_iter().map(wait).unzip();
-        let each = Whole::hash_each(came).into_iter().zip(progress);
-        each.map(|(came, progress)| Ahead { progress, came }).collect()
     }
 
     /// Calls `work` for all items, on a few threads, and on as many as there may be exchanges where those wait for answers.
@@ -789,17 +708,8 @@ impl Fetcher {
 }
 
 /// How many threads are at work at first: some wait for answers, or for the disk.
-fn few() -> usize {
+pub(crate) fn few() -> usize {
     4 * cores()
-}
-
-/// The same in such an order that those that are near each other are not at work at the same time: often they belong into one
-/// folder, and who makes files in one folder waits for the others there.
-fn apart<T>(items: Vec<T>) -> Vec<T> {
-    let rounds = items.len().div_ceil(few()).max(1);
-    let mut numbered: Vec<(usize, T)> = items.into_iter().enumerate().collect();
-    numbered.sort_by_key(|(i, _)| i % rounds);
-    numbered.into_iter().map(|(_, item)| item).collect()
 }
 
 impl<'a> UrlRequest<'a> {

@@ -1,20 +1,17 @@
 //! `https:` and `http:`, and objects of buckets: one try at one address.
 
-use crate::error::{Failure, Mismatch, Reason};
-use crate::net::{Arrivals, Ask, BUFFERS_AHEAD, Came, Going, Head, Net};
+use crate::error::{Failure, Reason};
+use crate::net::{Ask, BUFFERS_AHEAD, Came, Head, Net};
 use crate::parts::Parts;
 use crate::receive::{Expect, Marks, Origin, Progress, Receive};
-use bytes::Bytes;
+use crate::small::{Asked, Small};
 use tokio::sync::mpsc;
 use trainlock_store::Session;
-use trainlock_types::{Digest, Hashed, SourceUrl, Validator};
+use trainlock_types::{Digest, SourceUrl, Validator};
 use url::Url;
 
 /// Smaller files are not worth resuming: in bytes.
 pub(crate) const RESUMED: u64 = 1 << 20;
-
-/// So many pieces of one that is not waited for yet may have come before it has to wait itself.
-const HANDED: usize = 1 << 12;
 
 /// Brings the file at `url` into the store; its digest and size in bytes. `alone`: in one piece.
 pub(crate) fn fetch(
@@ -119,121 +116,8 @@ pub(crate) fn fetch(
     }
 }
 
-/// A locked file that is not worth resuming, so that it is taken as a whole.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Small {
-    pub(crate) sha256: Digest,
-    /// In bytes.
-    pub(crate) size: u64,
-}
-
-impl Small {
-    /// Of what is known of a file before it comes.
-    pub(crate) fn of(expect: Expect<'_>) -> Option<Small> {
-        let (sha256, size) = (expect.sha256?, expect.size.filter(|size| *size < RESUMED)?);
-        // What else its publisher states is looked at while it comes.
-        expect.checksum.is_none().then_some(Small { sha256, size })
-    }
-}
-
-/// A small file that was asked for.
-pub(crate) struct Asked<'u> {
-    url: &'u Url,
-    small: Small,
-    arrivals: Arrivals,
-    _going: Going,
-}
-
-/// A small file that came, of the right size.
-pub(crate) struct Whole<B> {
-    small: Small,
-    marks: Marks,
-    html: bool,
-    bytes: B,
-}
-
-impl<'u> Asked<'u> {
-    /// Asks for it; it comes while others are waited for.
-    pub(crate) fn ask(net: &Net, url: &'u Url, small: Small) -> Asked<'u> {
-        let (to, arrivals) = mpsc::channel(HANDED);
-        let going = net.ask(url, Ask { whole: Some(small.size), ..Ask::default() }, 0, &to);
-        Asked { url, small, arrivals, _going: going }
-    }
-
-    /// Waits for it.
-    pub(crate) fn wait(mut self, progress: &mut Progress<'_>) -> Result<Whole<Bytes>, Failure> {
-        progress.begin_at(0);
-        let Small { size: expected, .. } = self.small;
-        let head = match self.arrivals.blocking_recv() {
-            Some((_, Came::Head(head))) => head,
-            Some((_, Came::End(Err(failure)))) => return Err(failure),
-            _ => return Err(Failure::Interrupted),
-        };
-        check_status(&head)?;
-        let html = is_page(&file_name(self.url), &head);
-        let wrong_size = |found, more| {
-            Failure::Source(Reason::Mismatch { mismatch: Mismatch::Size { expected, found, more }, html })
-        };
-        if let Some(found) = head.length.filter(|found| *found != expected) {
-            return Err(wrong_size(found, false));
-        }
-        let mut bytes = Bytes::new();
-        loop {
-            match self.arrivals.blocking_recv() {
-                Some((_, Came::Bytes(more))) => {
-                    progress.add(more.len() as u64);
-                    bytes = if bytes.is_empty() { more } else { [bytes, more].concat().into() };
-                    if bytes.len() as u64 > expected {
-                        return Err(wrong_size(bytes.len() as u64, true));
-                    }
-                }
-                Some((_, Came::End(Ok(())))) if bytes.len() as u64 == expected => break,
-                Some((_, Came::End(Ok(())))) => return Err(wrong_size(bytes.len() as u64, false)),
-                Some((_, Came::End(Err(failure)))) => return Err(failure),
-                _ => return Err(Failure::Interrupted),
-            }
-        }
-        Ok(Whole { small: self.small, marks: marks(self.url, &head), html, bytes })
-    }
-}
-
-impl Whole<Bytes> {
-    fn hashed(self) -> Whole<Hashed<Bytes>> {
-        let hashed = Hashed::of(self.bytes.clone());
-        self.with(hashed)
-    }
-
-    /// Hashes those that came, together.
-    pub(crate) fn hash_each(all: Vec<Result<Whole<Bytes>, Failure>>) -> Vec<Result<Whole<Hashed<Bytes>>, Failure>> {
-        let came = all.iter().flatten().map(|whole| whole.bytes.clone()).collect();
-        let mut hashed = Hashed::each(came).into_iter();
-        let mut with_next = |whole: Whole<Bytes>| match hashed.next() {
-            Some(hashed) => whole.with(hashed),
-            None => unreachable!("there are as many as came"),
-        };
-        all.into_iter().map(|whole| whole.map(&mut with_next)).collect()
-    }
-
-    fn with(self, bytes: Hashed<Bytes>) -> Whole<Hashed<Bytes>> {
-        Whole { small: self.small, marks: self.marks, html: self.html, bytes }
-    }
-}
-
-impl Whole<Hashed<Bytes>> {
-    /// Puts it into the store, if it is the right one; its digest and size in bytes.
-    pub(crate) fn keep(self, session: &Session, progress: &mut Progress<'_>) -> Result<(Digest, u64), Failure> {
-        let (Small { sha256: expected, size }, found) = (self.small, self.bytes.sha256());
-        if found != expected {
-            let mismatch = Mismatch::Sha256 { expected, found };
-            return Err(Reason::Mismatch { mismatch, html: self.html }.into());
-        }
-        session.put(&self.bytes)?;
-        progress.marks = Marks { whole: Some(self.bytes.into_bytes()), ..self.marks };
-        Ok((found, size))
-    }
-}
-
-fn marks(url: &Url, head: &Head) -> Marks {
+/// What an answer says of a file besides its bytes.
+pub(crate) fn marks(url: &Url, head: &Head) -> Marks {
     let validator = matches!(url.scheme(), "http" | "https").then(|| head.validator()).flatten();
     Marks { version: head.version.clone(), validator, whole: None }
 }
@@ -277,12 +161,12 @@ impl Stated {
     }
 }
 
-fn file_name(url: &Url) -> String {
+pub(crate) fn file_name(url: &Url) -> String {
     SourceUrl::Http(url.clone().into()).file_name().unwrap_or_default().to_ascii_lowercase()
 }
 
 /// Whether an answer is a page where a file of another kind is asked for.
-fn is_page(name: &str, head: &Head) -> bool {
+pub(crate) fn is_page(name: &str, head: &Head) -> bool {
     is_html(head) && ![".html", ".htm", ".xhtml"].iter().any(|end| name.ends_with(end))
 }
 

@@ -35,6 +35,7 @@ mod refusal;
 mod replace;
 mod retry;
 mod settings;
+mod small;
 mod standing;
 mod sums;
 mod tool;

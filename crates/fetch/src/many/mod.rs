@@ -18,10 +18,11 @@ mod repository;
 pub(crate) use hf::HUB;
 
 use crate::error::{FetchError, Mismatch};
-use crate::fetcher::{Ahead, Content, Fetcher, Resolved, SmallFile};
+use crate::fetcher::{Content, Fetcher, Resolved};
 use crate::object::NO_VERSION;
 use crate::receive::Expect;
 use crate::settings::Settings;
+use crate::small::{Ahead, SmallFile};
 use crate::standing::{Answer, Standing};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use sha1::{Digest as _, Sha1};
