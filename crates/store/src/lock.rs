@@ -18,6 +18,9 @@ pub struct LockGuard {
 /// How often a lock that may be given up is tried.
 const POLL: std::time::Duration = std::time::Duration::from_millis(20);
 
+/// How often the folder of a lock may be removed by others while the lock's file is made.
+const REMOVED: usize = 100;
+
 /// How a lock is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -104,7 +107,16 @@ pub(crate) fn attempt(path: &Path, kind: Kind) -> Result<Option<File>, StoreErro
 fn open(path: &Path, create: bool) -> Result<Option<File>, StoreError> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | if create { OFlags::CREATE } else { OFlags::empty() };
     let open = || rustix::fs::open(path, flags, Mode::from_raw_mode(0o666));
-    let opened = if create { sys::with_parent(path, open) } else { open().map_err(Into::into) };
+    let mut opened = if create { sys::with_parent(path, open) } else { open().map_err(Into::into) };
+    // Each that looks for sessions that are over may remove the folder again, as long as there is no file in it.
+    for _ in 0..REMOVED {
+        match opened {
+            Err(ref error) if create && error.kind() == std::io::ErrorKind::NotFound => {
+                opened = sys::with_parent(path, open);
+            }
+            _ => break,
+        }
+    }
     match opened {
         Ok(fd) => Ok(Some(File::from(fd))),
         Err(error) if !create && error.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -283,3 +283,15 @@ fn a_failed_steps_folder_is_kept() {
     place.store.gc(&Live::default(), false, || {}).unwrap();
     assert!(kept.exists());
 }
+
+/// A session's folder that is still empty looks like one that is over.
+#[test]
+fn sessions_begin_while_others_look_for_those_that_are_over() {
+    let place = Place::new();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| (0..100).for_each(|_| place.store.session().unwrap().finish(false).unwrap()));
+        }
+    });
+    assert!(place.sessions().is_empty());
+}
