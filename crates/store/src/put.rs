@@ -78,7 +78,7 @@ impl Session {
     fn temporary_file(&self) -> Result<(File, Temp), StoreError> {
         let temp = Temp::new(self.room.temporary());
         let mut options = fs_err::File::options();
-        options.write(true).create_new(true).mode(sys::mode_bits(false));
+        options.read(true).write(true).create_new(true).mode(sys::mode_bits(false));
         let file = options.open(temp.path()).map_err(|e| StoreError::io("create", temp.path(), e))?;
         Ok((file.into_parts().0, temp))
     }

@@ -303,4 +303,15 @@ fn pieces_in_any_order() {
     writer.set_note(|| "from there".to_owned()).unwrap();
     writer.write_ahead(1000, &content[1000..]).unwrap();
     assert!(writer.finish(None).is_err());
+    // One that nobody goes on with takes them as well.
+    let content: Vec<u8> = content.iter().map(|byte| byte ^ 1).collect();
+    let mut writer = session.writer().unwrap();
+    writer.write_ahead(200_000, &content[200_000..]).unwrap();
+    writer.write_all(&content[..200_000]).unwrap();
+    let mut seen = Vec::new();
+    writer.catch_up(|bytes| seen.extend_from_slice(bytes)).unwrap();
+    writer.read_back(|bytes| seen.extend_from_slice(bytes)).unwrap();
+    assert!(seen == [&content[200_000..], &content].concat());
+    let done = writer.finish(None).unwrap();
+    assert_eq!((done.0, done.1), (trainlock_types::Digest::of(&content), 400_000));
 }

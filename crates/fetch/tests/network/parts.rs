@@ -137,6 +137,12 @@ fn parts_while_locking() {
         assert_eq!(Place::new().resolve(settings(), &url).unwrap().content, file(&body));
         assert_eq!(server.requests("/x").len(), 1);
     }
+    // But where the digest is stated it decides.
+    server.script("/x", body.clone(), [slowly()]);
+    let stated = format!("sha256:{}", Digest::of(&body).to_hex());
+    let resolved = Place::new().resolve_checked(settings(), &[&url], Some(&stated), None).unwrap();
+    assert_eq!(resolved.content, file(&body));
+    assert!(server.requests("/x").len() > 2);
     // It changes midway: what is locked is one of the two, whole.
     let place = Place::new();
     server.script("/x", body.clone(), [Fault::Slow("\"one\"".into()), Fault::Slow("\"two\"".into())]);
