@@ -1,8 +1,7 @@
 //! Data: fetched, verified, unpacked, placed; and what happens when upstream changes.
 
 use crate::{count, project, write_manifest};
-use std::os::unix::fs::PermissionsExt as _;
-use trainlock_testing::{Fault, FaultServer, Ran, TestContext};
+use trainlock_testing::{Fault, FaultServer, Ran, TestContext, write_program};
 
 fn one(server: &FaultServer, more: &str) -> TestContext {
     let context = project("");
@@ -55,9 +54,10 @@ fn each_is_linked_as_soon_as_it_is_there() {
     server.script("/last", "last\n", [Fault::Status(404), Fault::Ok]);
     context.write("in/small", "in the way");
     // Nothing here needs a package index, and pip knows one only after a while.
-    context.write("bin/python3", "#!/bin/sh\necho asked >>$(dirname $0)/asked\nexit 1\n");
-    fs_err::set_permissions(context.project().join("bin/python3"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:/usr/bin:/bin", context.project().join("bin").display());
+    let bin = context.project().join("bin");
+    fs_err::create_dir(&bin).unwrap();
+    write_program(&bin.join("python3"), "#!/bin/sh\necho asked >>$(dirname $0)/asked\nexit 1\n");
+    let path = format!("{}:/usr/bin:/bin", bin.display());
     let fetch = || Ran::of(context.command(["fetch", "--locked", "--link"]).env("PATH", &path));
     let failed = fetch().expect(1);
     assert!(failed.stderr.contains("`last`") && failed.stderr.contains("404"), "{}", failed.stderr);
@@ -237,10 +237,9 @@ fn a_folder_of_the_repository_with_links_programs_and_many_files() {
     for i in 0..300 {
         context.write(&format!("set/many/{i}"), i.to_string());
     }
-    context.write("set/real", "linked\n").write("set/tool", "#!/bin/sh\necho ran\n");
+    context.write("set/real", "linked\n");
+    write_program(&context.project().join("set/tool"), "#!/bin/sh\necho ran\n");
     fs_err::os::unix::fs::symlink("real", context.project().join("set/link")).unwrap();
-    let tool = context.project().join("set/tool");
-    fs_err::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     context.run(["train"]).expect(0);
     assert_eq!(context.read("out"), "linked\nran\n300\n");
     // So many files are not listed in the lock: they are listed anew from the repository.

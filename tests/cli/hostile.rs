@@ -4,7 +4,7 @@ use crate::{chain, context, count, counts, project, write_manifest};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use trainlock_testing::{FaultServer, Ran, TestContext};
+use trainlock_testing::{FaultServer, Ran, TestContext, copy_program};
 
 /// `nobody` on every Unix.
 const NOBODY: u32 = 65534;
@@ -25,7 +25,7 @@ fn as_plain_user(context: &TestContext, args: &[&str]) -> Ran {
     if rustix::process::geteuid().is_root() {
         let binary = context.root().join("trainlock");
         if !binary.exists() {
-            fs_err::copy(command.get_program().to_str().unwrap(), &binary).unwrap();
+            copy_program(command.get_program(), &binary);
         }
         fs_err::set_permissions(context.root(), PermissionsExt::from_mode(0o755)).unwrap();
         fs_err::create_dir_all(context.store()).unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
-use trainlock_testing::{Fault, FaultServer, TestContext};
+use trainlock_testing::{Fault, FaultServer, TestContext, write_program};
 use trainlock_types::Digest;
 
 /// A member of a layer.
@@ -275,10 +275,8 @@ fn an_identity_token_is_exchanged_for_one_that_the_registry_takes() {
     for folder in [&config, &bin] {
         fs_err::create_dir_all(folder).unwrap();
     }
-    let helper = bin.join("docker-credential-test");
     let answer = "#!/bin/sh\nread server\necho '{\"Username\": \"<token>\", \"Secret\": \"1dentity+word\"}'\n";
-    fs_err::write(&helper, answer).unwrap();
-    fs_err::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(&bin.join("docker-credential-test"), answer);
     let of_file =
         format!("{{\"auths\": {{\"{registry}\": {{\"auth\": \"MDA6\", \"identitytoken\": \"1dentity+word\"}}}}}}");
     let of_helper = "{\"credsStore\": \"test\"}".to_owned();

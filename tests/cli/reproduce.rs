@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use trainlock_testing::{Ran, TestContext};
+use trainlock_testing::{Ran, TestContext, write_program};
 
 const HEAD: &str = "[project]\nname = \"t\"\nversion = \"0.1.0\"\n\n";
 
@@ -151,8 +151,7 @@ fn over_ssh() {
         "#!/bin/sh\nfor last; do :; done\nprintf '%s\\n' \"$*\" >>'{}'\nexec sh -c \"$last\"\n",
         said.display()
     );
-    fs::write(&ssh, script).unwrap();
-    fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(&ssh, script);
     let path = folder.display().to_string();
     let addresses = [
         format!("ssh://git@example.org{}", path.replace(' ', "%20").replace('ü', "%C3%BC")),
@@ -264,8 +263,7 @@ fn tools_are_asked_for_their_versions_behind_walls() {
     let bin = context.root().join("bin");
     fs::create_dir_all(&bin).unwrap();
     let wrapper = bin.join("wrapper");
-    fs::write(&wrapper, "#!/bin/sh\n[ ! -x ./planted ] || ./planted\necho 1.2.3\n").unwrap();
-    fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(&wrapper, "#!/bin/sh\n[ ! -x ./planted ] || ./planted\necho 1.2.3\n");
     fs::write(context.home().join("secret"), "secret").unwrap();
     let ran = context.root().join("ran");
     let path = format!("{}:/usr/bin:/bin", bin.display());
@@ -289,9 +287,7 @@ fn tools_are_asked_for_their_versions_behind_walls() {
     assert!(fs::read_to_string(&ran).unwrap().starts_with("secret"));
     fs::remove_file(&ran).unwrap();
     git(&folder, &["init", "-q"]);
-    let planted = folder.join("planted");
-    fs::write(&planted, format!("#!/bin/sh\necho planted >>{}\n", ran.display())).unwrap();
-    fs::set_permissions(&planted, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(&folder.join("planted"), format!("#!/bin/sh\necho planted >>{}\n", ran.display()));
     commit(&folder);
     let told = run(&mut command(&context, &["../r"])).expect(5);
     assert!(told.stderr.contains("nothing is sealed"), "{}", told.stderr);
@@ -321,9 +317,7 @@ fn the_users_configuration_changes_no_byte_and_runs_nothing() {
     commit(&folder);
     let template = context.root().join("template/hooks");
     fs::create_dir_all(&template).unwrap();
-    let hook = template.join("post-checkout");
-    fs::write(&hook, format!("#!/bin/sh\necho hook >>{}\n", ran.display())).unwrap();
-    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(&template.join("post-checkout"), format!("#!/bin/sh\necho hook >>{}\n", ran.display()));
     let ran = ran.display();
     let config = format!(
         "[core]\n\tautocrlf = true\n\thooksPath = {0}/hooks\n[init]\n\ttemplateDir = {0}\n\

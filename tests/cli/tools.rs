@@ -1,16 +1,14 @@
 //! Tools of the host: found, asked, locked, checked.
 
 use crate::{count, project, write_manifest};
-use std::os::unix::fs::PermissionsExt;
-use trainlock_testing::{Ran, TestContext};
+use trainlock_testing::{Ran, TestContext, write_program};
 
 /// Puts a program that prints this version first on PATH.
 fn tool(context: &TestContext, version: &str) {
     let bin = context.root().join("bin");
     fs_err::create_dir_all(&bin).unwrap();
     let new = bin.join(".new");
-    fs_err::write(&new, format!("#!/bin/sh\necho 'mytool version {version}-static'\n")).unwrap();
-    fs_err::set_permissions(&new, PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(&new, format!("#!/bin/sh\necho 'mytool version {version}-static'\n"));
     fs_err::rename(new, bin.join("mytool")).unwrap();
 }
 

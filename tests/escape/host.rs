@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
-use trainlock_testing::{Ran, TestContext};
+use trainlock_testing::{Ran, TestContext, copy_program};
 use trainlock_types::Digest;
 
 /// `nobody` on every Unix.
@@ -92,7 +92,7 @@ impl Host {
         context.write("out/given.txt", "g".repeat(5000));
         context.write("train.toml", manifest(context.root(), sandbox));
         if who == Who::Nobody {
-            fs_err::copy(env!("CARGO_BIN_EXE_trainlock"), context.root().join("trainlock")).unwrap();
+            copy_program(env!("CARGO_BIN_EXE_trainlock"), &context.root().join("trainlock"));
         }
         fs_err::set_permissions(context.root(), PermissionsExt::from_mode(0o755)).unwrap();
 

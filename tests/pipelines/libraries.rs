@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
-use trainlock_testing::{Ran, as_configured, skipped};
+use trainlock_testing::{Ran, as_configured, copy_program, skipped};
 
 /// A pipeline, with the machine's package index configured, and a store that all tests of this file share.
 struct Library {
@@ -103,7 +103,7 @@ fn a_network_is_the_same_for_a_user_without_rights() {
     let Some(library) = Library::new("mlp") else { return };
     let root = library.clone.context.root();
     let binary = root.join("trainlock");
-    fs_err::copy(env!("CARGO_BIN_EXE_trainlock"), &binary).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_trainlock"), &binary);
     fs_err::set_permissions(root, PermissionsExt::from_mode(0o755)).unwrap();
     open_to_all(&library.clone.context.project());
     open_to_all(&library.clone.context.home());

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use trainlock_testing::{Ran, TestContext};
+use trainlock_testing::{Ran, TestContext, copy_program};
 use trainlock_types::Digest;
 
 /// `nobody` on every Unix: a user without rights and without a home folder.
@@ -148,7 +148,7 @@ fn from_the_committed_lock_to_metrics_and_the_same_bytes_everywhere() {
     let third = Clone::new("nobody's");
     // What a plain user may not reach, as a target folder in root's home, is no part of this test.
     let binary = third.context.root().join("trainlock");
-    fs_err::copy(env!("CARGO_BIN_EXE_trainlock"), &binary).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_trainlock"), &binary);
     fs_err::set_permissions(third.context.root(), PermissionsExt::from_mode(0o755)).unwrap();
     open_to_all(&third.context.project());
     open_to_all(&third.context.home());

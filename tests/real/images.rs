@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use trainlock_testing::{Ran, TestContext, skipped};
+use trainlock_testing::{Ran, TestContext, copy_program, skipped, write_program};
 use trainlock_types::Digest;
 
 const PROGRAMS: &[&str] =
@@ -268,7 +268,7 @@ fn trainlock(context: &TestContext, registry: &Registry, plain: bool, args: &[&s
     if plain {
         let binary = context.root().join("trainlock");
         if !binary.exists() {
-            fs_err::copy(command.get_program().to_str().unwrap(), &binary).unwrap();
+            copy_program(command.get_program(), &binary);
         }
         fs_err::set_permissions(context.root(), PermissionsExt::from_mode(0o755)).unwrap();
         run(Command::new("chown").args(["-R", "nobody"]).arg(context.root()));
@@ -342,9 +342,10 @@ fn a_private_registry_pins_an_image_that_every_user_and_engine_runs_alike() {
     // This time a helper program has the login.
     let bin = context.root().join("bin");
     fs_err::create_dir_all(&bin).unwrap();
-    let helper = bin.join("docker-credential-test");
-    fs_err::write(&helper, "#!/bin/sh\nread server; test \"$1\" = get && echo \"{\\\"ServerURL\\\": \\\"$server\\\", \\\"Username\\\": \\\"u\\\", \\\"Secret\\\": \\\"p4ss-word\\\"}\"\n").unwrap();
-    fs_err::set_permissions(&helper, PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(
+        &bin.join("docker-credential-test"),
+        "#!/bin/sh\nread server; test \"$1\" = get && echo \"{\\\"ServerURL\\\": \\\"$server\\\", \\\"Username\\\": \\\"u\\\", \\\"Secret\\\": \\\"p4ss-word\\\"}\"\n",
+    );
     fs_err::write(&file, format!("{{\"credHelpers\": {{\"localhost:{}\": \"test\"}}}}", registry.port)).unwrap();
     as_root(&["train", "--locked"]).expect(0);
     assert_eq!(context.read("out/text"), text);

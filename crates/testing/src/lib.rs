@@ -16,5 +16,5 @@ pub use bucket::BucketServer;
 pub use context::{Ran, TestContext};
 pub use fault::Fault;
 pub use interpreter::packed_interpreter;
-pub use machine::{as_configured, skipped};
+pub use machine::{as_configured, copy_program, skipped, write_program};
 pub use server::{FaultServer, Request, refusing_url};
