@@ -217,13 +217,12 @@ impl Fetcher {
         }
         let missing: Vec<&Want> =
             wants.iter().zip(&results).filter(|(_, r)| r.is_none()).map(|(want, _)| want).collect();
-        let mut brought = self.bring_missing(session, &missing, |_, _| ()).into_iter();
+        let mut brought = self.bring_missing(session, &missing, |_| ()).into_iter();
         let answer = |result: Option<_>| result.or_else(|| brought.next()).unwrap_or(Ok(()));
         results.into_iter().map(answer).collect()
     }
 
-    /// The same for what was found not to be there; `came` is told of each as soon as it is, from many threads, with the bytes
-    /// of a file if they are in memory.
+    /// The same for what was found not to be there; `came` is told of each as soon as it is, from many threads.
     ///
     /// # Errors
     /// For each want by itself.
@@ -231,7 +230,7 @@ impl Fetcher {
         &self,
         session: &Session,
         wants: &[&'w Want],
-        came: impl Fn(usize, Option<&[u8]>) + Sync,
+        came: impl Fn(usize) + Sync,
     ) -> Vec<Result<(), FetchError>> {
         if wants.is_empty() {
             return Vec::new();
@@ -248,11 +247,11 @@ impl Fetcher {
                 Some(file).filter(|_| !is_there)
             };
             self.each_ahead(&numbered, file, |(i, want), ahead| {
-                let whole = match (&small, want.small()) {
+                match (&small, want.small()) {
                     (Some((_, look)), Some(_)) => self.bring_locked(session, want, *look, ahead),
                     _ => self.bring(session, want),
                 }?;
-                came(*i, whole.as_deref());
+                came(*i);
                 Ok(())
             })
         })
@@ -354,25 +353,25 @@ impl Fetcher {
         Some((lock, waited || twice))
     }
 
-    fn bring(&self, session: &Session, want: &Want) -> Result<Option<Bytes>, FetchError> {
+    fn bring(&self, session: &Session, want: &Want) -> Result<(), FetchError> {
         let _lock = self.lock(session, &want.name, want.content.digest())?;
         self.bring_locked(session, want, true, None)
     }
 
-    /// `look`: it may be there by now. Gives the bytes of a file that are in memory.
+    /// `look`: it may be there by now.
     fn bring_locked(
         &self,
         session: &Session,
         want: &Want,
         look: bool,
         ahead: Option<Ahead<'_>>,
-    ) -> Result<Option<Bytes>, FetchError> {
+    ) -> Result<(), FetchError> {
         let Want { name, sources, content } = want;
         if look && ahead.is_none() && content.is_in(session).map_err(|e| store(name, e))? {
-            return Ok(None);
+            return Ok(());
         }
         match content {
-            Wanted::File { sha256, size } => return self.file(session, name, sources, (*sha256, *size), ahead),
+            Wanted::File { sha256, size } => self.file(session, name, sources, (*sha256, *size), ahead)?,
             Wanted::Member { archive, member, sha256, size } => {
                 self.archive(session, name, sources, *archive)?;
                 self.extract(session, name, sources, *archive, member, Some((*sha256, *size)))?;
@@ -384,7 +383,7 @@ impl Fetcher {
             }
             Wanted::Many(many) => self.bring_many(session, name, many)?,
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Sees to it that an archive is in the store; two inputs may come from one.
@@ -401,7 +400,7 @@ impl Fetcher {
         }
         // Locks are taken from the content to its archive, which no chain of hashes can turn into a ring.
         let _lock = self.lock(session, name, &archive.0)?;
-        if is_there()?.is_some() { Ok(()) } else { self.file(session, name, sources, archive, None).map(drop) }
+        if is_there()?.is_some() { Ok(()) } else { self.file(session, name, sources, archive, None) }
     }
 
     fn file(
@@ -411,9 +410,9 @@ impl Fetcher {
         sources: &[SourceUrl],
         (sha256, size): (Digest, u64),
         ahead: Option<Ahead<'_>>,
-    ) -> Result<Option<Bytes>, FetchError> {
+    ) -> Result<(), FetchError> {
         let expect = Expect { sha256: Some(sha256), size: Some(size), checksum: None };
-        self.download_marked(session, name, sources, expect, ahead).map(|(_, _, marks)| marks.whole)
+        self.download_marked(session, name, sources, expect, ahead).map(drop)
     }
 
     /// Held while an input is fetched, so that other processes wait for it instead of fetching it too.

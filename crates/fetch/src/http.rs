@@ -119,7 +119,7 @@ pub(crate) fn fetch(
 /// What an answer says of a file besides its bytes.
 pub(crate) fn marks(url: &Url, head: &Head) -> Marks {
     let validator = matches!(url.scheme(), "http" | "https").then(|| head.validator()).flatten();
-    Marks { version: head.version.clone(), validator, whole: None }
+    Marks { version: head.version.clone(), validator }
 }
 
 /// What an answer states of the whole file that it has.

@@ -1,7 +1,6 @@
 //! Bytes on their way into the store: bounded, hashed while written, and kept only if they are right.
 
 use crate::error::{Failure, Mismatch, Reason};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::digest::DynDigest;
 use std::io::Write as _;
@@ -79,8 +78,6 @@ pub(crate) struct Marks {
     pub(crate) version: Option<String>,
     /// What names the bytes at a plain address.
     pub(crate) validator: Option<Validator>,
-    /// The whole file, where it is in memory.
-    pub(crate) whole: Option<Bytes>,
 }
 
 /// How many bytes come between two events.

@@ -127,7 +127,7 @@ impl Whole<Hashed<Bytes>> {
             return Err(Reason::Mismatch { mismatch, html: self.html }.into());
         }
         session.put(&self.bytes)?;
-        progress.marks = Marks { whole: Some(self.bytes.into_bytes()), ..self.marks };
+        progress.marks = self.marks;
         Ok((found, size))
     }
 }

@@ -72,8 +72,9 @@ const TEMPORARY: &str = ".trainlock-tmp.";
 /// reflink first waits for the store's file to reach the disk.
 const SMALL: u64 = 16 << 10;
 
-/// The same of what was put a moment ago, where there is space enough.
-const FRESH: u64 = LARGE - 1;
+/// What was put a moment ago is rather hard-linked than reflinked, if it has fewer bytes than this: then to wait for the disk takes
+/// most of the time. On other systems a reflink does not wait.
+const FRESH: u64 = if cfg!(target_os = "linux") { LARGE } else { 0 };
 
 /// From this size in bytes on, the kernel is asked to copy. Where it can share blocks, it first waits for the store's file
 /// to reach the disk, which for many small files takes longer than to copy them.
@@ -90,19 +91,13 @@ const PART: usize = 256;
 /// where they are missing. What stands there (a folder, too) is replaced by a rename, when the new
 /// one is complete. Errors: the object is missing or damaged; the wanted way does not work.
 pub fn place_file(store: &Store, sha256: &Digest, exec: bool, dest: &Path, link: Link) -> Result<Placed, StoreError> {
-    place_object(store, sha256, exec, dest, link, (SMALL, None))
+    place_object(store, sha256, exec, dest, link, false)
 }
 
-/// The same for an object that was put a moment ago, when most of it is not on the disk yet: then a copy is made
-/// faster than a reflink of up to 1 MiB, and only takes more space. `bytes`: what is in it, if that is in memory.
-pub fn place_fresh(
-    store: &Store,
-    sha256: &Digest,
-    bytes: Option<&[u8]>,
-    dest: &Path,
-    link: Link,
-) -> Result<Placed, StoreError> {
-    place_object(store, sha256, false, dest, link, (FRESH, bytes))
+/// The same for an object that was put a moment ago, when most of it is not on the disk yet. A reflink waits until it is, a hard
+/// link does not: below 1 MiB [`Link::Auto`] then makes that, where it can.
+pub fn place_fresh(store: &Store, sha256: &Digest, dest: &Path, link: Link) -> Result<Placed, StoreError> {
+    place_object(store, sha256, false, dest, link, true)
 }
 
 fn place_object(
@@ -111,9 +106,10 @@ fn place_object(
     exec: bool,
     dest: &Path,
     link: Link,
-    (small, bytes): (u64, Option<&[u8]>),
+    fresh: bool,
 ) -> Result<Placed, StoreError> {
     let (from, size) = object_file(store, sha256, exec)?;
+    let quick = fresh && link == Link::Auto && size < FRESH;
     let (parent, name) = split(dest)?;
     let folder = match sys::open_dir(CWD, parent, true) {
         Err(Errno::NOENT) => {
@@ -128,7 +124,7 @@ fn place_object(
     }
     let folder = folder.map_err(|e| StoreError::io("read", parent, e))?;
     let device = Stamp::fd(&folder).map_err(|e| StoreError::io("read", parent, e))?.dev;
-    if link == Link::Hardlink || link == Link::Auto && store.reflinks(device) == Some(false) {
+    if quick || link == Link::Hardlink || link == Link::Auto && store.reflinks(device) == Some(false) {
         // A hard link appears at once, so that nothing need be made beside it where nothing is in the way.
         match rustix::fs::linkat(CWD, &from, &folder, name, AtFlags::empty()) {
             Ok(()) => return Ok(Placed::Hardlink),
@@ -148,8 +144,9 @@ fn place_object(
         let temp = Temp::new(temporary(parent, name));
         let made = temp.path().file_name().unwrap_or(name);
         let to = Target { folder: folder.as_fd(), device, name: made, path: temp.path(), guarded: true };
-        let object = Object { folder: CWD, name: &from, path: &from, size, exec, small, bytes };
-        let (placed, _guard) = place(store, object, to, link)?;
+        let object = Object { folder: CWD, name: &from, path: &from, size, exec };
+        let linked = quick.then(|| place(store, object, to, Link::Hardlink)).and_then(Result::ok);
+        let (placed, _guard) = linked.map_or_else(|| place(store, object, to, link), Ok)?;
         tries -= 1;
         // Of two names in the open folder none has to be looked up from the root.
         if rustix::fs::renameat(&folder, made, &folder, name).is_ok() {
@@ -224,7 +221,7 @@ pub fn place_part(store: &Store, tree: &Digest, entry: &Entry, dest: &Path, link
     let device = Stamp::fd(&to).map_err(|e| StoreError::io("read", parent, e))?.dev;
     let target = Target { folder: to.as_fd(), device, name, path: dest, guarded: false };
     let exec = entry.kind == EntryKind::Executable;
-    let object = Object { folder: CWD, name: &from, path: &from, size: entry.size, exec, small: SMALL, bytes: None };
+    let object = Object { folder: CWD, name: &from, path: &from, size: entry.size, exec };
     place(store, object, target, link).map(drop)
 }
 
@@ -409,8 +406,7 @@ fn lay_out_folder(
             Err(error) => return Err(StoreError::io("read", path, error)),
         }
         let to = Target { folder: target.as_fd(), device, name: OsStr::new(name), path: &dest, guarded: false };
-        let (size, small, bytes) = (entry.size, SMALL, None);
-        let object = Object { folder: source_fd, name: source_name, path: &path, size, exec, small, bytes };
+        let object = Object { folder: source_fd, name: source_name, path: &path, size: entry.size, exec };
         let done = match place(store, object, to, link) {
             Err(StoreError::Link { .. }) if fall_back => place(store, object, to, Link::Copy),
             other => other,
@@ -428,10 +424,6 @@ struct Object<'a> {
     path: &'a Path,
     size: u64,
     exec: bool,
-    /// Up to so many bytes it is rather copied than reflinked.
-    small: u64,
-    /// What is in it, if that is in memory.
-    bytes: Option<&'a [u8]>,
 }
 
 /// Where a file is to be made: a name in an open folder, and its whole path for messages.
@@ -453,7 +445,7 @@ fn place(store: &Store, from: Object<'_>, to: Target<'_>, link: Link) -> Result<
         _ => StoreError::Link { link, from: from.path.to_owned(), to: to.path.to_owned(), source: source.into() },
     };
     let auto = link == Link::Auto;
-    if auto && store.reflinks(to.device) == Some(true) && from.size <= from.small {
+    if auto && store.reflinks(to.device) == Some(true) && from.size <= SMALL {
         return Ok((Placed::Copy, Some(copy(from, to)?)));
     }
     if link == Link::Reflink || auto && store.reflinks(to.device) != Some(false) {
@@ -528,19 +520,6 @@ thread_local! {
 fn copy(from: Object<'_>, to: Target<'_>) -> Result<File, StoreError> {
     let Object { path, size, .. } = from;
     let failed = |e: io::Error| StoreError::outside("write", to.path, e);
-    let unmade = |done: Result<(), StoreError>| {
-        done.inspect_err(|_| {
-            // The first error is the one to tell.
-            let _ = rustix::fs::unlinkat(to.folder, to.name, AtFlags::empty());
-        })
-    };
-    if let Some(bytes) = from.bytes {
-        let mut copy = new_file(to, from.exec).map_err(|e| refused(to, e))?;
-        let full = |e| StoreError::from_write(write_error(to.path, size, e)).unwrap_or_else(failed);
-        let written = copy.write_all(bytes).map_err(full);
-        let done = written.and_then(|()| store::repair(&copy, from.exec).map_err(|e| failed(e.into())));
-        return unmade(done).map(|()| copy);
-    }
     let source = sys::open_file(from.folder, from.name).map_err(|e| StoreError::io("read", path, e))?;
     let mut source = File::from(source);
     let mut copy = new_file(to, from.exec).map_err(|e| refused(to, e))?;
@@ -564,7 +543,11 @@ fn copy(from: Object<'_>, to: Target<'_>) -> Result<File, StoreError> {
         }
     };
     BUFFER.set(buffer);
-    unmade(result).map(|()| copy)
+    if result.is_err() {
+        // The first error is the one to tell.
+        let _ = rustix::fs::unlinkat(to.folder, to.name, AtFlags::empty());
+    }
+    result.map(|()| copy)
 }
 
 /// Lets the kernel copy as much as it can, and gives the bytes. It shares blocks where the file system can do so. What is left

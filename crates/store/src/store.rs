@@ -236,11 +236,6 @@ impl Store {
         Ok(projects)
     }
 
-    /// Bytes that are free on the store's file system.
-    pub fn free(&self) -> u64 {
-        crate::error::free(self.root())
-    }
-
     /// Counts what the store holds.
     pub fn size(&self) -> Result<Usage, StoreError> {
         let mut usage = Usage::default();

@@ -7,8 +7,9 @@ use crate::lacking::{Lack, Lacking};
 use crate::settings::Settings;
 use crate::ui::Ui;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use trainlock_env::{Cancel, HostTools, Machine, Tool};
 use trainlock_fetch::{FetchError, Fetcher, ManyWanted, Want, Wanted as FetchWanted};
@@ -16,7 +17,7 @@ use trainlock_lock::{Content, DataPin, Lock, LockError};
 use trainlock_manifest::{Data, ManifestError, Workspace};
 use trainlock_run::record::{DataRecord, ImageRecord, PackageRecord, RunRecord, ToolRecord};
 use trainlock_run::{Bench, Capacity, Plan, PlanError, Shell, State, Verdict, is_in_repository};
-use trainlock_store::{Index, Link, Store, StoreError, place_file, place_fresh, place_tree};
+use trainlock_store::{Index, Link, Session, Store, StoreError, place_file, place_fresh, place_tree};
 use trainlock_types::{DataSource, Digest, Events, HumanSize, Name, Params, RelPath, SourceUrl, Value, nearest};
 
 /// Which hyperparameters.
@@ -105,9 +106,6 @@ fn without_address(word: &str) -> String {
         _ => word.to_owned(),
     }
 }
-
-/// Data takes its space twice where what is free is so many times as much.
-const COPIES: u64 = 20;
 
 impl Project {
     /// Loads the manifests and opens the store.
@@ -286,11 +284,11 @@ impl Project {
 
     /// Brings data into the store, and verifies it.
     pub(crate) fn bring(&self, lock: &Lock, data: &[&Data], offline: bool, ui: &Ui) -> Result<(), Failure> {
-        self.bring_each(lock, data, offline, true, ui, |_, _, _, _| ())
+        self.bring_each(lock, data, offline, true, ui, |_, _| ())
     }
 
-    /// The same; `came` is told, from many threads, of each that was not there before as soon as it is, with the bytes
-    /// of a file if they are in memory, and how many all are. `links`: they are placed soon.
+    /// The same; `came` is told, from many threads, of each that was not there before as soon as it is. `links`: they are
+    /// placed soon.
     fn bring_each(
         &self,
         lock: &Lock,
@@ -298,14 +296,15 @@ impl Project {
         offline: bool,
         links: bool,
         ui: &Ui,
-        came: impl Fn(&Data, &DataPin, Option<&[u8]>, u64) + Sync,
+        came: impl Fn(&Data, &DataPin) + Sync,
     ) -> Result<(), Failure> {
         if data.is_empty() {
             return Ok(());
         }
         let (mut wants, mut pins, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut fetcher = Fetcher::new(self.fetch_settings(offline), Events::none());
-        thread::scope(|scope| -> Result<(), StoreError> {
+        let session = thread::scope(|scope| {
+            let mut session = None;
             for data in data {
                 let request = &data.request;
                 let Some(pin) = lock.data(request.member.as_ref(), &request.name) else {
@@ -319,7 +318,8 @@ impl Project {
                     continue;
                 }
                 let want = want(pin, &request.source);
-                // Both take a while where there is much.
+                // All of this takes a while where there is much.
+                session.get_or_insert_with(|| scope.spawn(|| self.store.session().inspect(Session::prepare)));
                 if let (true, Some(source)) = (wants.is_empty(), want.sources.first().cloned()) {
                     let fetcher = &fetcher;
                     scope.spawn(move || fetcher.prepare(&source));
@@ -328,24 +328,22 @@ impl Project {
                 wants.push(want);
                 pins.push((*data, pin));
             }
-            Ok(())
+            let session = session.map(|session| session.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            session.transpose()
         })?;
-        if wants.is_empty() {
-            return Ok(());
-        }
+        let Some(session) = session else { return Ok(()) };
         let count =
             if wants.len() == 1 { format!("`{}`", wants[0].name) } else { format!("{} data sets", wants.len()) };
         if !offline {
             ui.note("Fetching", format!("{count} ({})", HumanSize(bytes)));
         }
-        let session = self.store.session()?;
         if links && self.settings.link != Link::Hardlink {
             session.links_soon();
         }
         let results = {
             let (events, _display) = ui.events_of((wants.len() > 1).then_some(bytes));
             fetcher.tell(events);
-            let came = |i: usize, whole: Option<&[u8]>| came(pins[i].0, pins[i].1, whole, bytes);
+            let came = |i: usize| came(pins[i].0, pins[i].1);
             let results = fetcher.bring_missing(&session, &wants.iter().collect::<Vec<_>>(), came);
             // The display ends when nobody can tell anything any more.
             drop(fetcher);
@@ -384,11 +382,10 @@ impl Project {
         link: bool,
         ui: &Ui,
     ) -> Result<(), Failure> {
-        let (linked, roomy) = (Mutex::new(BTreeSet::new()), OnceLock::new());
-        let came = |data: &Data, pin: &DataPin, whole: Option<&[u8]>, bytes| {
-            let is_roomy = || *roomy.get_or_init(|| self.store.free() / COPIES >= bytes);
+        let linked = Mutex::new(BTreeSet::new());
+        let came = |data: &Data, pin: &DataPin| {
             // What can't be done here is tried again below, and told there.
-            if link && self.place(data, pin, is_roomy().then_some(whole)).is_ok() {
+            if link && self.place(data, pin, true).is_ok() {
                 linked.lock().unwrap_or_else(PoisonError::into_inner).insert(data.request.to.clone());
             }
         };
@@ -407,7 +404,7 @@ impl Project {
     fn link(&self, lock: &Lock, data: &[&Data], there: &BTreeSet<RelPath>, ui: &Ui) -> Result<(), Failure> {
         for data in data.iter().filter(|data| !there.contains(&data.request.to)) {
             if let Some(pin) = lock.data(data.request.member.as_ref(), &data.request.name) {
-                self.place(data, pin, None)?;
+                self.place(data, pin, false)?;
             }
         }
         match data {
@@ -418,15 +415,12 @@ impl Project {
         Ok(())
     }
 
-    /// Puts a data set at its place in the project's folder. `fresh`: it came a moment ago, with its bytes if they are in
-    /// memory, and there is space enough for copies.
-    fn place(&self, data: &Data, pin: &DataPin, fresh: Option<Option<&[u8]>>) -> Result<(), StoreError> {
+    /// Puts a data set at its place in the project's folder. `fresh`: it came a moment ago.
+    fn place(&self, data: &Data, pin: &DataPin, fresh: bool) -> Result<(), StoreError> {
         let (to, link) = (data.request.to.on(&self.workspace.root), self.settings.link);
         match &pin.content {
-            Content::File { sha256, .. } => match fresh {
-                Some(bytes) => place_fresh(&self.store, sha256, bytes, &to, link),
-                None => place_file(&self.store, sha256, false, &to, link),
-            },
+            Content::File { sha256, .. } if fresh => place_fresh(&self.store, sha256, &to, link),
+            Content::File { sha256, .. } => place_file(&self.store, sha256, false, &to, link),
             Content::Tree { tree, .. } => place_tree(&self.store, tree, &to, link),
         }
         .map(drop)

@@ -168,11 +168,6 @@ impl<B: AsRef<[u8]>> Hashed<B> {
     pub fn sha256(&self) -> Digest {
         self.sha256
     }
-
-    /// The bytes alone.
-    pub fn into_bytes(self) -> B {
-        self.bytes
-    }
 }
 
 /// What SHA-256 begins with (FIPS 180-4, section 5.3.3).
