@@ -67,6 +67,21 @@ pub(crate) fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// What this process gives back of its memory it keeps for itself, with glibc: else much of what one thread fetches and another
+/// one writes is taken from the system anew for each file.
+pub fn keep_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    for (what, bytes) in
+        [(libc::M_MMAP_THRESHOLD, 32 << 20), (libc::M_TRIM_THRESHOLD, 1 << 30), (libc::M_TOP_PAD, 1 << 20)]
+    {
+        // SAFETY: mallopt only sets numbers, and no other thread is there yet that could read them.
+        #[expect(unsafe_code, reason = "glibc is told so by this call alone")]
+        unsafe {
+            libc::mallopt(what, bytes)
+        };
+    }
+}
+
 /// The version of the C library; only glibc tells it at run time.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn libc_name() -> String {

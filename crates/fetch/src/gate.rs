@@ -2,7 +2,7 @@
 //!
 //! Where an answer takes its time to come, that is all that the budget allows: mostly they wait. Where the server is near, it, this
 //! process and its disk have enough to do with a few, and more only get in each other's way: it begins with few, and others are
-//! let in for as long as more bytes come with them.
+//! let in for as long as more bytes come with them and the processors have time for more.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// A server whose first answer takes so long is not near.
-const FAR: Duration = Duration::from_millis(5);
+/// A server that takes so long for the first answer over a connection is not near: to make it takes a few milliseconds where
+/// several are made at once, and secured.
+const FAR: Duration = Duration::from_millis(25);
 
-/// Nor is one of whose first so many answers none comes sooner than this. (The first ones are also waited for because a
-/// connection is made, and any because the machine is busy.)
+/// Nor is one of whose first so many later answers none comes sooner than this. (Any may be waited for because the machine is
+/// busy.)
 const SOON: (u32, Duration) = (6, Duration::from_millis(1));
 
 /// How long it is looked on before more are let in, at first and at most.
@@ -35,9 +36,35 @@ const STILL: Duration = Duration::from_millis(500);
 /// More bytes by this factor make four times as many exchanges worth it.
 const BETTER: f64 = 1.5;
 
+/// Where the processors of this machine are idle for less than this part of the time, more exchanges don't make it faster.
+const IDLE: f64 = 0.3;
+
 /// How many threads this machine works at once.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// Times of all processors together since the machine was started, of no unit.
+#[derive(Clone, Copy)]
+struct Times {
+    all: u64,
+    idle: u64,
+}
+
+impl Times {
+    /// Now; none where the system does not tell (proc(5), `/proc/stat`).
+    fn now() -> Option<Times> {
+        let text = fs_err::read_to_string("/proc/stat").ok()?;
+        // user, nice, system, idle, iowait, irq, softirq, steal
+        let times: Vec<u64> = text.lines().next()?.split(' ').filter_map(|time| time.parse().ok()).take(8).collect();
+        Some(Times { all: times.iter().sum(), idle: times.get(3)? + times.get(4)? })
+    }
+
+    fn is_busy_since(self, before: Times) -> bool {
+        // What waits for a disk may count for less later.
+        let (all, idle) = (self.all.saturating_sub(before.all), self.idle.saturating_sub(before.idle));
+        (idle as f64) < IDLE * all as f64
+    }
 }
 
 /// Where those wait for whom there is no room yet.
@@ -45,6 +72,7 @@ pub(crate) struct Gate {
     inside: Arc<Semaphore>,
     most: usize,
     state: Mutex<State>,
+    times: fn() -> Option<Times>,
 }
 
 struct State {
@@ -52,7 +80,7 @@ struct State {
     allowed: usize,
     /// How many there may be until some leave.
     given: usize,
-    /// How many answers came so far, and the shortest time that one took.
+    /// How many answers came so far over connections that had given one, and the shortest time that one took.
     answers: u32,
     soonest: Duration,
     /// When bytes came last.
@@ -61,6 +89,8 @@ struct State {
     since: Option<Instant>,
     bytes: u64,
     look: Duration,
+    /// As they were when the first of these bytes came.
+    times: Option<Times>,
     /// How many were allowed before the last were let in, and how many bytes came in a second then.
     before: Option<(usize, f64)>,
 }
@@ -68,11 +98,12 @@ struct State {
 impl Gate {
     /// For so many at most.
     pub(crate) fn new(most: usize) -> Gate {
-        let few = (4 * cores()).min(16).min(most);
+        let few = (8 * cores()).min(16).min(most);
         let (allowed, given, look) = (few, few, LOOK.0);
         let (answers, soonest) = (0, Duration::MAX);
-        let state = State { allowed, given, answers, soonest, last: None, since: None, bytes: 0, look, before: None };
-        Gate { inside: Arc::new(Semaphore::new(few)), most, state: Mutex::new(state) }
+        let (last, since, bytes, times, before) = (None, None, 0, None, None);
+        let state = State { allowed, given, answers, soonest, last, since, bytes, look, times, before };
+        Gate { inside: Arc::new(Semaphore::new(few)), most, state: Mutex::new(state), times: Times::now }
     }
 
     /// Waits for room, in the order of asking.
@@ -99,12 +130,15 @@ impl Gate {
         }
     }
 
-    /// That an answer came after this time.
-    pub(crate) fn answered(&self, waited: Duration) {
+    /// That an answer came after this time; `first`: over its connection.
+    pub(crate) fn answered(&self, waited: Duration, first: bool) {
         let mut state = self.state();
-        state.answers = state.answers.saturating_add(1);
-        state.soonest = state.soonest.min(waited);
-        if state.answers == 1 && waited >= FAR || state.answers == SOON.0 && state.soonest >= SOON.1 {
+        if !first {
+            state.answers = state.answers.saturating_add(1);
+            state.soonest = state.soonest.min(waited);
+        }
+        let is_far = if first { waited >= FAR } else { state.answers == SOON.0 && state.soonest >= SOON.1 };
+        if is_far && state.answers <= SOON.0 {
             state.before = None;
             self.allow(&mut state, self.most);
         }
@@ -122,6 +156,9 @@ impl Gate {
         if state.allowed >= self.most && state.before.is_none() || now <= since {
             return;
         }
+        if state.bytes == 0 {
+            state.times = (self.times)();
+        }
         state.bytes += bytes as u64;
         let time = now - since;
         if time < (if state.before.is_some() { TRY } else { state.look }) {
@@ -129,13 +166,14 @@ impl Gate {
         }
         let rate = state.bytes as f64 / time.as_secs_f64();
         (state.since, state.bytes) = (Some(now + SETTLE), 0);
+        let is_busy = state.times.zip((self.times)()).is_some_and(|(from, now)| now.is_busy_since(from));
         match state.before.take() {
             Some((allowed, before)) if rate < BETTER * before => {
                 self.allow(&mut state, allowed);
                 state.look = (state.look * 4).min(LOOK.1);
             }
-            // Nobody waits.
-            _ if self.inside.available_permits() > 0 => {}
+            // Nobody waits, or for a processor.
+            _ if self.inside.available_permits() > 0 || is_busy => {}
             _ if state.allowed < self.most => {
                 state.before = Some((state.allowed, rate));
                 let more = (state.allowed * 4).min(self.most);
@@ -161,6 +199,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Lets in all who may come.
     fn fill(gate: &Gate) -> Vec<OwnedSemaphorePermit> {
@@ -170,15 +209,18 @@ mod tests {
     #[test]
     fn a_far_server_is_asked_for_all_at_once() {
         let [near, far, middle] = [(); 3].map(|()| Gate::new(100));
-        near.answered(SOON.1 / 2);
-        far.answered(FAR);
-        (0..20).for_each(|_| near.answered(FAR));
-        (0..SOON.0 - 1).for_each(|_| middle.answered(Duration::from_millis(3)));
+        (0..8).for_each(|_| near.answered(FAR / 2, true));
+        near.answered(SOON.1 / 2, false);
+        far.answered(FAR, true);
+        (0..20).for_each(|_| near.answered(FAR, false));
+        near.answered(FAR, true);
+        middle.answered(SOON.1 * 3, true);
+        (0..SOON.0 - 1).for_each(|_| middle.answered(SOON.1 * 3, false));
         let few = fill(&near).len();
         assert!((4..=16).contains(&few), "one answer came soon");
         assert_eq!(fill(&far).len(), 100);
         let inside = fill(&middle);
-        middle.answered(SOON.1);
+        middle.answered(SOON.1, false);
         assert_eq!((inside.len(), fill(&middle).len()), (few, 100 - few));
         assert_eq!(fill(&Gate::new(1)).len(), 1);
     }
@@ -197,8 +239,34 @@ mod tests {
     }
 
     #[test]
+    fn no_more_are_let_in_where_the_processors_are_busy() {
+        let allowed = |times: fn() -> Option<Times>| {
+            let gate = Gate { times, ..Gate::new(100) };
+            let inside = fill(&gate);
+            let now = Instant::now();
+            gate.came_at(1, now);
+            gate.came_at(1000, now + START + LOOK.0 / 2);
+            gate.came_at(1000, now + START + LOOK.0);
+            let allowed = gate.state().allowed;
+            allowed / inside.len()
+        };
+        /// Each time that it is asked for 100 more.
+        fn all() -> u64 {
+            static ALL: AtomicU64 = AtomicU64::new(0);
+            ALL.fetch_add(100, Ordering::Relaxed)
+        }
+        assert_eq!(allowed(|| Some(Times { all: all(), idle: 7 })), 1);
+        let half = || Some(all()).map(|all| Times { all, idle: all / 2 });
+        assert_eq!(allowed(half), 4);
+        // Whether that is so here may be unknown.
+        let [before, after] = [(); 2].map(|()| Times::now());
+        assert!(before.zip(after).is_none_or(|(before, after)| after.all >= before.all));
+        assert_eq!(before.is_some(), cfg!(target_os = "linux"));
+    }
+
+    #[test]
     fn more_are_let_in_as_long_as_that_helps() {
-        let gate = Gate::new(1000);
+        let gate = Gate { times: || None, ..Gate::new(1000) };
         let mut inside = fill(&gate);
         let few = inside.len();
         let mut now = Instant::now();

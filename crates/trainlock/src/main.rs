@@ -23,6 +23,7 @@ use clap::Parser;
 fn main() -> std::process::ExitCode {
     // A step's first process is this program too.
     trainlock_env::sandbox::main_if_asked();
+    trainlock_env::keep_memory();
     let cli = cli::Cli::parse();
     let ui = ui::Ui::new(&cli.global);
     match commands::run(cli, &ui) {
