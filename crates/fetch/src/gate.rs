@@ -37,7 +37,7 @@ const STILL: Duration = Duration::from_millis(500);
 const BETTER: f64 = 1.5;
 
 /// Where the processors of this machine are idle for less than this part of the time, more exchanges don't make it faster.
-const IDLE: f64 = 0.3;
+const IDLE: f64 = 0.5;
 
 /// How many threads this machine works at once.
 pub(crate) fn cores() -> usize {
