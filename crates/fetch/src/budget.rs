@@ -119,7 +119,10 @@ impl Budget {
 
     /// Whether there is room for more exchanges than these, which are all under way.
     pub(crate) fn has_room(&self, exchanges: usize) -> bool {
-        self.waiting.load(Ordering::Relaxed) == 0 && self.going.load(Ordering::Relaxed) >= exchanges
+        let are_going = self.waiting.load(Ordering::Relaxed) == 0 && self.going.load(Ordering::Relaxed) >= exchanges;
+        let hosts = || self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_open = |host: &Arc<Host>| host.gate.has_room() || host.can_be_shared();
+        are_going && hosts().values().any(is_open)
     }
 
     /// One to the server of this address, in the order of asking. Who waits for a host has none of those in all, so that a
@@ -245,6 +248,10 @@ async fn settle() {
 impl Host {
     fn shared(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Held>>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn can_be_shared(&self) -> bool {
+        self.shared().iter().any(|held| (1..STREAMS).contains(&held.strong_count()))
     }
 
     /// A connection that others have as well, the one with the fewest.
@@ -401,19 +408,24 @@ mod tests {
     #[test]
     fn there_is_room_until_somebody_waits() {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let budget = Arc::new(Budget::new(9, 1, || Ok(Client::new())));
+        let budget = Arc::new(Budget::new(2, 3, || Ok(Client::new())));
         let url = Url::parse("https://a.org/x").unwrap();
         run(async {
-            assert!(budget.has_room(0) && !budget.has_room(1));
             let first = budget.take(&url, false).await.unwrap();
             assert!(budget.has_room(1) && !budget.has_room(2));
+            let _second = budget.take(&url, false).await.unwrap();
+            assert!(budget.has_room(2) && !budget.has_room(3));
             let mut waiting = Box::pin(budget.take(&url, false));
             assert!(tokio::time::timeout(Duration::from_millis(5), &mut waiting).await.is_err());
-            assert!(!budget.has_room(1));
+            assert!(!budget.has_room(2));
             drop(waiting);
-            assert!(budget.has_room(1));
             drop(first);
-            assert!(budget.has_room(0) && !budget.has_room(1));
+            // To this server there may be one at a time: who asks for another would only wait.
+            let budget = Arc::new(Budget::new(2, 1, || Ok(Client::new())));
+            let mut only = budget.take(&url, false).await.unwrap();
+            assert!(!budget.has_room(1));
+            only.answered(http::Version::HTTP_2);
+            assert!(budget.has_room(1), "they share it");
         });
     }
 

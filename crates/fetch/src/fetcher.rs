@@ -259,6 +259,16 @@ impl Fetcher {
 
     /// Calls `work` for all items, on a few threads, and on as many as there may be exchanges where those wait for answers.
     pub(crate) fn each<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+        self.each_of(items, 1, work)
+    }
+
+    /// As [`Fetcher::each`], where the work for one item is so many exchanges at once.
+    pub(crate) fn each_of<T: Sync, R: Send>(
+        &self,
+        items: &[T],
+        exchanges: usize,
+        work: impl Fn(&T) -> R + Sync,
+    ) -> Vec<R> {
         let most = (self.settings.max_connections.max(1) * STREAMS).min(items.len());
         if most <= 1 {
             return items.iter().map(work).collect();
@@ -279,7 +289,8 @@ impl Fetcher {
             while threads.len() < most && next.load(Ordering::Relaxed) < items.len() {
                 thread::park_timeout(pause);
                 pause = (pause * 2).min(GROW.1);
-                if self.net.get().is_some_and(|net| net.as_ref().is_ok_and(|net| net.has_room(threads.len()))) {
+                let going = threads.len() * exchanges;
+                if self.net.get().is_some_and(|net| net.as_ref().is_ok_and(|net| net.has_room(going))) {
                     let more = threads.len().min(most - threads.len());
                     threads.extend((0..more).map(|_| scope.spawn(worker)));
                     pause = GROW.0;

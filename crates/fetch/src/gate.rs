@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// A server that takes so long for the first answer over a connection is not near: to make it takes a few milliseconds where
-/// several are made at once, and secured.
+/// A server whose first answer takes so long is not near. (Those over other connections may take longer: where many are made and
+/// secured at once they wait for each other.)
 const FAR: Duration = Duration::from_millis(25);
 
 /// Nor is one of whose first so many later answers none comes sooner than this. (Any may be waited for because the machine is
 /// busy.)
-const SOON: (u32, Duration) = (6, Duration::from_millis(1));
+const SOON: (u32, Duration) = (16, Duration::from_millis(1));
 
 /// How long it is looked on before more are let in, at first and at most.
 const LOOK: (Duration, Duration) = (Duration::from_millis(80), Duration::from_secs(3));
@@ -80,6 +80,8 @@ struct State {
     allowed: usize,
     /// How many there may be until some leave.
     given: usize,
+    /// Whether an answer came.
+    begun: bool,
     /// How many answers came so far over connections that had given one, and the shortest time that one took.
     answers: u32,
     soonest: Duration,
@@ -100,9 +102,9 @@ impl Gate {
     pub(crate) fn new(most: usize) -> Gate {
         let few = (8 * cores()).min(16).min(most);
         let (allowed, given, look) = (few, few, LOOK.0);
-        let (answers, soonest) = (0, Duration::MAX);
+        let (begun, answers, soonest) = (false, 0, Duration::MAX);
         let (last, since, bytes, times, before) = (None, None, 0, None, None);
-        let state = State { allowed, given, answers, soonest, last, since, bytes, look, times, before };
+        let state = State { allowed, given, begun, answers, soonest, last, since, bytes, look, times, before };
         Gate { inside: Arc::new(Semaphore::new(few)), most, state: Mutex::new(state), times: Times::now }
     }
 
@@ -121,6 +123,11 @@ impl Gate {
         }
     }
 
+    /// Whether there is room for another now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.inside.available_permits() > 0
+    }
+
     /// Makes room for another, if that many may still be inside.
     pub(crate) fn leave(&self, room: OwnedSemaphorePermit) {
         let mut state = self.state();
@@ -137,8 +144,11 @@ impl Gate {
             state.answers = state.answers.saturating_add(1);
             state.soonest = state.soonest.min(waited);
         }
-        let is_far = if first { waited >= FAR } else { state.answers == SOON.0 && state.soonest >= SOON.1 };
-        if is_far && state.answers <= SOON.0 {
+        let is_far = match first {
+            true => !std::mem::replace(&mut state.begun, true) && waited >= FAR,
+            false => state.answers == SOON.0 && state.soonest >= SOON.1,
+        };
+        if is_far {
             state.before = None;
             self.allow(&mut state, self.most);
         }
@@ -173,7 +183,7 @@ impl Gate {
                 state.look = (state.look * 4).min(LOOK.1);
             }
             // Nobody waits, or for a processor.
-            _ if self.inside.available_permits() > 0 || is_busy => {}
+            _ if self.has_room() || is_busy => {}
             _ if state.allowed < self.most => {
                 state.before = Some((state.allowed, rate));
                 let more = (state.allowed * 4).min(self.most);
@@ -209,11 +219,11 @@ mod tests {
     #[test]
     fn a_far_server_is_asked_for_all_at_once() {
         let [near, far, middle] = [(); 3].map(|()| Gate::new(100));
-        (0..8).for_each(|_| near.answered(FAR / 2, true));
+        near.answered(FAR / 2, true);
+        (0..8).for_each(|_| near.answered(FAR, true));
         near.answered(SOON.1 / 2, false);
         far.answered(FAR, true);
-        (0..20).for_each(|_| near.answered(FAR, false));
-        near.answered(FAR, true);
+        (0..2 * SOON.0).for_each(|_| near.answered(FAR, false));
         middle.answered(SOON.1 * 3, true);
         (0..SOON.0 - 1).for_each(|_| middle.answered(SOON.1 * 3, false));
         let few = fill(&near).len();

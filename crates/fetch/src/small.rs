@@ -188,7 +188,7 @@ impl Fetcher {
             asked.sort_by_key(|(_, ahead)| ahead.as_ref().is_some_and(|ahead| ahead.came.is_err()));
             asked.into_iter().map(|(i, ahead)| (i, work(&items[i], ahead))).collect::<Vec<_>>()
         };
-        let mut done: Vec<(usize, R)> = self.each(&groups, each).into_iter().flatten().collect();
+        let mut done: Vec<(usize, R)> = self.each_of(&groups, together, each).into_iter().flatten().collect();
         done.extend(self.each(&again, each).into_iter().flatten());
         done.sort_unstable_by_key(|(i, _)| *i);
         done.into_iter().map(|(_, done)| done).collect()

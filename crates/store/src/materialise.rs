@@ -124,19 +124,20 @@ fn place_object(
     }
     let folder = folder.map_err(|e| StoreError::io("read", parent, e))?;
     let device = Stamp::fd(&folder).map_err(|e| StoreError::io("read", parent, e))?.dev;
+    let is_there = || {
+        let (there, object) = (Stamp::at(&folder, name), Stamp::of(&from));
+        there.is_ok_and(|t| object.is_ok_and(|o| (o.dev, o.ino) == (t.dev, t.ino)))
+    };
     if quick || link == Link::Hardlink || link == Link::Auto && store.reflinks(device) == Some(false) {
         // A hard link appears at once, so that nothing need be made beside it where nothing is in the way.
         match rustix::fs::linkat(CWD, &from, &folder, name, AtFlags::empty()) {
             Ok(()) => return Ok(Placed::Hardlink),
-            Err(Errno::EXIST) => {
-                let (there, object) = (Stamp::at(&folder, name), Stamp::of(&from));
-                if there.is_ok_and(|t| object.is_ok_and(|o| (o.dev, o.ino) == (t.dev, t.ino))) {
-                    return Ok(Placed::Hardlink);
-                }
-            }
+            Err(Errno::EXIST) if is_there() => return Ok(Placed::Hardlink),
             // What else is wrong shows below, where the other ways are tried.
             Err(_) => {}
         }
+    } else if link == Link::Auto && is_there() {
+        return Ok(Placed::Hardlink);
     }
     sweep(store, parent);
     let mut tries = 3;

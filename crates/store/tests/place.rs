@@ -242,6 +242,9 @@ fn what_was_put_a_moment_ago_is_placed_at_once() {
             assert_eq!(fs::read(&file).unwrap(), *content);
             assert_eq!((mtime(&file), mode(&file)), (FIXED, 0o444));
         }
+        // What is there by now stays as it is.
+        let again = place_file(&place.store, digest, false, &file, Link::Auto);
+        assert_eq!(again.unwrap(), is);
         assert_eq!(place_fresh(&place.store, digest, &file, Link::Copy).unwrap(), Placed::Copy);
         assert_eq!(fs::read(&file).unwrap(), *content);
         assert!(place.store.touched(digest).unwrap().is_empty() && place.is_clean());
