@@ -94,10 +94,16 @@ pub fn place_file(store: &Store, sha256: &Digest, exec: bool, dest: &Path, link:
     place_object(store, sha256, exec, dest, link, false)
 }
 
-/// The same for an object that was put a moment ago, when most of it is not on the disk yet. A reflink waits until it is, a hard
-/// link does not: below 1 MiB [`Link::Auto`] then makes that, where it can.
-pub fn place_fresh(store: &Store, sha256: &Digest, dest: &Path, link: Link) -> Result<Placed, StoreError> {
-    place_object(store, sha256, false, dest, link, true)
+/// The same for an object of so many bytes that was put a moment ago, when most of it is not on the disk yet. A reflink waits until
+/// it is, a hard link does not: below 1 MiB [`Link::Auto`] then makes that, where it can.
+pub fn place_fresh(store: &Store, sha256: &Digest, size: u64, dest: &Path, link: Link) -> Result<Placed, StoreError> {
+    // What it is does not have to be looked at again. What is in the way, or else wrong, shows below.
+    let quick = link == Link::Hardlink || link == Link::Auto && size < FRESH;
+    let linked = || rustix::fs::linkat(CWD, store.object_path(sha256, false), CWD, dest, AtFlags::empty());
+    match quick && linked().is_ok() {
+        true => Ok(Placed::Hardlink),
+        false => place_object(store, sha256, false, dest, link, true),
+    }
 }
 
 fn place_object(

@@ -238,18 +238,18 @@ fn what_was_put_a_moment_ago_is_placed_at_once() {
     // Each takes the place of the one before it, and the second of each that of itself.
     for (content, digest, is) in [(&small, &of_small, quick), (&large, &of_large, slow)] {
         for _ in 0..2 {
-            assert_eq!(place_fresh(&place.store, digest, &file, Link::Auto).unwrap(), is);
+            assert_eq!(place_fresh(&place.store, digest, content.len() as u64, &file, Link::Auto).unwrap(), is);
             assert_eq!(fs::read(&file).unwrap(), *content);
             assert_eq!((mtime(&file), mode(&file)), (FIXED, 0o444));
         }
         // What is there by now stays as it is.
         let again = place_file(&place.store, digest, false, &file, Link::Auto);
         assert_eq!(again.unwrap(), is);
-        assert_eq!(place_fresh(&place.store, digest, &file, Link::Copy).unwrap(), Placed::Copy);
+        assert_eq!(place_fresh(&place.store, digest, content.len() as u64, &file, Link::Copy).unwrap(), Placed::Copy);
         assert_eq!(fs::read(&file).unwrap(), *content);
         assert!(place.store.touched(digest).unwrap().is_empty() && place.is_clean());
     }
-    let failed = place_fresh(&place.store, &Digest::of(b"none"), &place.path("none"), Link::Auto);
+    let failed = place_fresh(&place.store, &Digest::of(b"none"), 4, &place.path("none"), Link::Auto);
     assert!(matches!(failed, Err(StoreError::Missing(_))), "{failed:?}");
     assert!(!place.path("none").exists());
 }

@@ -419,7 +419,7 @@ impl Project {
     fn place(&self, data: &Data, pin: &DataPin, fresh: bool) -> Result<(), StoreError> {
         let (to, link) = (data.request.to.on(&self.workspace.root), self.settings.link);
         match &pin.content {
-            Content::File { sha256, .. } if fresh => place_fresh(&self.store, sha256, &to, link),
+            Content::File { sha256, size } if fresh => place_fresh(&self.store, sha256, *size, &to, link),
             Content::File { sha256, .. } => place_file(&self.store, sha256, false, &to, link),
             Content::Tree { tree, .. } => place_tree(&self.store, tree, &to, link),
         }
