@@ -259,34 +259,36 @@ impl Fetcher {
 
     /// Calls `work` for all items, on a few threads, and on as many as there may be exchanges where those wait for answers.
     pub(crate) fn each<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-        self.each_of(items, 1, work)
+        self.share_out(items.len(), 1, |numbers| numbers.map(|i| (i, work(&items[i]))).collect())
     }
 
-    /// As [`Fetcher::each`], where the work for one item is so many exchanges at once.
-    pub(crate) fn each_of<T: Sync, R: Send>(
+    /// The same for the numbers below `count`: each thread takes the next one when it likes to, and says what came of each of
+    /// its numbers. `exchanges`: so many a thread may have under way.
+    pub(crate) fn share_out<R: Send>(
         &self,
-        items: &[T],
+        count: usize,
         exchanges: usize,
-        work: impl Fn(&T) -> R + Sync,
+        work: impl Fn(&mut dyn Iterator<Item = usize>) -> Vec<(usize, R)> + Sync,
     ) -> Vec<R> {
-        let most = (self.settings.max_connections.max(1) * STREAMS).min(items.len());
+        let most = (self.settings.max_connections.max(1) * STREAMS).min(count);
         if most <= 1 {
-            return items.iter().map(work).collect();
+            return work(&mut (0..count)).into_iter().map(|(_, result)| result).collect();
         }
         let (next, caller) = (AtomicUsize::new(0), thread::current());
         let take = || {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let item = items.get(index);
-            if item.is_none() {
+            let number = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|number| *number < count);
+            if number.is_none() {
                 caller.unpark();
             }
-            Some((index, item?))
+            number
         };
-        let worker = || std::iter::from_fn(take).map(|(index, item)| (index, work(item))).collect::<Vec<_>>();
+        let worker = || work(&mut std::iter::from_fn(take));
+        // Some have more under way than the gate lets in at first, so that it never has to wait for them.
+        let first = few().min(3 * few() / exchanges.max(1)).clamp(1, most);
         let mut results: Vec<(usize, R)> = thread::scope(|scope| {
-            let mut threads: Vec<_> = (0..few().min(most)).map(|_| scope.spawn(worker)).collect();
+            let mut threads: Vec<_> = (0..first).map(|_| scope.spawn(worker)).collect();
             let mut pause = GROW.0;
-            while threads.len() < most && next.load(Ordering::Relaxed) < items.len() {
+            while threads.len() < most && next.load(Ordering::Relaxed) < count {
                 thread::park_timeout(pause);
                 pause = (pause * 2).min(GROW.1);
                 let going = threads.len() * exchanges;
@@ -301,7 +303,7 @@ impl Fetcher {
                 .flat_map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                 .collect()
         });
-        results.sort_by_key(|(index, _)| *index);
+        results.sort_by_key(|(number, _)| *number);
         results.into_iter().map(|(_, result)| result).collect()
     }
 

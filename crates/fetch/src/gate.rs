@@ -14,10 +14,6 @@ use tokio::time::timeout;
 /// secured at once they wait for each other.)
 const FAR: Duration = Duration::from_millis(25);
 
-/// Nor is one of whose first so many later answers none comes sooner than this. (Any may be waited for because the machine is
-/// busy.)
-const SOON: (u32, Duration) = (16, Duration::from_millis(1));
-
 /// How long it is looked on before more are let in, at first and at most.
 const LOOK: (Duration, Duration) = (Duration::from_millis(80), Duration::from_secs(3));
 
@@ -82,9 +78,6 @@ struct State {
     given: usize,
     /// Whether an answer came.
     begun: bool,
-    /// How many answers came so far over connections that had given one, and the shortest time that one took.
-    answers: u32,
-    soonest: Duration,
     /// When bytes came last.
     last: Option<Instant>,
     /// Since when bytes are counted, and how many came.
@@ -102,9 +95,8 @@ impl Gate {
     pub(crate) fn new(most: usize) -> Gate {
         let few = (8 * cores()).min(16).min(most);
         let (allowed, given, look) = (few, few, LOOK.0);
-        let (begun, answers, soonest) = (false, 0, Duration::MAX);
-        let (last, since, bytes, times, before) = (None, None, 0, None, None);
-        let state = State { allowed, given, begun, answers, soonest, last, since, bytes, look, times, before };
+        let (begun, last, since, bytes, times, before) = (false, None, None, 0, None, None);
+        let state = State { allowed, given, begun, last, since, bytes, look, times, before };
         Gate { inside: Arc::new(Semaphore::new(few)), most, state: Mutex::new(state), times: Times::now }
     }
 
@@ -137,18 +129,10 @@ impl Gate {
         }
     }
 
-    /// That an answer came after this time; `first`: over its connection.
-    pub(crate) fn answered(&self, waited: Duration, first: bool) {
+    /// That an answer came after this time.
+    pub(crate) fn answered(&self, waited: Duration) {
         let mut state = self.state();
-        if !first {
-            state.answers = state.answers.saturating_add(1);
-            state.soonest = state.soonest.min(waited);
-        }
-        let is_far = match first {
-            true => !std::mem::replace(&mut state.begun, true) && waited >= FAR,
-            false => state.answers == SOON.0 && state.soonest >= SOON.1,
-        };
-        if is_far {
+        if !std::mem::replace(&mut state.begun, true) && waited >= FAR {
             state.before = None;
             self.allow(&mut state, self.most);
         }
@@ -218,20 +202,12 @@ mod tests {
 
     #[test]
     fn a_far_server_is_asked_for_all_at_once() {
-        let [near, far, middle] = [(); 3].map(|()| Gate::new(100));
-        near.answered(FAR / 2, true);
-        (0..8).for_each(|_| near.answered(FAR, true));
-        near.answered(SOON.1 / 2, false);
-        far.answered(FAR, true);
-        (0..2 * SOON.0).for_each(|_| near.answered(FAR, false));
-        middle.answered(SOON.1 * 3, true);
-        (0..SOON.0 - 1).for_each(|_| middle.answered(SOON.1 * 3, false));
-        let few = fill(&near).len();
-        assert!((4..=16).contains(&few), "one answer came soon");
+        let [near, far] = [(); 2].map(|()| Gate::new(100));
+        near.answered(FAR / 2);
+        (0..20).for_each(|_| near.answered(FAR));
+        far.answered(FAR);
+        assert!((4..=16).contains(&fill(&near).len()), "the first answer came soon");
         assert_eq!(fill(&far).len(), 100);
-        let inside = fill(&middle);
-        middle.answered(SOON.1, false);
-        assert_eq!((inside.len(), fill(&middle).len()), (few, 100 - few));
         assert_eq!(fill(&Gate::new(1)).len(), 1);
     }
 

@@ -6,7 +6,7 @@ use crate::http::{self, check_status, file_name, is_page, marks};
 use crate::net::{Arrivals, Ask, Came, Going, Net};
 use crate::receive::{Expect, Marks, Progress};
 use bytes::Bytes;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use tokio::sync::mpsc;
 use trainlock_store::Session;
 use trainlock_types::{Digest, Hashed, SourceUrl};
@@ -171,7 +171,7 @@ impl Fetcher {
         for (i, item) in items.iter().enumerate() {
             match file(item) {
                 None => groups.push(vec![(i, None)]),
-                Some(file) if !known.insert(file.small.sha256) => again.push(vec![(i, None)]),
+                Some(file) if !known.insert(file.small.sha256) => again.push(i),
                 file => group.push((i, file)),
             }
             if group.len() == together {
@@ -180,35 +180,56 @@ impl Fetcher {
         }
         groups.push(group);
         let groups = apart(groups);
-        let each = |group: &Vec<(usize, Option<SmallFile<'f>>)>| {
-            let files: Vec<&SmallFile<'f>> = group.iter().filter_map(|(_, file)| file.as_ref()).collect();
-            let mut ahead = self.ahead(&files).into_iter();
-            let mut asked: Vec<_> = group.iter().map(|(i, _)| (*i, ahead.next())).collect();
-            // What came need not wait for another's next try.
-            asked.sort_by_key(|(_, ahead)| ahead.as_ref().is_some_and(|ahead| ahead.came.is_err()));
-            asked.into_iter().map(|(i, ahead)| (i, work(&items[i], ahead))).collect::<Vec<_>>()
+        let of_thread = |numbers: &mut dyn Iterator<Item = usize>| {
+            let (mut coming, mut done) = (VecDeque::new(), Vec::new());
+            // Two groups are always under way, but who has one that takes its time leaves the others to others.
+            let mut ask = |coming: &mut VecDeque<(usize, Vec<_>)>| {
+                while coming.len() < 2 && coming.iter().all(|(_, asked)| !asked.is_empty()) {
+                    let Some(number) = numbers.next() else { return };
+                    coming.push_back((number, self.ask(&groups[number])));
+                }
+            };
+            loop {
+                ask(&mut coming);
+                let Some((number, asked)) = coming.pop_front() else { return done };
+                let is_small = !asked.is_empty();
+                let mut ahead = wait(asked).into_iter();
+                if is_small {
+                    ask(&mut coming);
+                }
+                let mut came: Vec<_> = groups[number].iter().map(|(i, _)| (*i, ahead.next())).collect();
+                // What came need not wait for another's next try.
+                came.sort_by_key(|(_, ahead)| ahead.as_ref().is_some_and(|ahead| ahead.came.is_err()));
+                let came = came.into_iter().map(|(i, ahead)| (i, work(&items[i], ahead)));
+                done.push((number, came.collect::<Vec<_>>()));
+            }
         };
-        let mut done: Vec<(usize, R)> = self.each_of(&groups, together, each).into_iter().flatten().collect();
-        done.extend(self.each(&again, each).into_iter().flatten());
+        let done = self.share_out(groups.len(), 2 * together, of_thread);
+        let mut done: Vec<(usize, R)> = done.into_iter().flatten().collect();
+        done.extend(again.iter().copied().zip(self.each(&again, |i| work(&items[*i], None))));
         done.sort_unstable_by_key(|(i, _)| *i);
         done.into_iter().map(|(_, done)| done).collect()
     }
 
-    /// Asks for files, and waits until all of them are there or have failed. None where that would be no gain, or the network
-    /// can't be used: that is told when it is needed.
-    fn ahead<'a>(&'a self, files: &[&'a SmallFile<'a>]) -> Vec<Ahead<'a>> {
-        let Some(net) = self.net().ok().filter(|_| files.len() > 1) else { return Vec::new() };
-        let ask = |file: &&'a SmallFile<'a>| {
+    /// Asks for the small files of a group. None where that would be no gain, or the network can't be used: that is told when it
+    /// is needed.
+    fn ask<'a>(&'a self, group: &'a [(usize, Option<SmallFile<'a>>)]) -> Vec<(Progress<'a>, Asked<'a>)> {
+        let Some(net) = self.net().ok().filter(|_| group.len() > 1) else { return Vec::new() };
+        let ask = |file: &'a SmallFile<'a>| {
             let size = Some(file.small.size);
             let progress = Progress::start(&self.events, self.next_id(), &file.name, "fetch", size);
             (progress, Asked::ask(net, file.url, file.small))
         };
-        let asked: Vec<_> = files.iter().map(ask).collect();
-        let wait = |(mut progress, asked): (Progress<'a>, Asked<'_>)| (asked.wait(&mut progress), progress);
-        let (came, progress): (Vec<_>, Vec<_>) = asked.into_iter().map(wait).unzip();
-        let each = Whole::hash_each(came).into_iter().zip(progress);
-        each.map(|(came, progress)| Ahead { progress, came }).collect()
+        group.iter().filter_map(|(_, file)| file.as_ref()).map(ask).collect()
     }
+}
+
+/// Waits until all that was asked for is there or has failed.
+fn wait<'a>(asked: Vec<(Progress<'a>, Asked<'a>)>) -> Vec<Ahead<'a>> {
+    let wait = |(mut progress, asked): (Progress<'a>, Asked<'a>)| (asked.wait(&mut progress), progress);
+    let (came, progress): (Vec<_>, Vec<_>) = asked.into_iter().map(wait).unzip();
+    let each = Whole::hash_each(came).into_iter().zip(progress);
+    each.map(|(came, progress)| Ahead { progress, came }).collect()
 }
 
 /// The same in such an order that those that are near each other are not at work at the same time: often they belong into one

@@ -176,20 +176,22 @@ impl Room {
         *self.marked.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Makes the session's marker durable.
+    /// Makes the session's marker, no less durable than what is put in place after it.
     fn mark(&self) -> io::Result<()> {
         let mut marked = self.marked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if !*marked && !self.sync_each {
             fs_err::File::create(self.dir.join(MARKER))?;
-            sys::sync_dir(&self.dir)?;
-            sys::sync_dir(&self.store.root().join("tmp"))?;
+            if !sys::keeps_order(&self.root) {
+                sys::sync_dir(&self.dir)?;
+                sys::sync_dir(&self.store.root().join("tmp"))?;
+            }
             *marked = true;
         }
         Ok(())
     }
 
-    /// Moves something complete and hashed to its name in the store. Before the first such move the
-    /// session's marker is made durable, so that after a power cut the next session knows what to hash again.
+    /// Moves something complete and hashed to its name in the store. No such move outlives a power cut without the session's
+    /// marker, so that the next session knows what to hash again.
     pub(crate) fn put_in_place(&self, to: &Path, rename: impl Fn() -> Result<(), rustix::io::Errno>) -> io::Result<()> {
         if self.sync_each {
             sys::sync_file_system(&self.root)?;

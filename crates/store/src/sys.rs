@@ -166,6 +166,19 @@ pub(crate) fn sync_dir(folder: &Path) -> Result<(), Errno> {
     fs::fsync(open_dir(CWD, folder, true)?)
 }
 
+/// Whether the file system of `folder` brings names to the disk in the order in which they were made: after a power cut there is
+/// then no later one without all the earlier ones. XFS has one log for all of them, and goes on from it in its order (the kernel's
+/// `Documentation/filesystems/xfs/xfs-delayed-logging-design.rst`); of others it can't be told from here.
+pub(crate) fn keeps_order(folder: impl AsFd) -> bool {
+    #[cfg(target_os = "linux")]
+    return fs::fstatfs(folder).is_ok_and(|stat| stat.f_type == 0x5846_5342);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = folder;
+        false
+    }
+}
+
 /// A number that no other process draws (it separates names, nothing depends on it otherwise).
 pub(crate) fn nonce() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish()
@@ -279,4 +292,19 @@ impl Drop for Temp {
 pub(crate) fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_order_of_names_is_kept_by_xfs() {
+        assert!(!keeps_order(fs_err::File::open("/proc").unwrap()));
+        let folder = tempfile::tempdir().unwrap();
+        let told = std::process::Command::new("stat").args(["-f", "-c", "%T"]).arg(folder.path()).output().unwrap();
+        let is_xfs = told.stdout == b"xfs\n";
+        assert_eq!(keeps_order(open_dir(CWD, folder.path(), true).unwrap()), is_xfs);
+    }
 }

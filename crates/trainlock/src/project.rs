@@ -17,7 +17,7 @@ use trainlock_lock::{Content, DataPin, Lock, LockError};
 use trainlock_manifest::{Data, ManifestError, Workspace};
 use trainlock_run::record::{DataRecord, ImageRecord, PackageRecord, RunRecord, ToolRecord};
 use trainlock_run::{Bench, Capacity, Plan, PlanError, Shell, State, Verdict, is_in_repository};
-use trainlock_store::{Index, Link, Session, Store, StoreError, place_file, place_fresh, place_tree};
+use trainlock_store::{Index, Link, Store, StoreError, place_file, place_fresh, place_tree};
 use trainlock_types::{DataSource, Digest, Events, HumanSize, Name, Params, RelPath, SourceUrl, Value, nearest};
 
 /// Which hyperparameters.
@@ -319,7 +319,7 @@ impl Project {
                 }
                 let want = want(pin, &request.source);
                 // All of this takes a while where there is much.
-                session.get_or_insert_with(|| scope.spawn(|| self.store.session().inspect(Session::prepare)));
+                session.get_or_insert_with(|| scope.spawn(|| self.store.session()));
                 if let (true, Some(source)) = (wants.is_empty(), want.sources.first().cloned()) {
                     let fetcher = &fetcher;
                     scope.spawn(move || fetcher.prepare(&source));
