@@ -58,6 +58,8 @@ struct Lane {
     client: Client,
     /// Whether it is known to speak HTTP/2.
     http2: AtomicBool,
+    /// Whether an answer came over it.
+    used: AtomicBool,
 }
 
 #[derive(Default)]
@@ -192,7 +194,7 @@ impl Budget {
             settle().await;
         }
         let client = (self.make)().inspect_err(|_| self.lanes().count -= 1)?;
-        Ok(Lane { host, client, http2: AtomicBool::new(false) })
+        Ok(Lane { host, client, http2: AtomicBool::new(false), used: AtomicBool::new(false) })
     }
 
     fn host(&self, name: &str) -> Arc<Host> {
@@ -281,7 +283,7 @@ impl Permit {
     /// The answer comes, over this protocol: others may share a connection that speaks HTTP/2 from now on.
     pub(crate) fn answered(&mut self, version: http::Version) {
         let Some((held, lane)) = self.held.as_ref().and_then(|held| Some((held, held.lane.as_ref()?))) else { return };
-        held.host.gate.answered(self.since.elapsed());
+        held.host.gate.answered(self.since.elapsed(), !lane.used.swap(true, Ordering::Relaxed));
         let http2 = version == http::Version::HTTP_2;
         match (lane.http2.swap(http2, Ordering::Relaxed), http2) {
             (false, true) => self.share(),

@@ -14,6 +14,10 @@ use tokio::time::timeout;
 /// secured at once they wait for each other.)
 const FAR: Duration = Duration::from_millis(25);
 
+/// Nor is one of whose later answers, while it is looked on for the first time, none comes sooner than this. (Most of a near one's
+/// take longer where the processors are busy.)
+const SOON: Duration = Duration::from_millis(1);
+
 /// How long it is looked on before more are let in, at first and at most.
 const LOOK: (Duration, Duration) = (Duration::from_millis(80), Duration::from_secs(3));
 
@@ -78,6 +82,8 @@ struct State {
     given: usize,
     /// Whether an answer came.
     begun: bool,
+    /// The shortest time that an answer took over a connection that had given one.
+    soonest: Option<Duration>,
     /// When bytes came last.
     last: Option<Instant>,
     /// Since when bytes are counted, and how many came.
@@ -95,8 +101,8 @@ impl Gate {
     pub(crate) fn new(most: usize) -> Gate {
         let few = (8 * cores()).min(16).min(most);
         let (allowed, given, look) = (few, few, LOOK.0);
-        let (begun, last, since, bytes, times, before) = (false, None, None, 0, None, None);
-        let state = State { allowed, given, begun, last, since, bytes, look, times, before };
+        let (begun, soonest, last, since, bytes, times, before) = (false, None, None, None, 0, None, None);
+        let state = State { allowed, given, begun, soonest, last, since, bytes, look, times, before };
         Gate { inside: Arc::new(Semaphore::new(few)), most, state: Mutex::new(state), times: Times::now }
     }
 
@@ -129,9 +135,12 @@ impl Gate {
         }
     }
 
-    /// That an answer came after this time.
-    pub(crate) fn answered(&self, waited: Duration) {
+    /// That an answer came after this time; `first`: over its connection.
+    pub(crate) fn answered(&self, waited: Duration, first: bool) {
         let mut state = self.state();
+        if !first {
+            state.soonest = Some(state.soonest.map_or(waited, |soonest| soonest.min(waited)));
+        }
         if !std::mem::replace(&mut state.begun, true) && waited >= FAR {
             state.before = None;
             self.allow(&mut state, self.most);
@@ -166,6 +175,7 @@ impl Gate {
                 self.allow(&mut state, allowed);
                 state.look = (state.look * 4).min(LOOK.1);
             }
+            None if state.soonest.is_some_and(|soonest| soonest >= SOON) => self.allow(&mut state, self.most),
             // Nobody waits, or for a processor.
             _ if self.has_room() || is_busy => {}
             _ if state.allowed < self.most => {
@@ -203,12 +213,31 @@ mod tests {
     #[test]
     fn a_far_server_is_asked_for_all_at_once() {
         let [near, far] = [(); 2].map(|()| Gate::new(100));
-        near.answered(FAR / 2);
-        (0..20).for_each(|_| near.answered(FAR));
-        far.answered(FAR);
+        near.answered(FAR / 2, true);
+        (0..20).for_each(|_| near.answered(FAR, true));
+        far.answered(FAR, true);
         assert!((4..=16).contains(&fill(&near).len()), "the first answer came soon");
         assert_eq!(fill(&far).len(), 100);
         assert_eq!(fill(&Gate::new(1)).len(), 1);
+    }
+
+    #[test]
+    fn who_never_answers_soon_is_far_as_well() {
+        let after = |answers: &[Duration]| {
+            let gate = Gate { times: || Some(Times { all: 100, idle: 0 }), ..Gate::new(100) };
+            answers.iter().for_each(|waited| gate.answered(*waited, false));
+            gate.answered(FAR / 2, true);
+            let inside = fill(&gate).len();
+            let now = Instant::now();
+            gate.came_at(1, now);
+            gate.came_at(1000, now + START + LOOK.0 / 2);
+            assert_eq!(gate.state().allowed, inside);
+            gate.came_at(1000, now + START + LOOK.0);
+            gate.state().allowed / inside
+        };
+        assert!(after(&[SOON * 3, SOON, SOON * 2]) > 1);
+        assert_eq!(after(&[SOON * 3, SOON / 2, SOON * 2]), 1);
+        assert_eq!(after(&[]), 1);
     }
 
     #[test]
