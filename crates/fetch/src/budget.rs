@@ -419,7 +419,9 @@ mod tests {
             assert!(tokio::time::timeout(Duration::from_millis(5), &mut waiting).await.is_err());
             assert!(!budget.has_room(2));
             drop(waiting);
+            assert!(budget.has_room(2));
             drop(first);
+            assert!(budget.has_room(1) && !budget.has_room(2));
             // To this server there may be one at a time: who asks for another would only wait.
             let budget = Arc::new(Budget::new(2, 1, || Ok(Client::new())));
             let mut only = budget.take(&url, false).await.unwrap();

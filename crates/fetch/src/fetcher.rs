@@ -283,7 +283,7 @@ impl Fetcher {
             number
         };
         let worker = || work(&mut std::iter::from_fn(take));
-        // Some have more under way than the gate lets in at first, so that it never has to wait for them.
+        // Where each has several under way, together a few more than the gate lets in at first: it need not wait for them.
         let first = few().min(3 * few() / exchanges.max(1)).clamp(1, most);
         let mut results: Vec<(usize, R)> = thread::scope(|scope| {
             let mut threads: Vec<_> = (0..first).map(|_| scope.spawn(worker)).collect();

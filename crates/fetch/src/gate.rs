@@ -14,8 +14,8 @@ use tokio::time::timeout;
 /// secured at once they wait for each other.)
 const FAR: Duration = Duration::from_millis(25);
 
-/// Nor is one of whose later answers, while it is looked on for the first time, none comes sooner than this. (Most of a near one's
-/// take longer where the processors are busy.)
+/// Nor is one none of whose later answers came sooner than this by the end of a look. (Most of a near one's take longer where the
+/// processors are busy.)
 const SOON: Duration = Duration::from_millis(1);
 
 /// How long it is looked on before more are let in, at first and at most.

@@ -97,25 +97,25 @@ pub fn place_file(store: &Store, sha256: &Digest, exec: bool, dest: &Path, link:
 /// The same for an object of so many bytes that was put a moment ago, when most of it is not on the disk yet. A reflink waits until
 /// it is, a hard link does not: below 1 MiB [`Link::Auto`] then makes that, where it can.
 pub fn place_fresh(store: &Store, sha256: &Digest, size: u64, dest: &Path, link: Link) -> Result<Placed, StoreError> {
+    let quick = link == Link::Auto && size < FRESH;
     // What it is does not have to be looked at again. What is in the way, or else wrong, shows below.
-    let quick = link == Link::Hardlink || link == Link::Auto && size < FRESH;
     let linked = || rustix::fs::linkat(CWD, store.object_path(sha256, false), CWD, dest, AtFlags::empty());
-    match quick && linked().is_ok() {
+    match (quick || link == Link::Hardlink) && linked().is_ok() {
         true => Ok(Placed::Hardlink),
-        false => place_object(store, sha256, false, dest, link, true),
+        false => place_object(store, sha256, false, dest, link, quick),
     }
 }
 
+/// `quick`: rather by hard link, whatever else works.
 fn place_object(
     store: &Store,
     sha256: &Digest,
     exec: bool,
     dest: &Path,
     link: Link,
-    fresh: bool,
+    quick: bool,
 ) -> Result<Placed, StoreError> {
     let (from, size) = object_file(store, sha256, exec)?;
-    let quick = fresh && link == Link::Auto && size < FRESH;
     let (parent, name) = split(dest)?;
     let folder = match sys::open_dir(CWD, parent, true) {
         Err(Errno::NOENT) => {

@@ -171,7 +171,11 @@ pub(crate) fn sync_dir(folder: &Path) -> Result<(), Errno> {
 /// `Documentation/filesystems/xfs/xfs-delayed-logging-design.rst`); of others it can't be told from here.
 pub(crate) fn keeps_order(folder: impl AsFd) -> bool {
     #[cfg(target_os = "linux")]
-    return fs::fstatfs(folder).is_ok_and(|stat| stat.f_type == 0x5846_5342);
+    {
+        /// `XFS_SUPER_MAGIC` of statfs(2).
+        const XFS: u32 = 0x5846_5342;
+        fs::fstatfs(folder).is_ok_and(|stat| stat.f_type as u32 == XFS)
+    }
     #[cfg(not(target_os = "linux"))]
     {
         let _ = folder;
